@@ -1,0 +1,27 @@
+"""Keypoint heatmaps to sub-pixel coordinates, and back, in JAX.
+
+Heatmaps are ``[..., H, W]``; coordinates are ``(x, y)`` in heatmap pixels with pixel
+centres at integers.
+"""
+
+from importlib.metadata import version
+
+from dark_jax.decode import decode, get_final_preds
+from dark_jax.encode import encode
+from dark_jax.gaussian import gaussian_blur
+from dark_jax.keypoints import Keypoints, Status
+from dark_jax.peak import get_max_preds
+from dark_jax.taylor import taylor
+
+__version__ = version("dark-jax")
+
+__all__ = [
+    "Keypoints",
+    "Status",
+    "decode",
+    "encode",
+    "gaussian_blur",
+    "get_final_preds",
+    "get_max_preds",
+    "taylor",
+]

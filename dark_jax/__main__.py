@@ -1,0 +1,22 @@
+"""``python -m dark_jax`` and the ``dark-jax`` command."""
+
+import sys
+
+from dark_jax import extras
+
+
+def main() -> None:
+    """Run the command line, or say what it lacks."""
+    try:
+        for module in ("click", "rich"):
+            extras.load(module, extra="cli")
+    except ImportError as error:
+        print(f"dark-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+    from dark_jax import cli
+
+    sys.exit(cli.run())
+
+
+if __name__ == "__main__":
+    main()

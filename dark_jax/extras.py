@@ -1,0 +1,17 @@
+"""Optional dependencies, imported where they are used."""
+
+import importlib
+from types import ModuleType
+
+
+def load(module: str, *, extra: str) -> ModuleType:
+    """Import ``module``, or say which extra of dark_jax brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        needed = module.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != needed:
+            raise
+        raise ImportError(
+            f'{needed} is not installed: pip install "dark_jax[{extra}]"', name=needed
+        ) from error

@@ -1,0 +1,188 @@
+"""Heatmaps from files, keypoints to files."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dark_jax import checks
+
+RESULT_SUFFIXES = (".csv", ".json", ".npz")
+
+
+class Table(NamedTuple):
+    """Keypoints of ``B`` images with ``J`` joints as NumPy arrays.
+
+    Attributes:
+        coords: ``[B, J, 2]`` (x, y).
+        peaks: ``[B, J, 2]``, the integer peaks the coordinates were refined from.
+        scores: ``[B, J]``.
+        status: ``[B, J]`` names.
+        joints: the joints' names; empty strings if unknown.
+    """
+
+    coords: np.ndarray
+    peaks: np.ndarray
+    scores: np.ndarray
+    status: np.ndarray
+    joints: tuple[str, ...]
+
+    @property
+    def moved(self) -> np.ndarray:
+        """``[B, J]``, the distance of each keypoint from its integer peak, in pixels."""
+        return np.linalg.norm(self.coords - self.peaks, axis=-1).astype(self.coords.dtype)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row a keypoint; NumPy scalars print as the shortest number that reads back."""
+        for image, joint in np.ndindex(*self.scores.shape):
+            yield {
+                "image": image,
+                "joint": joint,
+                "name": self.joints[joint],
+                "x": self.coords[image, joint, 0],
+                "y": self.coords[image, joint, 1],
+                "score": self.scores[image, joint],
+                "status": str(self.status[image, joint]),
+                "moved": self.moved[image, joint],
+            }
+
+
+def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
+    """``[H, W]``, ``[J, H, W]`` or ``[B, J, H, W]`` heatmaps of a ``.npy`` or ``.npz`` file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not what its suffix says, ``key`` does not choose one of its
+            arrays, or the array has another rank or is empty.
+        TypeError: the array does not hold real numbers.
+    """
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"{path}: heatmaps are read from .npy or .npz, not {path.suffix!r}")
+    if key is not None and path.suffix == ".npy":
+        raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a readable {path.suffix} file ({error})") from error
+    if isinstance(loaded, np.ndarray):
+        array = loaded
+    else:
+        with loaded as arrays:
+            name = _choose(path, arrays.files, key)
+            try:
+                array = arrays[name]
+            except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+                raise ValueError(f"{path}: array {name!r} is not readable ({error})") from error
+    checks.real_array(f"{path}: heatmaps", array)
+    if array.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{path}: heatmaps must have shape [H, W], [J, H, W] or [B, J, H, W], got {array.shape}"
+        )
+    if array.size == 0:
+        raise ValueError(f"{path}: heatmaps are empty, shape {array.shape}")
+    return array
+
+
+def _choose(path: Path, names: list[str], key: str | None) -> str:
+    if key is not None:
+        if key not in names:
+            raise ValueError(f"{path}: no array {key!r}; it has {', '.join(names) or 'none'}")
+        return key
+    if "heatmaps" in names:
+        return "heatmaps"
+    if len(names) != 1:
+        raise ValueError(
+            f"{path}: choose one of its arrays with --key: {', '.join(names) or 'it has none'}"
+        )
+    return names[0]
+
+
+def results(table: Table, path: Path, *, about: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
+    """The contents of a result file of the format that ``path``'s suffix names.
+
+    Args:
+        table: the keypoints.
+        path: ends in ``.csv``, ``.json`` or ``.npz``.
+        about: the parameters that made the result; kept in ``.json`` and ``.npz``.
+        shape: leading shape of the source, restored in ``.npz``.
+    """
+    if path.suffix == ".csv":
+        return _csv(table)
+    if path.suffix == ".json":
+        return _json(table, about)
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        coords=table.coords.reshape(*shape, 2),
+        scores=table.scores.reshape(shape),
+        status=table.status.reshape(shape),
+        about=np.array(json.dumps(about)),
+    )
+    return stream.getvalue()
+
+
+def _csv(table: Table) -> bytes:
+    rows = list(table.rows())
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: str(value) for name, value in row.items()} for row in rows)
+    return stream.getvalue().encode()
+
+
+def _json(table: Table, about: Mapping[str, Any]) -> bytes:
+    def plain(value: Any) -> Any:
+        if not isinstance(value, np.floating):
+            return value
+        return float(str(value)) if np.isfinite(value) else None
+
+    keypoints = [{name: plain(value) for name, value in row.items()} for row in table.rows()]
+    return (json.dumps({**about, "keypoints": keypoints}, indent=1) + "\n").encode()
+
+
+def check_target(path: Path, *, suffixes: tuple[str, ...], option: str) -> None:
+    """ValueError or OSError unless a file of one of ``suffixes`` can be written at ``path``."""
+    if path.suffix not in suffixes:
+        raise ValueError(f"{option} must end in {', '.join(suffixes)}, got {str(path)!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{option} {path} is a directory")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{option} {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise PermissionError(f"{option} {path} cannot be written")
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write all files or none: each beside its target first, then renamed."""
+    beside: dict[str, Path] = {}
+    try:
+        for path, data in contents.items():
+            target = path.resolve()  # a link's target is replaced, not the link
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            beside[name] = target
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+        for name, target in beside.items():
+            os.replace(name, target)
+    finally:
+        for name in beside:
+            with suppress(OSError):  # gone where it was renamed
+                os.unlink(name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,57 @@
+"""What a decoder returns."""
+
+from enum import IntEnum
+from typing import Any, TypeVar, dataclass_transform
+
+import chex
+import jax
+
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def _result(cls: type[_T]) -> type[_T]:
+    """A frozen chex dataclass that type checkers understand."""
+    frozen: Any = chex.dataclass(cls, frozen=True, mappable_dataclass=False)
+    return frozen
+
+
+class Status(IntEnum):
+    """Why a keypoint is, or is not, refined; the first that applies wins.
+
+    Attributes:
+        REFINED: the Taylor step was taken.
+        NOT_FINITE: the score, or a value in the window around the peak, is
+            NaN or infinite. Coordinates are NaN only when the score is NaN.
+        NO_PEAK: the maximum of the map is not above zero.
+        BORDER: the peak lies within two pixels of an edge.
+        NOT_CONCAVE: the log map has no maximum here (its Hessian is not
+            negative definite).
+        STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
+
+    In every case but ``REFINED`` the coordinates are the integer peak.
+    """
+
+    REFINED = 0
+    NOT_FINITE = 1
+    NO_PEAK = 2
+    BORDER = 3
+    NOT_CONCAVE = 4
+    STEP_TOO_LONG = 5
+
+
+@_result
+class Keypoints:
+    """Decoded keypoints, one per map; a pytree, built and read by name.
+
+    Attributes:
+        coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres
+            at integers.
+        scores: ``[...]`` float, the raw maximum of each map: not clipped, not
+            a probability.
+        status: ``[...]`` int8, a :class:`Status`.
+    """
+
+    coords: jax.Array
+    scores: jax.Array
+    status: jax.Array

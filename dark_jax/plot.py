@@ -1,0 +1,115 @@
+"""Pictures of keypoints on photographs and heatmaps."""
+
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dark_jax import extras
+from dark_jax.files import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A grid of more pictures than this shows nothing.
+MOST_IMAGES = 16
+
+_REFINED, _PEAK, _KEPT = "#00e5ff", "#ffffff", "#ff9f1c"
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """``[H, W, 3]`` uint8 RGB.
+
+    Raises:
+        OSError: the file cannot be read as a picture.
+    """
+    image = extras.load("PIL.Image", extra="plot")
+    with image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def overlay(
+    table: Table,
+    *,
+    heatmaps: np.ndarray,
+    photo: np.ndarray | None = None,
+    stride: float = 1.0,
+) -> bytes:
+    """A PNG with each integer peak, as the heatmap pixel it is, and the decoded point.
+
+    Args:
+        table: keypoints of ``B`` images.
+        heatmaps: ``[B, J, H, W]``, drawn (their maximum over joints) where there is no photo.
+        photo: ``[H stride, W stride, 3]`` behind the points of the only image; heatmap pixel
+            i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
+        stride: photo pixels per heatmap pixel.
+    """
+    figure_class = extras.load("matplotlib.figure", extra="plot").Figure
+    shown = min(len(table.scores), MOST_IMAGES)
+    columns = math.ceil(math.sqrt(shown))
+    rows = math.ceil(shown / columns)
+    height, width = heatmaps.shape[-2:]
+    scale = 8.0 / max(columns * width, rows * height)
+    figure = figure_class(
+        figsize=(max(columns * width * scale, 4.0), rows * height * scale + 0.9),
+        layout="constrained",
+    )
+    for image in range(shown):
+        axes = figure.add_subplot(rows, columns, image + 1)
+        if photo is None:
+            backdrop = np.asarray(heatmaps[image], np.float32).max(axis=0)
+            axes.imshow(backdrop, cmap="magma", interpolation="nearest")
+        else:
+            axes.imshow(photo, interpolation="lanczos")
+        _draw_points(axes, table, image, stride)
+        axes.set_xlim(-0.5, width * stride - 0.5)
+        axes.set_ylim(height * stride - 0.5, -0.5)
+        axes.set_axis_off()
+        if len(table.scores) > 1:
+            axes.set_title(f"image {image}", fontsize=9)
+    title = "argmax: one square pixel of the heatmap; DARK: a point"
+    if shown < len(table.scores):
+        title += f" (first {shown} of {len(table.scores)} images)"
+    figure.suptitle(title, fontsize=11)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    return stream.getvalue()
+
+
+def _draw_points(axes: "Axes", table: Table, image: int, stride: float) -> None:
+    patches: Any = extras.load("matplotlib.patches", extra="plot")
+    effects: Any = extras.load("matplotlib.patheffects", extra="plot")
+    outline = [effects.withStroke(linewidth=2.5, foreground="black")]
+    refined = table.status[image] == "REFINED"
+
+    def on_photo(points: np.ndarray) -> np.ndarray:
+        return (np.asarray(points, np.float64) + 0.5) * stride - 0.5
+
+    for corner in on_photo(table.peaks[image][refined]) - stride / 2:
+        axes.add_patch(
+            patches.Rectangle(
+                corner, stride, stride, fill=False, color=_PEAK, linewidth=1.0, path_effects=outline
+            )
+        )
+    # For the legend alone: patches bring no marker of their own.
+    axes.plot([], [], "s", mfc="none", mec=_PEAK, mew=1.2, label="argmax", path_effects=outline)
+    for points, colour, label in (
+        (table.coords[image][refined], _REFINED, "DARK"),
+        (table.coords[image][~refined], _KEPT, "not refined (see status)"),
+    ):
+        x, y = on_photo(points).T
+        marker = "o" if colour == _REFINED else "x"
+        axes.plot(
+            x,
+            y,
+            marker,
+            color=colour,
+            markersize=5,
+            linestyle="",
+            label=label,
+            path_effects=outline,
+        )

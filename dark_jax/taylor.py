@@ -1,0 +1,124 @@
+"""Derivatives of a log window, and the Newton step to its maximum."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from dark_jax import checks
+from dark_jax.peak import Peak, as_float
+from dark_jax.window import REACH, read_stencil, window
+
+
+class Derivatives(NamedTuple):
+    """Gradient and Hessian of a log map at a peak; all scalars."""
+
+    dx: jax.Array
+    dy: jax.Array
+    dxx: jax.Array
+    dxy: jax.Array
+    dyy: jax.Array
+
+    @property
+    def det(self) -> jax.Array:
+        """Determinant of the Hessian."""
+        return self.dxx * self.dyy - self.dxy * self.dxy
+
+    @property
+    def numerator(self) -> jax.Array:
+        """``[2]`` (x, y), the Newton step ``-H^-1 g`` times the determinant."""
+        return jnp.stack(
+            [self.dxy * self.dy - self.dyy * self.dx, self.dxy * self.dx - self.dxx * self.dy]
+        )
+
+    def step(self, valid: jax.Array) -> jax.Array:
+        """``[2]`` (x, y), the Newton step; zero where not ``valid``."""
+        # The denominator is safe before the choice, or its gradient would be NaN.
+        return jnp.where(valid, self.numerator / jnp.where(valid, self.det, 1), 0)
+
+
+def log_ratio(values: jax.Array) -> jax.Array:
+    """Log of the positive ``[13]`` stencil values over the first, that of the peak.
+
+    Only differences of logs are used, and the log of a ratio near one rounds less.
+    """
+    limits = jnp.finfo(values.dtype)
+    return jnp.log(jnp.clip(values / values[0], limits.tiny, limits.max))
+
+
+def derivatives(log_values: jax.Array) -> Derivatives:
+    """The reference's central differences of the ``[13]`` log values of ``STENCIL``.
+
+    Second differences have a stride of two pixels. All five are divided by one common
+    positive number, which the step does not see and which keeps the determinant from
+    overflow.
+    """
+    centre, left, right, up, down, left2, right2, up2, down2, *corners = log_values
+    first = [(right - left) / 2, (down - up) / 2]
+    second = [
+        (right2 - 2 * centre + left2) / 4,
+        (corners[3] - corners[1] - corners[2] + corners[0]) / 4,
+        (down2 - 2 * centre + up2) / 4,
+    ]
+    size = lax.stop_gradient(functools.reduce(jnp.maximum, map(jnp.abs, second)))
+    size = jnp.where(size == 0, 1, size)
+    return Derivatives(*(value / size for value in first + second))
+
+
+def interior(x: jax.Array, y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """True where the stencil of a peak at (x, y) lies inside a map of ``shape`` (H, W)."""
+    height, width = shape
+    return (x >= REACH) & (x < width - REACH) & (y >= REACH) & (y < height - REACH)
+
+
+def refinable(peak: Peak, shape: tuple[int, ...]) -> jax.Array:
+    """Whether the reference goes on from this peak."""
+    return (peak.score > 0) & interior(peak.x, peak.y, shape)
+
+
+def reference_step(log_values: jax.Array, inside: jax.Array) -> jax.Array:
+    """The seed's unguarded step: skipped at a border and where the Hessian is singular."""
+    d = derivatives(log_values)
+    return d.step(inside & (d.det != 0))
+
+
+@jax.jit
+def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
+    coord = as_float(coord)
+    height, width = heatmap.shape
+    # Truncation towards zero, clipped so that a far or NaN coordinate stays a valid index.
+    x, y = (
+        jnp.nan_to_num(jnp.clip(coord[i], -1, size)).astype(jnp.int32)
+        for i, size in enumerate((width, height))
+    )
+    log_values = read_stencil(window(heatmap, Peak(x, y, coord[0]), REACH))
+    return coord + reference_step(log_values, interior(x, y, heatmap.shape)).astype(coord.dtype)
+
+
+def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
+    """Move an integer peak to the maximum of the second-order expansion around it.
+
+    Args:
+        heatmap: ``[H, W]`` real, the log of a blurred heatmap.
+        coord: ``[2]`` real, the peak ``(x, y)`` in heatmap pixels; truncated to
+            integers to choose the pixel expanded around.
+
+    Returns:
+        ``[2]`` float, ``coord`` plus the step; ``coord`` unchanged where the peak is
+        within two pixels of an edge or the Hessian is singular. The length of the step
+        is not bounded.
+
+    Raises:
+        TypeError: an argument does not hold real numbers.
+        ValueError: ``heatmap`` is not ``[H, W]``, or ``coord`` not ``[2]``.
+
+    References:
+        ``taylor`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
+    """
+    return _taylor(
+        checks.maps("heatmap", heatmap, layout="[H, W]"),
+        checks.coordinates("coord", coord, layout="[2]"),
+    )

@@ -1,0 +1,35 @@
+"""One configuration for every test: strict promotion, four virtual devices."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REAL_MAPS = "DARK_JAX_OPENFIELD"
+
+
+@pytest.fixture(scope="session")
+def sample_heatmaps() -> np.ndarray:
+    """The shipped sample: a real network's maps of a real photograph, ``[1, 18, 32, 32]``."""
+    from dark_jax import samples
+
+    return samples.load().heatmaps
+
+
+@pytest.fixture(
+    scope="session",
+    params=["heatmaps_s32_sig1", "heatmaps_s64_sig1.5", "heatmaps_s128_sig2"],
+)
+def openfield_heatmaps(request: pytest.FixtureRequest) -> np.ndarray:
+    """Predictions on real frames; the folder has no licence to be committed."""
+    folder = os.environ.get(REAL_MAPS)
+    if not folder:
+        pytest.skip(f"{REAL_MAPS} does not name the folder of the openfield heatmaps")
+    return np.load(Path(folder) / f"{request.param}.npz")["heatmaps"]

@@ -1,0 +1,91 @@
+"""The reference in plain NumPy, float64, one map at a time, written from its rules.
+
+With OpenCV installed the blur is OpenCV's own; ``REPLACES_OPENCV`` computes it without.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FLOOR = 1e-10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the reference makes of one map, and how well determined that is."""
+
+    peak: tuple[int, int]
+    maxval: np.floating[Any]
+    coords: np.ndarray
+    refined: bool
+    step: float = 0.0
+    eigenvalue: float = np.inf
+    determinant: float = np.nan
+    clamped: bool = False
+
+
+def get_max_preds(heatmap: np.ndarray) -> tuple[int, int, np.floating[Any]]:
+    """First argmax in row-major order, (0, 0) unless the maximum is above zero."""
+    y, x = divmod(int(np.argmax(heatmap)), heatmap.shape[1])
+    maxval = heatmap.max()
+    return (x, y, maxval) if maxval > 0 else (0, 0, maxval)
+
+
+def opencv_blur(padded: np.ndarray, kernel: int) -> np.ndarray:
+    import cv2
+
+    return cv2.GaussianBlur(padded, (kernel, kernel), 0)
+
+
+def gaussian_blur(heatmap: np.ndarray, kernel: int, *, blur: Any = opencv_blur) -> np.ndarray:
+    """Zero padding, blur, and the old maximum restored."""
+    heatmap = heatmap.astype(np.float64)
+    if kernel == 1:
+        return heatmap
+    pad = (kernel - 1) // 2
+    with np.errstate(all="ignore"):
+        blurred = blur(np.pad(heatmap, pad), kernel)[pad:-pad, pad:-pad]
+        return blurred * (heatmap.max() / blurred.max())
+
+
+def taylor(log_map: np.ndarray, coord: tuple[float, float]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The unguarded step, and what decided it."""
+    height, width = log_map.shape
+    x, y = int(coord[0]), int(coord[1])
+    coords = np.array(coord, dtype=np.float64)
+    if not (1 < x < width - 2 and 1 < y < height - 2):
+        return coords, {"refined": False}
+    v = log_map
+    with np.errstate(all="ignore"):
+        gradient = 0.5 * np.array([v[y, x + 1] - v[y, x - 1], v[y + 1, x] - v[y - 1, x]])
+        dxx = 0.25 * (v[y, x + 2] - 2 * v[y, x] + v[y, x - 2])
+        dyy = 0.25 * (v[y + 2, x] - 2 * v[y, x] + v[y - 2, x])
+        dxy = 0.25 * (v[y + 1, x + 1] - v[y - 1, x + 1] - v[y + 1, x - 1] + v[y - 1, x - 1])
+        determinant = dxx * dyy - dxy * dxy
+    if determinant == 0:
+        return coords, {"refined": False, "determinant": 0.0, "eigenvalue": 0.0}
+    if not np.isfinite(determinant):
+        return coords * np.nan, {"refined": True, "determinant": np.nan, "eigenvalue": np.nan}
+    step = -np.array([dyy * gradient[0] - dxy * gradient[1], dxx * gradient[1] - dxy * gradient[0]])
+    step /= determinant
+    eigenvalues = np.abs(np.linalg.eigvalsh([[dxx, dxy], [dxy, dyy]]))
+    return coords + step, {
+        "refined": True,
+        "step": float(np.linalg.norm(step)),
+        "eigenvalue": float(eigenvalues.min()),
+        # Relative to its two terms: this is what rounding can turn into zero.
+        "determinant": float(abs(determinant) / (abs(dxx * dyy) + dxy * dxy)),
+    }
+
+
+def get_final_preds(heatmap: np.ndarray, kernel: int, *, blur: Any = opencv_blur) -> Answer:
+    """Peak, blur, log, step."""
+    x, y, maxval = get_max_preds(heatmap)
+    blurred = gaussian_blur(heatmap, kernel, blur=blur)
+    with np.errstate(all="ignore"):
+        log_map = np.log(np.maximum(blurred, FLOOR))
+    coords, info = taylor(log_map, (x, y))
+    stencil = blurred[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+    clamped = bool((stencil <= FLOOR).any())
+    return Answer(peak=(x, y), maxval=maxval, coords=coords, clamped=clamped, **info)

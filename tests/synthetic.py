@@ -1,0 +1,105 @@
+"""Synthetic heatmaps for every test and benchmark; seeds are fixed by the caller.
+
+All generators return float32 ``[count, H, W]`` maps; those with a known answer return
+``(maps, centres [count, 2])`` with centres as (x, y).
+"""
+
+import numpy as np
+
+Size = tuple[int, int]
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def centres(seed: int, count: int, size: Size, *, margin: float) -> np.ndarray:
+    """Uniform sub-pixel centres, at least ``margin`` pixels from every edge."""
+    height, width = size
+    low, high = [margin, margin], [width - 1 - margin, height - 1 - margin]
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    return rng(seed).uniform(low, high, (count, 2))
+
+
+def draw(points: np.ndarray, size: Size, *, sigma: float, amplitude: float = 1.0) -> np.ndarray:
+    """Noiseless Gaussians in float64 at ``points [count, 2]``."""
+    height, width = size
+    x = np.arange(width)[None, None, :] - points[:, 0, None, None]
+    y = np.arange(height)[None, :, None] - points[:, 1, None, None]
+    return amplitude * np.exp(-(x * x + y * y) / (2 * sigma * sigma))
+
+
+def gaussians(
+    seed: int,
+    count: int,
+    size: Size,
+    *,
+    sigma: float,
+    noise: float = 0.0,
+    amplitude: float = 1.0,
+    margin: float = 3.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One Gaussian a map, plus white noise of ``noise`` times its height."""
+    points = centres(seed, count, size, margin=margin)
+    maps = draw(points, size, sigma=sigma)
+    maps += noise * rng(seed + 1).standard_normal(maps.shape)
+    return (amplitude * maps).astype(np.float32), points
+
+
+def border(seed: int, size: Size, *, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussians peaking on every pixel of the three outermost rows and columns."""
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    ring = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) < 3
+    points = np.stack([x[ring], y[ring]], axis=-1) + rng(seed).uniform(-0.4, 0.4, (ring.sum(), 2))
+    return draw(points, size, sigma=sigma).astype(np.float32), points
+
+
+def second_peak(
+    seed: int, count: int, size: Size, *, sigma: float, height: float, distance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A Gaussian with a lower one ``distance`` pixels away in a random direction."""
+    points = centres(seed, count, size, margin=distance + 3)
+    angle = rng(seed + 1).uniform(0, 2 * np.pi, count)
+    other = points + distance * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    maps = draw(points, size, sigma=sigma) + height * draw(other, size, sigma=sigma)
+    return maps.astype(np.float32), points
+
+
+def noise(seed: int, count: int, size: Size, *, zero_mean: bool) -> np.ndarray:
+    """White noise: standard normal, or uniform in (0, 1)."""
+    generator = rng(seed)
+    shape = (count, *size)
+    values = generator.standard_normal(shape) if zero_mean else generator.random(shape)
+    return values.astype(np.float32)
+
+
+def logits(seed: int, count: int, size: Size, *, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds of Gaussians: negative nearly everywhere, as an untrained bias leaves them."""
+    points = centres(seed, count, size, margin=3)
+    probability = np.clip(0.9 * draw(points, size, sigma=sigma), 1e-4, None)
+    return np.log(probability / (1 - probability)).astype(np.float32), points
+
+
+def plateaus(seed: int, count: int, size: Size, *, levels: int) -> np.ndarray:
+    """Gaussians quantised to a few levels: flat tops and exact ties."""
+    maps, _ = gaussians(seed, count, size, sigma=3.0)
+    return np.round(maps * levels).astype(np.float32) / np.float32(levels)
+
+
+def cut(maps: np.ndarray, *, threshold: float) -> np.ndarray:
+    """ReLU of the maps less a share of their height: exact zeros around the peak."""
+    top = maps.max(axis=(-2, -1), keepdims=True)
+    return np.maximum(maps - np.float32(threshold) * top, 0)
+
+
+def on_floor(maps: np.ndarray, *, floor: float) -> np.ndarray:
+    """The maps on a negative floor, as networks without an activation give them."""
+    return (maps - np.float32(floor)).astype(np.float32)
+
+
+def masked(maps: np.ndarray, points: np.ndarray, *, radius: float) -> np.ndarray:
+    """-inf outside a disc around each centre, as an attention mask leaves them."""
+    y, x = np.mgrid[: maps.shape[-2], : maps.shape[-1]]
+    squared = (x - points[:, 0, None, None]) ** 2 + (y - points[:, 1, None, None]) ** 2
+    return np.where(squared <= radius**2, maps, np.float32(-np.inf))
