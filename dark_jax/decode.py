@@ -13,7 +13,14 @@ from dark_jax.batch import over_leading
 from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma, opencv_kernel
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import as_float, find_peak, get_max_preds, reference_coords
-from dark_jax.taylor import derivatives, interior, log_ratio, reference_step, refinable
+from dark_jax.taylor import (
+    derivatives,
+    interior,
+    log_ratio,
+    power_of_two,
+    reference_step,
+    refinable,
+)
 from dark_jax.window import REACH, blurred_stencil, read_stencil, window
 
 # The reference's floor under the logarithm, there for maps whose maximum is about one.
@@ -29,10 +36,11 @@ def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Ke
     peak = find_peak(heatmap)
     values = blurred_stencil(window(heatmap, peak, REACH + len(kernel) // 2), kernel)
     finite, positive = jnp.isfinite(values[0]), peak.score > 0
-    # The step does not depend on scale, so the unit is a constant to the gradient; the
-    # floor moves with the score, which is one in that unit.
     score = jnp.where(finite & positive, peak.score, 1)
-    unit = lax.stop_gradient(score)
+    # A power of two changes no digit, so this is the reference's mathematics bit for bit.
+    # The step does not depend on scale: the unit is a constant to the gradient, the floor
+    # moves with the score.
+    unit = power_of_two(score)
     values = jnp.maximum(jnp.where(finite, values, 0) / unit, FLOOR * (score / unit))
     d = derivatives(log_ratio(values))
 

@@ -24,8 +24,10 @@ class Derivatives(NamedTuple):
 
     @property
     def det(self) -> jax.Array:
-        """Determinant of the Hessian."""
-        return self.dxx * self.dyy - self.dxy * self.dxy
+        """Determinant of the Hessian, zero where its two products round to the same."""
+        same, cross = self.dxx * self.dyy, self.dxy * self.dxy
+        # A fused multiply-add would leave the rounding error of one of them instead.
+        return jnp.where(same == cross, 0, same - cross)
 
     @property
     def numerator(self) -> jax.Array:
@@ -49,12 +51,18 @@ def log_ratio(values: jax.Array) -> jax.Array:
     return jnp.log(jnp.clip(values / values[0], limits.tiny, limits.max))
 
 
+def power_of_two(size: jax.Array) -> jax.Array:
+    """The largest not above ``size``, a constant to the gradient; 1 if not positive and finite."""
+    _, exponent = jnp.frexp(lax.stop_gradient(size))
+    usable = (size > 0) & jnp.isfinite(size)
+    return jnp.ldexp(jnp.ones_like(size), jnp.where(usable, exponent - 1, 0))
+
+
 def derivatives(log_values: jax.Array) -> Derivatives:
     """The reference's central differences of the ``[13]`` log values of ``STENCIL``.
 
-    Second differences have a stride of two pixels. All five are divided by one common
-    positive number, which the step does not see and which keeps the determinant from
-    overflow.
+    Second differences have a stride of two pixels. All five are divided by one power of
+    two, which the step does not see and which keeps the determinant from overflow.
     """
     centre, left, right, up, down, left2, right2, up2, down2, *corners = log_values
     first = [(right - left) / 2, (down - up) / 2]
@@ -63,8 +71,7 @@ def derivatives(log_values: jax.Array) -> Derivatives:
         (corners[3] - corners[1] - corners[2] + corners[0]) / 4,
         (down2 - 2 * centre + up2) / 4,
     ]
-    size = lax.stop_gradient(functools.reduce(jnp.maximum, map(jnp.abs, second)))
-    size = jnp.where(size == 0, 1, size)
+    size = power_of_two(functools.reduce(jnp.maximum, map(jnp.abs, second)))
     return Derivatives(*(value / size for value in first + second))
 
 

@@ -1,9 +1,6 @@
-"""The reference in plain NumPy, float64, one map at a time, written from its rules.
+"""The reference in plain NumPy and OpenCV, float64, one map at a time, from its rules."""
 
-With OpenCV installed the blur is OpenCV's own; ``REPLACES_OPENCV`` computes it without.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,6 @@ class Answer:
     refined: bool
     step: float = 0.0
     eigenvalue: float = np.inf
-    determinant: float = np.nan
     clamped: bool = False
 
 
@@ -32,20 +28,16 @@ def get_max_preds(heatmap: np.ndarray) -> tuple[int, int, np.floating[Any]]:
     return (x, y, maxval) if maxval > 0 else (0, 0, maxval)
 
 
-def opencv_blur(padded: np.ndarray, kernel: int) -> np.ndarray:
+def gaussian_blur(heatmap: np.ndarray, kernel: int) -> np.ndarray:
+    """Zero padding, OpenCV's blur, and the old maximum restored; a kernel of 1 blurs nothing."""
     import cv2
 
-    return cv2.GaussianBlur(padded, (kernel, kernel), 0)
-
-
-def gaussian_blur(heatmap: np.ndarray, kernel: int, *, blur: Any = opencv_blur) -> np.ndarray:
-    """Zero padding, blur, and the old maximum restored."""
     heatmap = heatmap.astype(np.float64)
     if kernel == 1:
         return heatmap
     pad = (kernel - 1) // 2
     with np.errstate(all="ignore"):
-        blurred = blur(np.pad(heatmap, pad), kernel)[pad:-pad, pad:-pad]
+        blurred = cv2.GaussianBlur(np.pad(heatmap, pad), (kernel, kernel), 0)[pad:-pad, pad:-pad]
         return blurred * (heatmap.max() / blurred.max())
 
 
@@ -64,9 +56,9 @@ def taylor(log_map: np.ndarray, coord: tuple[float, float]) -> tuple[np.ndarray,
         dxy = 0.25 * (v[y + 1, x + 1] - v[y - 1, x + 1] - v[y + 1, x - 1] + v[y - 1, x - 1])
         determinant = dxx * dyy - dxy * dxy
     if determinant == 0:
-        return coords, {"refined": False, "determinant": 0.0, "eigenvalue": 0.0}
+        return coords, {"refined": False, "eigenvalue": 0.0}
     if not np.isfinite(determinant):
-        return coords * np.nan, {"refined": True, "determinant": np.nan, "eigenvalue": np.nan}
+        return coords * np.nan, {"refined": True, "eigenvalue": np.nan}
     step = -np.array([dyy * gradient[0] - dxy * gradient[1], dxx * gradient[1] - dxy * gradient[0]])
     step /= determinant
     eigenvalues = np.abs(np.linalg.eigvalsh([[dxx, dxy], [dxy, dyy]]))
@@ -74,18 +66,24 @@ def taylor(log_map: np.ndarray, coord: tuple[float, float]) -> tuple[np.ndarray,
         "refined": True,
         "step": float(np.linalg.norm(step)),
         "eigenvalue": float(eigenvalues.min()),
-        # Relative to its two terms: this is what rounding can turn into zero.
-        "determinant": float(abs(determinant) / (abs(dxx * dyy) + dxy * dxy)),
     }
 
 
-def get_final_preds(heatmap: np.ndarray, kernel: int, *, blur: Any = opencv_blur) -> Answer:
+def get_final_preds(heatmap: np.ndarray, kernel: int) -> Answer:
     """Peak, blur, log, step."""
     x, y, maxval = get_max_preds(heatmap)
-    blurred = gaussian_blur(heatmap, kernel, blur=blur)
+    blurred = gaussian_blur(heatmap, kernel)
     with np.errstate(all="ignore"):
         log_map = np.log(np.maximum(blurred, FLOOR))
     coords, info = taylor(log_map, (x, y))
     stencil = blurred[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
     clamped = bool((stencil <= FLOOR).any())
     return Answer(peak=(x, y), maxval=maxval, coords=coords, clamped=clamped, **info)
+
+
+def answers(maps: np.ndarray, kernel: int) -> dict[str, np.ndarray]:
+    """The fields of :class:`Answer` for maps ``[N, H, W]``, each an array of N."""
+    each = [get_final_preds(heatmap, kernel) for heatmap in maps]
+    return {
+        field.name: np.array([getattr(a, field.name) for a in each]) for field in fields(Answer)
+    }

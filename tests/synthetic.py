@@ -103,3 +103,70 @@ def masked(maps: np.ndarray, points: np.ndarray, *, radius: float) -> np.ndarray
     y, x = np.mgrid[: maps.shape[-2], : maps.shape[-1]]
     squared = (x - points[:, 0, None, None]) ** 2 + (y - points[:, 1, None, None]) ** 2
     return np.where(squared <= radius**2, maps, np.float32(-np.inf))
+
+
+def degenerate(size: Size) -> dict[str, np.ndarray]:
+    """Single maps ``[H, W]`` on which decoders are known to break; at least 2x2."""
+    height, width = size
+    full = lambda value: np.full(size, value, np.float32)  # noqa: E731
+    tie = full(0.1)
+    tie[height // 2, width // 3] = tie[height // 2, width - 1 - width // 3] = 1.0
+    tie[-1, 0] = 1.0
+    flat_top = full(0.0)
+    flat_top[height // 4 : -height // 4, width // 4 : -width // 4] = 0.5
+    spike = full(0.0)
+    spike[height // 2, width // 2] = 1.0
+    signed_zero = full(-0.0)
+    signed_zero[height // 2, width // 2] = 0.0
+    maps = {
+        "zero": full(0.0),
+        "negative": -draw(np.array([[width / 2, height / 2]]), size, sigma=2.0)[0] - 1.0,
+        "constant": full(0.7),
+        "negative constant": full(-0.7),
+        "tie": tie,
+        "flat top": flat_top,
+        "spike": spike,
+        "signed zero": signed_zero,
+        "all -inf": full(-np.inf),
+        "all nan": full(np.nan),
+    }
+    bump = draw(np.array([[width / 2 + 0.2, height / 2 - 0.3]]), size, sigma=2.0)[0]
+    middle = height // 2, width // 2
+    for name, value in {"one inf": np.inf, "one -inf": -np.inf, "one nan": np.nan}.items():
+        for where, pixel in {"far": (0, 0), "at the peak": middle}.items():
+            maps[f"{name} {where}"] = bump.copy()
+            maps[f"{name} {where}"][pixel] = value
+    maps["inf before nan"] = bump.copy()
+    maps["inf before nan"][0, 0], maps["inf before nan"][-1, -1] = np.inf, np.nan
+    maps["inf and -inf in a row"] = bump.copy()
+    maps["inf and -inf in a row"][middle[0], [0, -1]] = np.inf, -np.inf
+    return {name: values.astype(np.float32) for name, values in maps.items()}
+
+
+def reference_cases(size: Size, *, count: int) -> dict[str, np.ndarray]:
+    """Every kind of map the reference functions are held to, ``[N, H, W]`` each."""
+    cases: dict[str, np.ndarray] = {}
+    for seed, sigma in enumerate((0.8, 1.0, 1.5, 2.0, 3.0, 6.0)):
+        bumps, points = gaussians(10 * seed, count, size, sigma=sigma, margin=0.0)
+        cases[f"gaussian {sigma}"] = bumps
+        for level in (0.02, 0.1):
+            noisy, _ = gaussians(10 * seed, count, size, sigma=sigma, noise=level, margin=0.0)
+            cases[f"gaussian {sigma} + noise {level}"] = noisy
+        cases[f"masked {sigma}"] = masked(bumps, points, radius=2.5 * sigma)
+    bumps, _ = gaussians(100, count, size, sigma=1.5)
+    return cases | {
+        "uniform noise": noise(101, count, size, zero_mean=False),
+        "normal noise": noise(102, count, size, zero_mean=True),
+        "two peaks": second_peak(103, count, size, sigma=1.5, height=0.6, distance=4.0)[0],
+        "border": border(104, size, sigma=2.0)[0],
+        "cut .3": cut(bumps, threshold=0.3),
+        "cut .8": cut(bumps, threshold=0.8),
+        "floor .1": on_floor(bumps, floor=0.1),
+        "floor .5": on_floor(bumps, floor=0.5),
+        "x255": 255 * bumps,
+        "x1e-3": np.float32(1e-3) * bumps,
+        "x255 cut": 255 * cut(bumps, threshold=0.5),
+        "logits": logits(105, count, size, sigma=2.0)[0],
+        "plateaus": plateaus(106, count, size, levels=4),
+        "degenerate": np.stack(list(degenerate(size).values())),
+    }

@@ -1,0 +1,34 @@
+"""Write reference.npz: inputs, and what the reference makes of them with OpenCV's blur.
+
+    python -m tests.golden.make
+
+Inputs are stored too, since the last bit of ``exp`` differs between machines.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dark_jax import samples
+from tests import oracle, synthetic
+
+KERNELS = (1, 3, 5, 7, 11, 17)
+FILE = Path(__file__).with_name("reference.npz")
+
+
+def main() -> None:
+    cases = synthetic.reference_cases((21, 18), count=4)
+    maps = {"synthetic": np.concatenate(list(cases.values()))}
+    maps["sample"] = samples.load().heatmaps[0].astype(np.float32)
+    arrays = {"maps": maps["synthetic"], "opencv": np.array(cv2.__version__)}
+    for name, values in maps.items():
+        for kernel in KERNELS:
+            for field, column in oracle.answers(values, kernel).items():
+                arrays[f"{name}/{kernel}/{field}"] = column
+    np.savez_compressed(FILE, **arrays)
+    print(f"{FILE.name}: {FILE.stat().st_size / 1e3:.0f} kB, OpenCV {cv2.__version__}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The peak is NumPy's argmax, bit for bit, for every value a map can hold."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import dark_jax
+from dark_jax.peak import find_peak
+from tests import synthetic
+
+FEW_VALUES = [0.0, -0.0, 1.0, -1.0, 2.0, np.inf, -np.inf, np.nan, 3e38, -3e38]
+
+
+def assert_numpy_argmax(maps: np.ndarray) -> None:
+    peak = jax.jit(jax.vmap(find_peak))(maps)
+    flat = maps.reshape(len(maps), -1)
+    y, x = np.divmod(flat.argmax(axis=1), maps.shape[2])
+    np.testing.assert_array_equal(peak.x, x)
+    np.testing.assert_array_equal(peak.y, y)
+    # As integers: -0.0 and the first NaN must be the very ones.
+    expected = np.take_along_axis(flat, flat.argmax(axis=1)[:, None], axis=1)[:, 0]
+    np.testing.assert_array_equal(
+        np.asarray(peak.score).view(np.int32), expected.astype(np.float32).view(np.int32)
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(hnp.arrays(np.float32, (16, 5, 7), elements=st.sampled_from(FEW_VALUES)))
+def test_ties_and_special_values(maps: np.ndarray) -> None:
+    assert_numpy_argmax(maps)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (13, 11), (64, 48), (257, 131)], ids=str)
+def test_sizes(size: tuple[int, int]) -> None:
+    """Also where the compiler's fast reductions set in, which drop NaN."""
+    maps = synthetic.noise(0, 8, size, zero_mean=True)
+    generator = synthetic.rng(1)
+    for heatmap, special in zip(maps[2:], (np.nan, np.inf, -np.inf, np.nan, 0.0), strict=False):
+        heatmap[tuple(generator.integers(size))] = special
+    assert_numpy_argmax(maps)
+
+
+def test_degenerate_maps() -> None:
+    assert_numpy_argmax(np.stack(list(synthetic.degenerate((33, 40)).values())))
+
+
+def test_no_maximum_above_zero_is_the_origin() -> None:
+    maps = np.full((1, 3, 4, 5), -1.0, np.float32)
+    maps[0, 0, 2, 3], maps[0, 1, 2, 3], maps[0, 2, 2, 3] = 0.0, np.nan, 0.5
+    coords, maxvals = dark_jax.get_max_preds(maps)
+    np.testing.assert_array_equal(coords[0], [[0, 0], [0, 0], [3, 2]])
+    np.testing.assert_array_equal(maxvals[0, :, 0], [0, np.nan, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("heatmaps", "error", "message"),
+    [
+        (np.zeros((4, 5)), ValueError, r"heatmaps must have shape \[B, J, H, W\], got \(4, 5\)"),
+        (np.zeros((1, 1, 0, 5)), ValueError, r"heatmaps must have H >= 1 and W >= 1"),
+        (np.zeros((1, 1, 4, 5), complex), TypeError, "real numbers, got dtype complex128"),
+        (np.full((1, 1, 4, 5), "a"), TypeError, "real numbers, got dtype <U1"),
+        (None, TypeError, "real numbers, got dtype object"),
+    ],
+)
+def test_bad_input_is_named(heatmaps: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        dark_jax.get_max_preds(heatmaps)  # pyright: ignore[reportArgumentType]
+
+
+def test_gradient_of_the_score_goes_to_the_first_peak() -> None:
+    maps = jnp.zeros((1, 1, 4, 4)).at[0, 0, 1, [1, 2]].set(1.0)
+    gradient = jax.grad(lambda m: dark_jax.get_max_preds(m)[1].sum())(maps)
+    np.testing.assert_array_equal(
+        gradient[0, 0], np.zeros((4, 4)) + np.eye(4)[1] * np.eye(4)[1][:, None]
+    )
