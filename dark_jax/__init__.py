@@ -4,7 +4,7 @@ Heatmaps are ``[..., H, W]``; coordinates are ``(x, y)`` in heatmap pixels with 
 centres at integers.
 """
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from dark_jax.decode import decode, get_final_preds
 from dark_jax.encode import encode
@@ -13,7 +13,7 @@ from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import get_max_preds
 from dark_jax.taylor import taylor
 
-__version__ = version("dark-jax")
+__version__ = _version("dark-jax")
 
 __all__ = [
     "Keypoints",

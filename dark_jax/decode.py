@@ -55,7 +55,7 @@ def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Ke
     ):
         status = jnp.where(failed, jnp.int8(reason), status)
 
-    coords = peak.coords + d.step(status == Status.REFINED)
+    coords = peak.coords + d.step(status == Status.REFINED.value)
     coords = jnp.where(jnp.isnan(peak.score), jnp.nan, coords)
     return Keypoints(coords=coords, scores=peak.score, status=status)
 
@@ -99,6 +99,16 @@ def decode(
             or ``sigma`` no concrete number.
         ValueError: ``heatmaps`` has fewer than two axes or an empty map; ``kernel_size``
             is even or below 1; ``sigma`` is not positive and finite; both are given.
+
+    Example:
+        >>> import jax
+        >>> import dark_jax
+        >>> heatmaps = dark_jax.encode([[20.25, 30.5], [24.0, 18.75]], size=(64, 48))
+        >>> keypoints = jax.jit(dark_jax.decode)(heatmaps)
+        >>> keypoints.coords.round(2).tolist()
+        [[20.25, 30.5], [24.0, 18.75]]
+        >>> keypoints.status.tolist() == [dark_jax.Status.REFINED] * 2
+        True
 
     References:
         Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
@@ -204,6 +214,13 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
         TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
         ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
             ``kernel`` is even or below 1.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmaps = dark_jax.encode([[[20.25, 30.5]]], size=(64, 48))
+        >>> coords, maxvals = dark_jax.get_final_preds(heatmaps, 11)
+        >>> coords.round(2).tolist()
+        [[[20.25, 30.5]]]
 
     References:
         ``get_final_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).

@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from dark_jax import checks
 from dark_jax.peak import as_float
 
-# Beyond this many sigmas a Gaussian is zero even in float64; bounding the distance keeps
-# its square, and with it the gradient, finite.
-_FAR = 40.0
+# Beyond this many sigmas a Gaussian is zero even in float64; a smaller sigma draws the same
+# single pixel. Both keep squares and quotients, and with them the gradient, finite.
+_FAR, _LEAST_SIGMA = 40.0, 1e-6
 # Half the side, in sigmas, of the square that quantised targets are cut to.
 _CUT = 3.0
 
@@ -31,16 +31,16 @@ def _encode(
     drawn = jnp.broadcast_to(as_float(visible) > 0, joints) & jnp.all(jnp.isfinite(coords), axis=-1)
     drawn &= (sigma > 0) & jnp.isfinite(sigma)
     coords = jnp.where(drawn[..., None], coords, 0)
-    sigma = jnp.where(drawn, sigma, 1)
+    sigma = jnp.maximum(jnp.where(drawn, sigma, 1), _LEAST_SIGMA)
     if quantize:
         coords = jnp.trunc(coords + 0.5)
 
     def profile(centre: jax.Array, length: int) -> jax.Array:
-        pixels = jnp.arange(length, dtype=coords.dtype)
-        distance = jnp.expand_dims(pixels, range(len(joints))) - centre[..., None]
-        distance = jnp.clip(distance / sigma[..., None], -_FAR, _FAR)
-        values = jnp.exp(-0.5 * distance * distance)
-        return jnp.where(jnp.abs(distance) <= _CUT, values, 0) if quantize else values
+        pixels = jnp.expand_dims(jnp.arange(length, dtype=coords.dtype), range(len(joints)))
+        distance, spread = pixels - centre[..., None], sigma[..., None]
+        near = jnp.abs(distance) <= (_CUT if quantize else _FAR) * spread
+        distance = jnp.where(near, distance, 0) / spread
+        return jnp.where(near, jnp.exp(-0.5 * distance * distance), 0)
 
     # The Gaussian is separable: H + W exponentials a map instead of H * W.
     height, width = size
@@ -79,6 +79,12 @@ def encode(
         ValueError: ``coords`` is not ``[..., 2]``; ``size`` is not a positive ``(H, W)``;
             a ``sigma`` known now is not positive and finite; ``sigma`` or ``visible``
             does not broadcast to ``coords.shape[:-1]``.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmap = dark_jax.encode([4.0, 2.0], size=(5, 7), sigma=1.0)
+        >>> heatmap.shape, float(heatmap[2, 4])
+        ((5, 7), 1.0)
 
     References:
         Zhang et al., Distribution-Aware Coordinate Representation for Human Pose

@@ -68,19 +68,14 @@ def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
         raise ValueError(f"{path}: heatmaps are read from .npy or .npz, not {path.suffix!r}")
     if key is not None and path.suffix == ".npy":
         raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable {path.suffix} file ({error})") from error
-    if isinstance(loaded, np.ndarray):
-        array = loaded
-    else:
-        with loaded as arrays:
-            name = _choose(path, arrays.files, key)
-            try:
-                array = arrays[name]
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-                raise ValueError(f"{path}: array {name!r} is not readable ({error})") from error
+    with path.open("rb") as stream:
+        try:
+            loaded = np.load(stream, allow_pickle=False)
+            array = loaded[_choose(path, loaded.files, key)] if path.suffix == ".npz" else loaded
+        except _UnclearKeyError:
+            raise
+        except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not a readable {path.suffix} file ({error})") from error
     checks.real_array(f"{path}: heatmaps", array)
     if array.ndim not in (2, 3, 4):
         raise ValueError(
@@ -91,18 +86,19 @@ def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
     return array
 
 
+class _UnclearKeyError(ValueError):
+    """The file is readable, but which of its arrays is meant is not known."""
+
+
 def _choose(path: Path, names: list[str], key: str | None) -> str:
-    if key is not None:
-        if key not in names:
-            raise ValueError(f"{path}: no array {key!r}; it has {', '.join(names) or 'none'}")
-        return key
-    if "heatmaps" in names:
-        return "heatmaps"
-    if len(names) != 1:
-        raise ValueError(
-            f"{path}: choose one of its arrays with --key: {', '.join(names) or 'it has none'}"
-        )
-    return names[0]
+    if key is None:
+        key = "heatmaps" if "heatmaps" in names or len(names) != 1 else names[0]
+        problem = "choose one of its arrays with --key"
+    else:
+        problem = f"no array {key!r}"
+    if key not in names:
+        raise _UnclearKeyError(f"{path}: {problem}; it has {', '.join(names) or 'none'}")
+    return key
 
 
 def results(table: Table, path: Path, *, about: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:

@@ -99,6 +99,14 @@ def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
         ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
             ``kernel`` is even or below 1.
 
+    Example:
+        >>> import numpy as np
+        >>> import dark_jax
+        >>> heatmaps = np.zeros((1, 1, 5, 5))
+        >>> heatmaps[0, 0, 2, 2] = 1
+        >>> dark_jax.gaussian_blur(heatmaps)[0, 0, 2].tolist()
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+
     References:
         ``gaussian_blur`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
     """

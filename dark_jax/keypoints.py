@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def _result(cls: type[_T]) -> type[_T]:
     """A frozen chex dataclass that type checkers understand."""
-    frozen: Any = chex.dataclass(cls, frozen=True, mappable_dataclass=False)
+    frozen: Any = chex.dataclass(cls, frozen=True, kw_only=True, mappable_dataclass=False)
     return frozen
 
 

@@ -102,6 +102,15 @@ def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:
         TypeError: ``heatmaps`` does not hold real numbers.
         ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1.
 
+    Example:
+        >>> import numpy as np
+        >>> import dark_jax
+        >>> heatmaps = np.zeros((1, 1, 5, 7))
+        >>> heatmaps[0, 0, 2, 4] = 0.9
+        >>> coords, maxvals = dark_jax.get_max_preds(heatmaps)
+        >>> coords[0, 0].tolist(), round(float(maxvals[0, 0, 0]), 3)
+        ([4.0, 2.0], 0.9)
+
     References:
         ``get_max_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
     """

@@ -122,6 +122,14 @@ def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
         TypeError: an argument does not hold real numbers.
         ValueError: ``heatmap`` is not ``[H, W]``, or ``coord`` not ``[2]``.
 
+    Example:
+        >>> import numpy as np
+        >>> import dark_jax
+        >>> y, x = np.mgrid[:9, :9]
+        >>> heatmap = -((x - 4.25) ** 2 + (y - 3.75) ** 2)
+        >>> dark_jax.taylor(heatmap, np.array([4, 4])).tolist()
+        [4.25, 3.75]
+
     References:
         ``taylor`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
     """

@@ -1,5 +1,7 @@
 """The peak is NumPy's argmax, bit for bit, for every value a map can hold."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +17,11 @@ from tests import synthetic
 FEW_VALUES = [0.0, -0.0, 1.0, -1.0, 2.0, np.inf, -np.inf, np.nan, 3e38, -3e38]
 
 
+find_peaks = jax.jit(jax.vmap(find_peak))
+
+
 def assert_numpy_argmax(maps: np.ndarray) -> None:
-    peak = jax.jit(jax.vmap(find_peak))(maps)
+    peak = find_peaks(maps)
     flat = maps.reshape(len(maps), -1)
     y, x = np.divmod(flat.argmax(axis=1), maps.shape[2])
     np.testing.assert_array_equal(peak.x, x)
@@ -66,9 +71,9 @@ def test_no_maximum_above_zero_is_the_origin() -> None:
         (None, TypeError, "real numbers, got dtype object"),
     ],
 )
-def test_bad_input_is_named(heatmaps: object, error: type[Exception], message: str) -> None:
+def test_bad_input_is_named(heatmaps: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        dark_jax.get_max_preds(heatmaps)  # pyright: ignore[reportArgumentType]
+        dark_jax.get_max_preds(heatmaps)
 
 
 def test_gradient_of_the_score_goes_to_the_first_peak() -> None:

@@ -6,6 +6,7 @@ Inputs are stored too, since the last bit of ``exp`` differs between machines.
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ def main() -> None:
     cases = synthetic.reference_cases((21, 18), count=4)
     maps = {"synthetic": np.concatenate(list(cases.values()))}
     maps["sample"] = samples.load().heatmaps[0].astype(np.float32)
-    arrays = {"maps": maps["synthetic"], "opencv": np.array(cv2.__version__)}
+    arrays: dict[str, Any] = {"maps": maps["synthetic"], "opencv": np.array(cv2.__version__)}
     for name, values in maps.items():
         for kernel in KERNELS:
             for field, column in oracle.answers(values, kernel).items():

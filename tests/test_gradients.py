@@ -1,0 +1,121 @@
+"""Gradients: finite for every finite map, and right by central differences in float64."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from tests import synthetic, tolerances
+
+FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "decode": lambda maps: dark_jax.decode(maps, kernel_size=3).coords,
+    "decode wide": lambda maps: dark_jax.decode(maps).coords,
+    "decode sigma": lambda maps: dark_jax.decode(maps, sigma=1.5).coords,
+    "get_final_preds": lambda maps: dark_jax.get_final_preds(maps)[0],
+    "gaussian_blur": lambda maps: dark_jax.gaussian_blur(maps, 5),
+}
+
+
+def finite_maps() -> jax.Array:
+    degenerate = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
+    bumps, _ = synthetic.gaussians(0, 6, (16, 14), sigma=1.5, margin=0.0)
+    maps = np.stack(
+        [
+            *degenerate,
+            *bumps,
+            *synthetic.cut(bumps, threshold=0.8),
+            *synthetic.on_floor(bumps, floor=0.5),
+            *synthetic.noise(1, 6, (16, 14), zero_mean=True),
+        ]
+    )
+    return jnp.asarray(maps[None])
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_finite_for_finite_maps(name: str, scale: float) -> None:
+    maps = finite_maps() * scale
+    weights = jnp.asarray(
+        synthetic.rng(2).standard_normal(FUNCTIONS[name](maps).shape), jnp.float32
+    )
+    gradient = jax.grad(lambda m: (FUNCTIONS[name](m) * weights).sum())(maps)
+    assert np.isfinite(gradient).all()
+    under_vmap = jax.vmap(
+        jax.grad(lambda m, w: (FUNCTIONS[name](m[None]) * w[None]).sum()), in_axes=(0, 0)
+    )(maps, weights)
+    assert np.isfinite(under_vmap).all()
+    _, tangent = jax.jvp(FUNCTIONS[name], (maps,), (jnp.ones_like(maps),))
+    assert np.isfinite(tangent).all()
+
+
+@pytest.mark.parametrize("kind", ["smooth", "clamped"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_right_by_central_differences(name: str, kind: str) -> None:
+    """Along random directions; ``clamped`` maps have exact zeros around the peak."""
+    bumps, _ = synthetic.gaussians(3, 5, (16, 14), sigma=1.5, noise=0.01, margin=5.0)
+    maps = bumps if kind == "smooth" else synthetic.cut(bumps, threshold=0.8)
+    generator = synthetic.rng(4)
+    with jax.enable_x64(True):
+        maps = jnp.asarray(maps, jnp.float64)[None]
+        weights = jnp.asarray(generator.standard_normal(FUNCTIONS[name](maps).shape))
+
+        @jax.jit
+        def loss(values: jax.Array) -> jax.Array:
+            return (FUNCTIONS[name](values) * weights).sum()
+
+        gradient = jax.grad(loss)(maps)
+        for _ in range(5):
+            # Zeros stay zeros: the logarithm's floor is a switch.
+            direction = generator.standard_normal(maps.shape) * (np.asarray(maps) != 0)
+            step = 1e-6
+            slope = (loss(maps + step * direction) - loss(maps - step * direction)) / (2 * step)
+            np.testing.assert_allclose(
+                (gradient * direction).sum(), slope, rtol=tolerances.GRADIENT, atol=1e-6
+            )
+
+
+def test_encode() -> None:
+    generator = synthetic.rng(5)
+    with jax.enable_x64(True):
+        coords = jnp.asarray(generator.uniform(2, 8, (6, 2)))
+        sigma = jnp.asarray(generator.uniform(1, 3, 6))
+        weights = jnp.asarray(generator.standard_normal((6, 10, 11)))
+
+        def loss(c: jax.Array, s: jax.Array) -> jax.Array:
+            return (dark_jax.encode(c, size=(10, 11), sigma=s) * weights).sum()
+
+        by_coords, by_sigma = jax.grad(loss, argnums=(0, 1))(coords, sigma)
+        step = 1e-6
+        for index in np.ndindex(6, 2):
+            nudge = jnp.zeros((6, 2)).at[index].set(step)
+            slope = (loss(coords + nudge, sigma) - loss(coords - nudge, sigma)) / (2 * step)
+            np.testing.assert_allclose(by_coords[index], slope, rtol=tolerances.GRADIENT, atol=1e-8)
+        for index in range(6):
+            nudge = jnp.zeros(6).at[index].set(step)
+            slope = (loss(coords, sigma + nudge) - loss(coords, sigma - nudge)) / (2 * step)
+            np.testing.assert_allclose(by_sigma[index], slope, rtol=tolerances.GRADIENT, atol=1e-8)
+
+
+def test_encode_is_finite_everywhere() -> None:
+    coords = jnp.array([[1e30, 0], [np.nan, 1], [np.inf, 2], [-1e4, 3], [4, 4]], jnp.float32)
+    sigma = jnp.array([1, 1, 1, 1e-20, 0], jnp.float32)
+    for quantize in (False, True):
+
+        @functools.partial(jax.grad, argnums=(0, 1))
+        def gradient(c: jax.Array, s: jax.Array, quantize: bool = quantize) -> jax.Array:
+            return dark_jax.encode(c, size=(8, 8), sigma=s, quantize=quantize).sum()
+
+        assert all(np.isfinite(g).all() for g in jax.jit(gradient)(coords, sigma))
+
+
+def test_decode_of_encode_has_the_identity_as_jacobian() -> None:
+    """Moving the keypoint moves the decoded one by as much."""
+    for point in ([11.3, 12.8], [12.0, 12.0]):
+        jacobian = jax.jacobian(
+            lambda c: dark_jax.decode(dark_jax.encode(c, size=(25, 24), sigma=2.0)).coords
+        )(jnp.array(point))
+        np.testing.assert_allclose(jacobian, np.eye(2), atol=5e-3)

@@ -1,0 +1,160 @@
+"""One result whichever way a function is run: eager, jitted, mapped, sharded, exported."""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import dark_jax
+from tests import synthetic, tolerances
+
+SIZE = (20, 18)
+
+COLLECTIVE = re.compile(r"\b(?:all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(")
+
+
+def maps(batch: int, joints: int) -> np.ndarray:
+    """Bumps, and in every image one map whose zeros the reference's clamp bites on."""
+    values, _ = synthetic.gaussians(0, batch * joints, SIZE, sigma=2.0, noise=0.02, margin=0.0)
+    values = values.reshape(batch, joints, *SIZE)
+    values[:, 0] = synthetic.cut(values[:, 0], threshold=0.8)
+    return values
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "decode": dark_jax.decode,
+    "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
+    "get_max_preds": dark_jax.get_max_preds,
+    "gaussian_blur": dark_jax.gaussian_blur,
+    "get_final_preds": dark_jax.get_final_preds,
+}
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerances.COMPILED * 20)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_eager_jit_vmap_map(name: str) -> None:
+    function, values = FUNCTIONS[name], jnp.asarray(maps(4, 3))
+    expected = function(values)
+    assert_same(jax.jit(function)(values), expected)
+
+    def one_image(image: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
+
+    assert_same(jax.vmap(one_image)(values), expected)
+    assert_same(jax.vmap(one_image, in_axes=1, out_axes=0)(values.swapaxes(0, 1)), expected)
+    assert_same(jax.lax.map(one_image, values), expected)
+    assert_same(jax.lax.map(one_image, values, batch_size=3), expected)
+    with jax.disable_jit():
+        assert_same(function(values[:1, :1]), jax.tree.map(lambda leaf: leaf[:1, :1], expected))
+
+
+def test_encode_vmap_and_jit() -> None:
+    coords = synthetic.centres(0, 12, SIZE, margin=1.0).astype(np.float32).reshape(4, 3, 2)
+    expected = dark_jax.encode(coords, size=SIZE)
+    assert_same(jax.jit(lambda c: dark_jax.encode(c, size=SIZE))(coords), expected)
+    assert_same(jax.vmap(jax.vmap(lambda c: dark_jax.encode(c, size=SIZE)))(coords), expected)
+
+
+def test_one_compilation_a_shape() -> None:
+    """New values, lists for tuples and NumPy for Python scalars do not compile again."""
+    decode_core: Any = sys.modules["dark_jax.decode"]._decode
+    encode_core: Any = sys.modules["dark_jax.encode"]._encode
+    chex.clear_trace_counter()
+    inside = jax.jit(chex.assert_max_traces(lambda m: dark_jax.decode(m, kernel_size=5), n=1))
+    for seed in range(3):
+        inside(synthetic.noise(seed, 4, SIZE, zero_mean=False))
+
+    values = synthetic.noise(0, 5, SIZE, zero_mean=False)
+    coords = synthetic.centres(0, 5, SIZE, margin=1.0)
+    before = decode_core._cache_size(), encode_core._cache_size()
+    kernels: tuple[Any, ...] = (7, np.int64(7), np.int32(7))
+    sides: tuple[Any, ...] = ([9, 8], (9, 8), np.array([9, 8]))
+    for size in kernels:
+        dark_jax.decode(values, kernel_size=size)
+    for side in sides:
+        dark_jax.encode(coords, size=side, sigma=3.0)
+    assert (decode_core._cache_size(), encode_core._cache_size()) == (before[0] + 1, before[1] + 1)
+
+
+class TestSharded:
+    """On four virtual devices."""
+
+    SPECS = (P("b"), P(None, "j"), P("b", "j"), P(("b", "j")))
+
+    @pytest.fixture(params=[AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+    def mesh(self, request: pytest.FixtureRequest) -> jax.sharding.Mesh:
+        return jax.make_mesh((2, 2), ("b", "j"), axis_types=(request.param,) * 2)
+
+    @pytest.mark.parametrize("spec", SPECS, ids=str)
+    @pytest.mark.parametrize("name", ["decode", "decode sigma", "get_max_preds", "gaussian_blur"])
+    def test_no_collective(self, mesh: jax.sharding.Mesh, spec: P, name: str) -> None:
+        values = maps(8, 4)
+        expected = FUNCTIONS[name](values)
+        sharded = jax.device_put(values, NamedSharding(mesh, spec))
+        with jax.set_mesh(mesh):
+            compiled = jax.jit(FUNCTIONS[name]).lower(sharded).compile()
+            found = compiled(sharded)
+        text = compiled.as_text()
+        assert text is not None
+        assert not COLLECTIVE.findall(text)
+        for leaf in jax.tree.leaves(found):
+            assert len(leaf.sharding.device_set) == 4
+            assert not leaf.sharding.is_fully_replicated
+        assert_same(found, expected)
+
+    @pytest.mark.parametrize("spec", SPECS, ids=str)
+    @pytest.mark.parametrize("name", FUNCTIONS)
+    def test_shard_map(self, mesh: jax.sharding.Mesh, spec: P, name: str) -> None:
+        """Everything runs inside ``shard_map``, the reference's batch-wide choice included."""
+        values = maps(8, 4)
+        expected = FUNCTIONS[name](values)
+        sharded = jax.device_put(values, NamedSharding(mesh, spec))
+        function = jax.jit(jax.shard_map(FUNCTIONS[name], mesh=mesh, in_specs=spec, out_specs=spec))
+        compiled = function.lower(sharded).compile()
+        text = compiled.as_text()
+        assert text is not None
+        assert not COLLECTIVE.findall(text)
+        assert_same(compiled(sharded), expected)
+
+    def test_reference_on_a_sharded_batch(self) -> None:
+        """Documented to cost collectives; right all the same."""
+        mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
+        values = maps(8, 4)
+        sharded = jax.device_put(values, NamedSharding(mesh, P("b")))
+        assert_same(jax.jit(dark_jax.get_final_preds)(sharded), dark_jax.get_final_preds(values))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lowers_for_every_platform(name: str) -> None:
+    """Lowered for CUDA and TPU as well, run on the CPU."""
+    values = maps(2, 3)
+
+    def flat(m: jax.Array) -> list[jax.Array]:
+        return jax.tree.leaves(FUNCTIONS[name](m))
+
+    exported = jax.export.export(jax.jit(flat), platforms=("cpu", "cuda", "tpu"))(
+        jax.ShapeDtypeStruct(values.shape, jnp.float32)
+    )
+    assert_same(exported.call(values), flat(jnp.asarray(values)))
+
+
+def test_precision_is_stated_wherever_a_product_feeds_a_log() -> None:
+    """TF32 or bfloat16 products, a GPU's and a TPU's default, would leave only noise."""
+    text = str(jax.make_jaxpr(dark_jax.decode)(jnp.ones((1, 1, *SIZE))))
+    assert text.count("dot_general") == text.count("precision=(Precision.HIGHEST")
+    assert text.count("dot_general") >= 2
