@@ -16,8 +16,8 @@ from dark_jax.peak import as_float, find_peak, get_max_preds, reference_coords
 from dark_jax.taylor import (
     derivatives,
     interior,
+    inverse_power_of_two,
     log_ratio,
-    power_of_two,
     reference_step,
     refinable,
 )
@@ -37,14 +37,14 @@ def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Ke
     values = blurred_stencil(window(heatmap, peak, REACH + len(kernel) // 2), kernel)
     finite, positive = jnp.isfinite(values[0]), peak.score > 0
     score = jnp.where(finite & positive, peak.score, 1)
-    # A power of two changes no digit, so this is the reference's mathematics bit for bit.
-    # The step does not depend on scale: the unit is a constant to the gradient, the floor
-    # moves with the score.
-    unit = power_of_two(score)
-    values = jnp.maximum(jnp.where(finite, values, 0) / unit, FLOOR * (score / unit))
+    # The step does not depend on scale, and a power of two changes no digit: this is the
+    # reference's mathematics bit for bit. The floor moves with the score.
+    scale = inverse_power_of_two(score)
+    values = jnp.maximum(jnp.where(finite, values, 0) * scale, FLOOR * (score * scale))
     d = derivatives(log_ratio(values))
 
-    too_long = jnp.sum(d.numerator**2) > (longest * d.det) ** 2
+    x, y = d.numerator
+    too_long = x * x + y * y > (longest * d.det) ** 2
     status = jnp.array(Status.REFINED, jnp.int8)
     for failed, reason in (  # the last that applies wins
         (too_long, Status.STEP_TOO_LONG),

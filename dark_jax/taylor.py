@@ -1,6 +1,5 @@
 """Derivatives of a log window, and the Newton step to its maximum."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -30,20 +29,18 @@ class Derivatives(NamedTuple):
         return jnp.where(same == cross, 0, same - cross)
 
     @property
-    def numerator(self) -> jax.Array:
-        """``[2]`` (x, y), the Newton step ``-H^-1 g`` times the determinant."""
-        return jnp.stack(
-            [self.dxy * self.dy - self.dyy * self.dx, self.dxy * self.dx - self.dxx * self.dy]
-        )
+    def numerator(self) -> tuple[jax.Array, jax.Array]:
+        """(x, y) of the Newton step ``-H^-1 g``, times the determinant."""
+        return self.dxy * self.dy - self.dyy * self.dx, self.dxy * self.dx - self.dxx * self.dy
 
     def step(self, valid: jax.Array) -> jax.Array:
         """``[2]`` (x, y), the Newton step; zero where not ``valid``."""
         # The denominator is safe before the choice, or its gradient would be NaN.
-        return jnp.where(valid, self.numerator / jnp.where(valid, self.det, 1), 0)
+        return jnp.where(valid, jnp.stack(self.numerator) / jnp.where(valid, self.det, 1), 0)
 
 
 def log_ratio(values: jax.Array) -> jax.Array:
-    """Log of the positive ``[13]`` stencil values over the first, that of the peak.
+    """Log of the positive stencil values over the first, that of the peak.
 
     Only differences of logs are used, and the log of a ratio near one rounds less.
     """
@@ -51,28 +48,32 @@ def log_ratio(values: jax.Array) -> jax.Array:
     return jnp.log(jnp.clip(values / values[0], limits.tiny, limits.max))
 
 
-def power_of_two(size: jax.Array) -> jax.Array:
-    """The largest not above ``size``, a constant to the gradient; 1 if not positive and finite."""
-    _, exponent = jnp.frexp(lax.stop_gradient(size))
-    usable = (size > 0) & jnp.isfinite(size)
-    return jnp.ldexp(jnp.ones_like(size), jnp.where(usable, exponent - 1, 0))
+def inverse_power_of_two(size: jax.Array) -> jax.Array:
+    """Brings a positive ``size`` to [1, 2) without touching a digit; 1 for any other.
+
+    A constant to the gradient.
+    """
+    bits = {4: jnp.uint32, 8: jnp.uint64}[size.dtype.itemsize]
+    # Infinity is all exponent and no fraction.
+    infinity = lax.bitcast_convert_type(jnp.array(jnp.inf, size.dtype), bits)
+    power = lax.bitcast_convert_type(lax.stop_gradient(size), bits) & infinity
+    power = lax.bitcast_convert_type(power, size.dtype)
+    return jnp.where((size > 0) & jnp.isfinite(power), 1 / power, 1)
 
 
 def derivatives(log_values: jax.Array) -> Derivatives:
-    """The reference's central differences of the ``[13]`` log values of ``STENCIL``.
+    """The reference's central differences of the log values of ``STENCIL``.
 
-    Second differences have a stride of two pixels. All five are divided by one power of
-    two, which the step does not see and which keeps the determinant from overflow.
+    Second differences have a stride of two pixels.
     """
-    centre, left, right, up, down, left2, right2, up2, down2, *corners = log_values
-    first = [(right - left) / 2, (down - up) / 2]
-    second = [
-        (right2 - 2 * centre + left2) / 4,
-        (corners[3] - corners[1] - corners[2] + corners[0]) / 4,
-        (down2 - 2 * centre + up2) / 4,
-    ]
-    size = power_of_two(functools.reduce(jnp.maximum, map(jnp.abs, second)))
-    return Derivatives(*(value / size for value in first + second))
+    centre, left, right, up, down, left2, right2, up2, down2, *diagonal = log_values
+    return Derivatives(
+        dx=(right - left) / 2,
+        dy=(down - up) / 2,
+        dxx=(right2 - 2 * centre + left2) / 4,
+        dxy=(diagonal[3] - diagonal[1] - diagonal[2] + diagonal[0]) / 4,
+        dyy=(down2 - 2 * centre + up2) / 4,
+    )
 
 
 def interior(x: jax.Array, y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -102,6 +103,8 @@ def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
         for i, size in enumerate((width, height))
     )
     log_values = read_stencil(window(heatmap, Peak(x, y, coord[0]), REACH))
+    # Any scale gives the same step, but not every one a determinant that can be held.
+    log_values *= inverse_power_of_two(jnp.max(jnp.abs(log_values)))
     return coord + reference_step(log_values, interior(x, y, heatmap.shape)).astype(coord.dtype)
 
 

@@ -7,14 +7,15 @@ from jax import lax
 
 from dark_jax.peak import Peak, as_float, stored
 
-HIGHEST = lax.Precision.HIGHEST
-
-# The pixels of the Taylor step, (dx, dy) from the peak; the peak itself comes first.
+# The pixels of the Taylor step, (dx, dy) from the peak; the peak itself comes first, and
+# thrice more at the end: whole vectors of 16 are multiplied and logged faster than of 13
+# (7 % of a decode on the CPU).
 STENCIL = (
     (0, 0),
     *((-1, 0), (1, 0), (0, -1), (0, 1)),
     *((-2, 0), (2, 0), (0, -2), (0, 2)),
     *((-1, -1), (1, -1), (-1, 1), (1, 1)),
+    *((0, 0), (0, 0), (0, 0)),
 )
 # How far they lie from it.
 REACH = 2
@@ -32,28 +33,25 @@ def window(heatmap: jax.Array, peak: Peak, radius: int) -> jax.Array:
 
 
 def blurred_stencil(values: jax.Array, kernel: np.ndarray) -> jax.Array:
-    """Blur a window of radius ``REACH + len(kernel) // 2`` at the 13 pixels of ``STENCIL``.
+    """Blur a window of radius ``REACH + len(kernel) // 2`` at the pixels of ``STENCIL``.
 
-    Only these values are ever used, so only they are computed. The bands' zeros make
-    every one of them NaN or infinite if any value of the window is.
+    Only these values are ever used, so only they are computed: one product with a constant
+    matrix, 1/50 of the whole map's blur. Its zeros make every value NaN or infinite if any
+    of the window is.
     """
-    size = 2 * REACH + 1
-    bands = np.zeros((size, values.shape[0]))
-    for row in range(size):
-        bands[row, row : row + len(kernel)] = kernel
-    # Columns for all rows, then the wanted (row, column) pairs as one constant matrix: a
-    # sum of at most len(kernel) terms each rounds less than one over the whole window.
-    pick = np.zeros((values.shape[0], size, len(STENCIL)))
+    size = values.shape[0]
+    taps = np.zeros((size, size, len(STENCIL)))
     for point, (dx, dy) in enumerate(STENCIL):
-        pick[:, REACH + dx, point] = bands[REACH + dy]
+        top, left = REACH + dy, REACH + dx
+        spot = taps[top : top + len(kernel), left : left + len(kernel), point]
+        spot += np.outer(kernel, kernel)
+    taps = jnp.asarray(taps.reshape(-1, len(STENCIL)), values.dtype)
     # These values are logged: a matrix unit's TF32 or bfloat16 would leave only noise.
-    columns = jnp.matmul(values, jnp.asarray(bands.T, values.dtype), precision=HIGHEST)
-    pick = jnp.asarray(pick.reshape(-1, len(STENCIL)), values.dtype)
-    return jnp.matmul(columns.reshape(-1), pick, precision=HIGHEST)
+    return jnp.matmul(values.reshape(-1), taps, precision=lax.Precision.HIGHEST)
 
 
 def read_stencil(values: jax.Array) -> jax.Array:
-    """The values of a window at the pixels of ``STENCIL``, ``[13]``."""
+    """The values of a window at the pixels of ``STENCIL``."""
     centre = values.shape[0] // 2
     return jnp.stack([values[centre + dy, centre + dx] for dx, dy in STENCIL])
 
