@@ -24,12 +24,14 @@ REACH = 2
 def window(heatmap: jax.Array, peak: Peak, radius: int) -> jax.Array:
     """The square of ``2 radius + 1`` pixels around the peak, zeros outside the map."""
     height, width = heatmap.shape
-    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.int32)
-    rows, columns = peak.y + offsets, peak.x + offsets
-    inside = _within(rows, height)[:, None] & _within(columns, width)[None, :]
-    rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
-    values = stored(heatmap).at[rows[:, None], columns[None, :]].get(mode="promise_in_bounds")
-    return jnp.where(inside, as_float(values), 0)
+    offsets = np.arange(-radius, radius + 1, dtype=np.int32)
+    inside_rows = _within(peak.y + offsets, height)[:, None]
+    inside_columns = _within(peak.x + offsets, width)[None, :]
+    # One flat index a pixel costs half of a clipped row and column each.
+    index = (peak.y * width + peak.x) + (offsets[:, None] * width + offsets[None, :])
+    index = jnp.clip(index, 0, height * width - 1)
+    values = stored(heatmap).reshape(-1).at[index].get(mode="promise_in_bounds")
+    return jnp.where(inside_rows & inside_columns, as_float(values), 0)
 
 
 def blurred_stencil(values: jax.Array, kernel: np.ndarray) -> jax.Array:
