@@ -17,7 +17,6 @@ from dark_jax.taylor import (
     derivatives,
     interior,
     inverse_power_of_two,
-    log_ratio,
     reference_step,
     refinable,
 )
@@ -41,7 +40,7 @@ def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Ke
     # reference's mathematics bit for bit. The floor moves with the score.
     scale = inverse_power_of_two(score)
     values = jnp.maximum(jnp.where(finite, values, 0) * scale, FLOOR * (score * scale))
-    d = derivatives(log_ratio(values))
+    d = derivatives(jnp.log(values))
 
     x, y = d.numerator
     too_long = x * x + y * y > (longest * d.det) ** 2
@@ -148,7 +147,8 @@ def _literal_coords(heatmap: jax.Array, kernel: int) -> jax.Array:
     blurred = blur_to_old_maximum(heatmap, opencv_kernel(kernel))
     values = read_stencil(window(jnp.maximum(blurred, FLOOR), peak, REACH))
     valid = refinable(peak, heatmap.shape)
-    return reference_coords(peak) + reference_step(log_ratio(jnp.where(valid, values, 1)), valid)
+    step = reference_step(jnp.log(jnp.where(valid, values, 1)), valid)
+    return reference_coords(peak) + step
 
 
 def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array]:
@@ -164,7 +164,8 @@ def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax
     enough = jnp.all(values >= jnp.maximum(FLOOR, -CANCELLED * jnp.min(around)))
     valid = refinable(peak, heatmap.shape)
     stepped = valid & enough
-    step = reference_step(log_ratio(jnp.where(stepped, values, 1)), stepped)
+    values = jnp.where(stepped, values, 1) * inverse_power_of_two(peak.score)
+    step = reference_step(jnp.log(values), stepped)
     return reference_coords(peak) + step, enough | ~valid
 
 

@@ -39,15 +39,6 @@ class Derivatives(NamedTuple):
         return jnp.where(valid, jnp.stack(self.numerator) / jnp.where(valid, self.det, 1), 0)
 
 
-def log_ratio(values: jax.Array) -> jax.Array:
-    """Log of the positive stencil values over the first, that of the peak.
-
-    Only differences of logs are used, and the log of a ratio near one rounds less.
-    """
-    limits = jnp.finfo(values.dtype)
-    return jnp.log(jnp.clip(values / values[0], limits.tiny, limits.max))
-
-
 def inverse_power_of_two(size: jax.Array) -> jax.Array:
     """Brings a positive ``size`` to [1, 2) without touching a digit; 1 for any other.
 
