@@ -41,31 +41,38 @@ def gaussian_blur(heatmap: np.ndarray, kernel: int) -> np.ndarray:
         return blurred * (heatmap.max() / blurred.max())
 
 
+def derivatives(v: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient ``[2]`` and Hessian ``[2, 2]`` of a log map, second differences of stride 2."""
+    gradient = 0.5 * np.array([v[y, x + 1] - v[y, x - 1], v[y + 1, x] - v[y - 1, x]])
+    dxx = 0.25 * (v[y, x + 2] - 2 * v[y, x] + v[y, x - 2])
+    dyy = 0.25 * (v[y + 2, x] - 2 * v[y, x] + v[y - 2, x])
+    dxy = 0.25 * (v[y + 1, x + 1] - v[y - 1, x + 1] - v[y + 1, x - 1] + v[y - 1, x - 1])
+    return gradient, np.array([[dxx, dxy], [dxy, dyy]])
+
+
+def interior(x: int, y: int, shape: tuple[int, ...]) -> bool:
+    return 1 < x < shape[1] - 2 and 1 < y < shape[0] - 2
+
+
 def taylor(log_map: np.ndarray, coord: tuple[float, float]) -> tuple[np.ndarray, dict[str, Any]]:
     """The unguarded step, and what decided it."""
-    height, width = log_map.shape
     x, y = int(coord[0]), int(coord[1])
     coords = np.array(coord, dtype=np.float64)
-    if not (1 < x < width - 2 and 1 < y < height - 2):
+    if not interior(x, y, log_map.shape):
         return coords, {"refined": False}
-    v = log_map
     with np.errstate(all="ignore"):
-        gradient = 0.5 * np.array([v[y, x + 1] - v[y, x - 1], v[y + 1, x] - v[y - 1, x]])
-        dxx = 0.25 * (v[y, x + 2] - 2 * v[y, x] + v[y, x - 2])
-        dyy = 0.25 * (v[y + 2, x] - 2 * v[y, x] + v[y - 2, x])
-        dxy = 0.25 * (v[y + 1, x + 1] - v[y - 1, x + 1] - v[y + 1, x - 1] + v[y - 1, x - 1])
-        determinant = dxx * dyy - dxy * dxy
+        gradient, hessian = derivatives(log_map, x, y)
+        determinant = hessian[0, 0] * hessian[1, 1] - hessian[0, 1] * hessian[0, 1]
     if determinant == 0:
         return coords, {"refined": False, "eigenvalue": 0.0}
     if not np.isfinite(determinant):
         return coords * np.nan, {"refined": True, "eigenvalue": np.nan}
-    step = -np.array([dyy * gradient[0] - dxy * gradient[1], dxx * gradient[1] - dxy * gradient[0]])
-    step /= determinant
-    eigenvalues = np.abs(np.linalg.eigvalsh([[dxx, dxy], [dxy, dyy]]))
+    adjugate = np.array([[hessian[1, 1], -hessian[0, 1]], [-hessian[0, 1], hessian[0, 0]]])
+    step = -adjugate @ gradient / determinant
     return coords + step, {
         "refined": True,
         "step": float(np.linalg.norm(step)),
-        "eigenvalue": float(eigenvalues.min()),
+        "eigenvalue": float(np.abs(np.linalg.eigvalsh(hessian)).min()),
     }
 
 

@@ -1,0 +1,132 @@
+"""How long decoding takes, as multiples of one read of the maps and against the peers."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dark_jax
+from tests import synthetic
+from tests.benchmarks import peers
+from tests.benchmarks.timing import Candidates, interleaved, ratio
+
+KERNEL = 11
+SHAPES = (
+    ((1, 17, 64, 48), "float32"),
+    ((32, 17, 64, 48), "float32"),
+    ((256, 17, 64, 48), "float32"),
+    ((256, 17, 64, 48), "bfloat16"),
+    ((8, 133, 96, 72), "float32"),
+    ((4, 308, 256, 192), "float32"),
+)
+
+
+def batch(shape: tuple[int, ...], *, cut: bool = False) -> np.ndarray:
+    """Noisy bumps on a floor of background, or ReLU-cut ones; a few, repeated."""
+    size = (shape[-2], shape[-1])
+    maps, _ = synthetic.gaussians(0, 34, size, sigma=2.0, noise=0.02)
+    maps = synthetic.cut(maps, threshold=0.9) if cut else maps
+    return np.resize(maps, shape)
+
+
+def rows() -> list[dict[str, str]]:
+    """One row a shape."""
+    return [_row(shape, dtype) for shape, dtype in SHAPES]
+
+
+def _row(shape: tuple[int, ...], dtype: str) -> dict[str, str]:
+    host = batch(shape)
+    maps = jnp.asarray(host, dtype)
+    memory: Any = jax.jit(dark_jax.decode).lower(maps).compile().memory_analysis()
+    bare_max = jax.jit(lambda h: jnp.max(h, (-2, -1)))
+    candidates: dict[str, Any] = {
+        "max": lambda: bare_max(maps),
+        "decode": lambda: dark_jax.decode(maps, kernel_size=KERNEL),
+        "reference": lambda: dark_jax.get_final_preds(maps, KERNEL),
+    }
+    ours = interleaved(candidates, runs=41)
+    row = {
+        "maps": f"{'x'.join(map(str, shape))} {dtype}",
+        "max ms": f"{1e3 * np.median(ours['max']):.2f}",
+        "decode ms": f"{1e3 * np.median(ours['decode']):.2f}",
+        "decode / max": ratio(ours["decode"], ours["max"]),
+        "temporaries": f"{100 * memory.temp_size_in_bytes / maps.nbytes:.0f} %",
+        "first call s": f"{_first_call(maps):.2f}",
+        "get_final_preds / decode": ratio(ours["reference"], ours["decode"]),
+    }
+    others = {"rtmlib": peers.rtmlib(KERNEL), "OpenCV loop": peers.opencv_loop(KERNEL)}
+    for name, peer in others.items():
+        if peer is None:
+            row[f"{name} / decode"] = "not installed"
+        elif dtype != "float32":
+            row[f"{name} / decode"] = ""
+        else:
+            pair: Candidates = {"ours": candidates["decode"], "peer": lambda p=peer: p(host)}
+            seconds = interleaved(pair)
+            row[f"{name} / decode"] = ratio(seconds["peer"], seconds["ours"])
+    return row
+
+
+def _first_call(maps: jax.Array) -> float:
+    jax.clear_caches()
+    start = time.perf_counter()
+    jax.block_until_ready(dark_jax.decode(maps, kernel_size=KERNEL))
+    return time.perf_counter() - start
+
+
+def other_rows() -> list[dict[str, str]]:
+    """Blur of whole maps, the reference where its clamp bites, and the cost of one call."""
+    maps = jnp.asarray(batch((128, 17, 64, 48)))
+    host = np.asarray(maps)
+    found = []
+    for kernel in (3, KERNEL, 17):
+        peer = peers.opencv_blur(kernel)
+        candidates: dict[str, Any] = {"ours": lambda k=kernel: dark_jax.gaussian_blur(maps, k)}
+        if peer is not None:
+            candidates["peer"] = lambda p=peer: p(host)
+        seconds = interleaved(candidates)
+        against = ratio(seconds["peer"], seconds["ours"]) if peer else "not installed"
+        found.append(
+            {
+                "what": f"gaussian_blur, k = {kernel}, 128x17x64x48",
+                "ms": f"{1e3 * np.median(seconds['ours']):.1f}",
+                "OpenCV loop / ours": against,
+            }
+        )
+
+    clamped = np.asarray(maps).copy()
+    one_joint = clamped.copy()
+    one_joint[:, 0] = batch((128, 64, 48), cut=True)
+    clamped[:] = batch(clamped.shape, cut=True)
+    kinds = {"nowhere": maps}
+    kinds |= {"in one joint": jnp.asarray(one_joint), "in all": jnp.asarray(clamped)}
+    candidates = {}
+    for name, kind in kinds.items():
+        candidates[name] = lambda m=kind: dark_jax.get_final_preds(m)
+    candidates["decode"] = lambda: dark_jax.decode(maps, kernel_size=3)
+    seconds = interleaved(candidates)
+    for name in kinds:
+        found.append(
+            {
+                "what": f"get_final_preds, k = 3, the clamp bites {name}",
+                "ms": f"{1e3 * np.median(seconds[name]):.1f}",
+                "/ decode": ratio(seconds[name], seconds["decode"]),
+            }
+        )
+
+    one = jnp.asarray(batch((1, 17, 64, 48)))
+    compiled = jax.jit(dark_jax.decode).lower(one).compile()
+    nothing = jax.jit(lambda m: m[0, 0, 0, 0])
+    seconds = interleaved(
+        {
+            "dark_jax.decode": lambda: dark_jax.decode(one),
+            "the same, compiled ahead": lambda: compiled(one),
+            "a jitted function that reads one pixel": lambda: nothing(one),
+        },
+        runs=501,
+    )
+    for name, values in seconds.items():
+        found.append({"what": f"{name}, 1x17x64x48", "ms": f"{1e3 * np.median(values):.3f}"})
+    return found

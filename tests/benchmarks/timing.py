@@ -1,0 +1,52 @@
+"""Medians of interleaved runs: what disturbs the machine disturbs every candidate alike."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+RUNS = 21
+
+Candidates = Mapping[str, Callable[[], Any]]
+
+
+def interleaved(candidates: Candidates, *, runs: int = RUNS) -> dict[str, np.ndarray]:
+    """Seconds of each run of each candidate, which take turns; one run before does not count."""
+    for candidate in candidates.values():
+        jax.block_until_ready(candidate())
+    seconds = {name: np.empty(runs) for name in candidates}
+    for run in range(runs):
+        for name, candidate in candidates.items():
+            start = time.perf_counter()
+            jax.block_until_ready(candidate())
+            seconds[name][run] = time.perf_counter() - start
+    return seconds
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> str:
+    """Ratio of the medians, with the quartiles of the ratios run by run."""
+    low, high = np.percentile(numerator / denominator, [25, 75])
+    middle = np.median(numerator) / np.median(denominator)
+    digits = 2 if middle < 10 else 0
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def machine() -> str:
+    """Processor, cores and versions, to stand above every table."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = f"{len(names)} x {names[0].partition(':')[2].strip()}" if names else cpu
+    versions = []
+    for package in ("jax", "jaxlib", "numpy", "opencv-python-headless", "rtmlib"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"{package} absent")
+    return f"{cpu}; Python {platform.python_version()}; {', '.join(versions)}"
