@@ -20,7 +20,7 @@ from dark_jax.taylor import (
     reference_step,
     refinable,
 )
-from dark_jax.window import REACH, blurred_stencil, read_stencil, window
+from dark_jax.window import STENCIL, blurred_stencil, read, read_for
 
 # The reference's floor under the logarithm, there for maps whose maximum is about one.
 FLOOR = 1e-10
@@ -33,7 +33,7 @@ DEFAULT_KERNEL_SIZE = 11
 
 def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Keypoints:
     peak = find_peak(heatmap)
-    values = blurred_stencil(window(heatmap, peak, REACH + len(kernel) // 2), kernel)
+    values = blurred_stencil(read_for(heatmap, peak, kernel), kernel)
     finite, positive = jnp.isfinite(values[0]), peak.score > 0
     score = jnp.where(finite & positive, peak.score, 1)
     # The step does not depend on scale, and a power of two changes no digit: this is the
@@ -145,7 +145,7 @@ def _literal_coords(heatmap: jax.Array, kernel: int) -> jax.Array:
     """Peak; the whole map blurred and rescaled; log of at least FLOOR; step."""
     peak = find_peak(heatmap)
     blurred = blur_to_old_maximum(heatmap, opencv_kernel(kernel))
-    values = read_stencil(window(jnp.maximum(blurred, FLOOR), peak, REACH))
+    values = jnp.maximum(read(blurred, peak, STENCIL), FLOOR)
     valid = refinable(peak, heatmap.shape)
     step = reference_step(jnp.log(jnp.where(valid, values, 1)), valid)
     return reference_coords(peak) + step
@@ -159,7 +159,7 @@ def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax
     large terms of both signs leave over has lost its digits in float32.
     """
     peak = find_peak(heatmap)
-    around = window(heatmap, peak, REACH + kernel // 2)
+    around = read_for(heatmap, peak, opencv_kernel(kernel))
     values = blurred_stencil(around, opencv_kernel(kernel))
     enough = jnp.all(values >= jnp.maximum(FLOOR, -CANCELLED * jnp.min(around)))
     valid = refinable(peak, heatmap.shape)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.peak import Peak, as_float
-from dark_jax.window import REACH, read_stencil, window
+from dark_jax.window import REACH, STENCIL, read
 
 
 class Derivatives(NamedTuple):
@@ -93,7 +93,7 @@ def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
         jnp.nan_to_num(jnp.clip(coord[i], -1, size)).astype(jnp.int32)
         for i, size in enumerate((width, height))
     )
-    log_values = read_stencil(window(heatmap, Peak(x, y, coord[0]), REACH))
+    log_values = read(heatmap, Peak(x, y, coord[0]), STENCIL)
     # Any scale gives the same step, but not every one a determinant that can be held.
     log_values *= inverse_power_of_two(jnp.max(jnp.abs(log_values)))
     return coord + reference_step(log_values, interior(x, y, heatmap.shape)).astype(coord.dtype)

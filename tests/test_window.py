@@ -1,12 +1,15 @@
 """The blurred neighbourhood equals the same part of the whole blurred map, at any border."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dark_jax.gaussian import blur, opencv_kernel
 from dark_jax.peak import Peak
-from dark_jax.window import REACH, STENCIL, blurred_stencil, read_stencil, window
+from dark_jax.window import REACH, STENCIL, blurred_stencil, read, read_for, square
 from tests import synthetic, tolerances
 
 
@@ -15,21 +18,21 @@ def peak(x: int, y: int) -> Peak:
 
 
 @pytest.mark.parametrize("size", [(9, 7), (3, 4), (1, 1)], ids=str)
-def test_window_is_a_cut_of_the_padded_map(size: tuple[int, int]) -> None:
+def test_read_is_a_cut_of_the_padded_map(size: tuple[int, int]) -> None:
     heatmap = synthetic.noise(0, 1, size, zero_mean=True)[0]
     padded = np.pad(heatmap, 4)
     for y, x in np.ndindex(*size):
-        found = window(jnp.asarray(heatmap), peak(x, y), 4)
-        np.testing.assert_array_equal(found, padded[y : y + 9, x : x + 9])
+        found = read(jnp.asarray(heatmap), peak(x, y), square(4))
+        np.testing.assert_array_equal(found.reshape(9, 9), padded[y : y + 9, x : x + 9])
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 7, 11, 37])
 def test_stencil_of_the_window_is_that_of_the_map(kernel: int) -> None:
     heatmap = jnp.asarray(synthetic.noise(1, 1, (12, 10), zero_mean=False)[0])
     weights = opencv_kernel(kernel)
-    whole = blur(heatmap, weights)
+    whole = np.asarray(jax.jit(functools.partial(blur, kernel=weights))(heatmap))
     for x, y in ((2, 2), (5, 6), (7, 9)):
-        found = blurred_stencil(window(heatmap, peak(x, y), REACH + kernel // 2), weights)
+        found = blurred_stencil(read_for(heatmap, peak(x, y), weights), weights)
         expected = [whole[y + dy, x + dx] for dx, dy in STENCIL]
         np.testing.assert_allclose(found, expected, atol=tolerances.BLUR[found.dtype])
 
@@ -38,12 +41,15 @@ def test_stencil_of_the_window_is_that_of_the_map(kernel: int) -> None:
 def test_no_infinity_in_the_window_goes_unseen(value: float) -> None:
     """Decode tells a finite window from the first stencil value alone."""
     weights = opencv_kernel(3)
-    for row, column in np.ndindex(7, 7):
-        values = np.ones((7, 7), np.float32)
-        values[row, column] = value
+    for pixel in range(49):
+        values = np.ones(49, np.float32)
+        values[pixel] = value
         assert not np.isfinite(blurred_stencil(jnp.asarray(values), weights)[0])
 
 
-def test_stencil_order() -> None:
-    values = jnp.asarray([[10.0 * y + x for x in range(-2, 3)] for y in range(-2, 3)])
-    np.testing.assert_array_equal(read_stencil(values), [10 * dy + dx for dx, dy in STENCIL])
+def test_stencil() -> None:
+    """The peak first, its neighbours in the order that the derivatives take them."""
+    assert tuple(STENCIL[0]) == (0, 0)
+    assert len(STENCIL) == 16
+    assert len({tuple(offset) for offset in STENCIL}) == 13
+    assert np.abs(STENCIL).max() == REACH
