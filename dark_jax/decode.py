@@ -12,7 +12,7 @@ from dark_jax import checks
 from dark_jax.batch import over_leading
 from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma, opencv_kernel
 from dark_jax.keypoints import Keypoints, Status
-from dark_jax.peak import as_float, find_peak, get_max_preds, reference_coords
+from dark_jax.peak import as_float, find_peak, reference_coords
 from dark_jax.taylor import (
     derivatives,
     interior,
@@ -25,7 +25,8 @@ from dark_jax.window import STENCIL, blurred_stencil, read, read_for
 # The reference's floor under the logarithm, there for maps whose maximum is about one.
 FLOOR = 1e-10
 
-# Values below this many times the window's most negative pixel are taken from float64.
+# A map with a value below this many times the window's most negative pixel is computed in
+# float64: its digits have cancelled.
 CANCELLED = 0.5
 
 DEFAULT_KERNEL_SIZE = 11
@@ -151,8 +152,8 @@ def _literal_coords(heatmap: jax.Array, kernel: int) -> jax.Array:
     return reference_coords(peak) + step
 
 
-def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array]:
-    """The same from the peak's neighbourhood alone, and whether that is enough to be exact.
+def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The same from the peak's neighbourhood alone, the score, and whether that is exact.
 
     Rescaling never shrinks a map, so no value of at least FLOOR is clamped; where none is,
     the scale is a constant in the log that the step does not see. But a value that is what
@@ -166,7 +167,7 @@ def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax
     stepped = valid & enough
     values = jnp.where(stepped, values, 1) * inverse_power_of_two(peak.score)
     step = reference_step(jnp.log(values), stepped)
-    return reference_coords(peak) + step, enough | ~valid
+    return reference_coords(peak) + step, peak.score[None], enough | ~valid
 
 
 @functools.partial(jax.jit, static_argnames="kernel")
@@ -183,8 +184,8 @@ def _get_final_preds(heatmaps: jax.Array, *, kernel: int) -> tuple[jax.Array, ja
         # One image at a time: the blurred maps of a whole batch are never in memory.
         return lax.map(lambda image: lax.cond(jnp.all(image[2]), keep, redo_image, image), args)
 
-    _, maxvals = get_max_preds(heatmaps)
-    coords, exact = over_leading(lambda heatmap: _coords_from_window(heatmap, kernel), 2)(heatmaps)
+    from_window = over_leading(lambda heatmap: _coords_from_window(heatmap, kernel), 2)
+    coords, maxvals, exact = from_window(heatmaps)
     return lax.cond(jnp.all(exact), keep, redo, (heatmaps, coords, exact)), maxvals
 
 

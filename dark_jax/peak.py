@@ -42,23 +42,29 @@ def find_peak(heatmap: jax.Array) -> Peak:
     """NumPy's argmax of one map ``[H, W]``: the first NaN, else the first maximum.
 
     Row maxima first, then one row: ``argmax`` over the whole map is scalar code on the CPU,
-    6 to 10 times slower. ``max`` may drop NaN there; a row times itself is NaN exactly if
-    the row holds one, and is computed beside the maxima.
+    6 to 10 times slower. ``max`` may drop NaN there, so NaN is looked for separately.
     """
     # The input's own dtype: integers compare exactly, and a converted copy would be
     # written to memory.
     values = lax.stop_gradient(heatmap)
     row_max = jnp.max(values, axis=1)
-    row_square = jnp.einsum("hw,hw->h", values, values, preferred_element_type=jnp.float32)
+    row_probe = _nan_where_a_row_has_one(values)
     # Without the barrier XLA fuses what follows into the reductions and reads twice.
-    row_max, row_square = lax.optimization_barrier((row_max, row_square))
-    score, has_nan = jnp.max(row_max), jnp.isnan(jnp.sum(row_square))
+    row_max, row_probe = lax.optimization_barrier((row_max, row_probe))
+    score, has_nan = jnp.max(row_max), jnp.isnan(jnp.sum(row_probe))
 
-    y = _first(jnp.where(has_nan, jnp.isnan(row_square), row_max == score))
+    y = _first(jnp.where(has_nan, jnp.isnan(row_probe), row_max == score))
     row = lax.dynamic_index_in_dim(stored(heatmap), y, axis=0, keepdims=False)
     x = _first(jnp.where(has_nan, jnp.isnan(as_float(row)), row == score))
     # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
     return Peak(x, y, as_float(lax.dynamic_index_in_dim(row, x, keepdims=False)))
+
+
+def _nan_where_a_row_has_one(values: jax.Array) -> jax.Array:
+    """``[H]``; squares, because a plain sum is also NaN of two infinities."""
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        return jnp.zeros(values.shape[0], jnp.float32)
+    return jnp.einsum("hw,hw->h", values, values, preferred_element_type=jnp.float32)
 
 
 def reference_coords(peak: Peak) -> jax.Array:

@@ -79,7 +79,7 @@ def refinable(peak: Peak, shape: tuple[int, ...]) -> jax.Array:
 
 
 def reference_step(log_values: jax.Array, inside: jax.Array) -> jax.Array:
-    """The seed's unguarded step: skipped at a border and where the Hessian is singular."""
+    """The reference's unguarded step: skipped at a border and where the Hessian is singular."""
     d = derivatives(log_values)
     return d.step(inside & (d.det != 0))
 
