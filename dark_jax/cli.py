@@ -1,6 +1,7 @@
 """The ``dark-jax`` command."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from dark_jax.keypoints import Status
 
 # A longer table is for a file, not for eyes.
 MOST_ROWS = 100
+# Narrower, a table loses digits; a terminal wraps it instead.
+LEAST_WIDTH = 80
 
 
 def run(args: list[str] | None = None) -> int:
     """Run the command; its exit status: 0, or 2 after one line on stderr."""
+    args = sys.argv[1:] if args is None else args
     try:
-        app.main(args, prog_name="dark-jax", standalone_mode=False)
+        app.main(args or ["--help"], prog_name="dark-jax", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:
@@ -205,6 +209,7 @@ def _show(table: files.Table, *, named: bool) -> None:
             f"{row['moved']:.3f}" if math.isfinite(row["moved"]) else "",
         )
     console = Console()
+    console.width = max(console.width, LEAST_WIDTH)
     console.print(shown)
     if table.scores.size > MOST_ROWS:
         console.print(f"... and {table.scores.size - MOST_ROWS} more; -o writes them all")

@@ -75,7 +75,9 @@ def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
         except _UnclearKeyError:
             raise
         except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: not a readable {path.suffix} file ({error})") from error
+            # What NumPy does not know it takes for pickled objects.
+            reason = "no array of numbers in it" if "pickle" in str(error) else error
+            raise ValueError(f"{path}: not a readable {path.suffix} file ({reason})") from error
     checks.real_array(f"{path}: heatmaps", array)
     if array.ndim not in (2, 3, 4):
         raise ValueError(
@@ -160,6 +162,7 @@ def check_target(path: Path, *, suffixes: tuple[str, ...], option: str) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write all files or none: each beside its target first, then renamed."""
     beside: dict[str, Path] = {}
+    path = None
     try:
         for path, data in contents.items():
             target = path.resolve()  # a link's target is replaced, not the link
@@ -170,8 +173,10 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(name, target.stat().st_mode if target.exists() else 0o666 & ~_umask())
-        for name, target in beside.items():
-            os.replace(name, target)
+        for name, path in beside.items():
+            os.replace(name, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
     finally:
         for name in beside:
             with suppress(OSError):  # gone where it was renamed

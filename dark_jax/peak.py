@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -44,6 +45,7 @@ def find_peak(heatmap: jax.Array) -> Peak:
     Row maxima first, then one row: ``argmax`` over the whole map is scalar code on the CPU,
     6 to 10 times slower. ``max`` may drop NaN there, so NaN is looked for separately.
     """
+    chex.assert_rank(heatmap, 2)
     # The input's own dtype: integers compare exactly, and a converted copy would be
     # written to memory.
     values = lax.stop_gradient(heatmap)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -57,6 +58,7 @@ def derivatives(log_values: jax.Array) -> Derivatives:
 
     Second differences have a stride of two pixels.
     """
+    chex.assert_shape(log_values, (len(STENCIL),))
     centre, left, right, up, down, left2, right2, up2, down2, *diagonal = log_values
     return Derivatives(
         dx=(right - left) / 2,

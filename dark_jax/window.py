@@ -1,5 +1,6 @@
 """The neighbourhood of a peak, blurred, at any border."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +37,7 @@ def read(heatmap: jax.Array, peak: Peak, offsets: np.ndarray) -> jax.Array:
     Flat throughout: an index is a sum with a constant, without quotients and remainders,
     which would cost as much as the read.
     """
+    chex.assert_shape(offsets, (None, 2))
     height, width = heatmap.shape
     dx, dy = offsets.T
     x, y = peak.x + dx, peak.y + dy
@@ -58,6 +60,7 @@ def blurred_stencil(around: jax.Array, kernel: np.ndarray) -> jax.Array:
     pixel is.
     """
     side = 2 * (REACH + len(kernel) // 2) + 1
+    chex.assert_shape(around, (side * side,))
     taps = np.zeros((len(STENCIL), side, side))
     for point, (dx, dy) in enumerate(STENCIL + REACH):
         taps[point, dy : dy + len(kernel), dx : dx + len(kernel)] = np.outer(kernel, kernel)

@@ -139,7 +139,7 @@ class TestBadInput:
         for message, source in {
             "No such file or directory": tmp_path / "missing.npy",
             "Is a directory": tmp_path / "folder.npy",
-            "not a readable .npy file": tmp_path / "text.npy",
+            "text.npy: not a readable .npy file (no array of numbers in it)": tmp_path / "text.npy",
             "text.npz: not a readable .npz file": tmp_path / "text.npz",
             "empty.npz: not a readable .npz file": tmp_path / "empty.npz",
             "cut.npz: not a readable .npz file": tmp_path / "cut.npz",
@@ -151,7 +151,9 @@ class TestBadInput:
             "must hold real numbers, got dtype complex128": written(
                 "complex.npy", np.ones((5, 5), complex)
             ),
-            "not a readable .npy file (Object arrays": written("object.npy", np.full((5, 5), None)),
+            "object.npy: not a readable .npy file (no array of": written(
+                "object.npy", np.full((5, 5), None)
+            ),
             "are empty, shape (0, 5, 5)": written("none.npy", np.ones((0, 5, 5))),
             "are empty, shape (5, 0)": written("flat.npy", np.ones((5, 0))),
         }.items():
@@ -232,7 +234,7 @@ class TestTargets:
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
-            fails(capsys, "No space left on device", maps, "-o", target)
+            fails(capsys, "out.csv: cannot be written (No space left", maps, "-o", target)
         assert target.read_text() == "precious"
         assert sorted(path.name for path in maps.parent.iterdir()) == ["maps.npy", "out.csv"]
         assert run(maps, "-o", target) == 0
@@ -268,6 +270,22 @@ class TestTargets:
     ) -> None:
         np.savez(tmp_path / "maps.npz", heatmaps=np.ones((5, 5)))
         fails(capsys, "would overwrite SOURCE", tmp_path / "maps.npz", "-o", tmp_path / "maps.npz")
+
+
+def test_nothing_asked_is_help(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dark-jax"])
+    assert cli.run() == 0
+    assert "Usage: dark-jax [OPTIONS] COMMAND" in capsys.readouterr().out
+
+
+def test_narrow_terminals_lose_no_digit(
+    maps: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert run(maps) == 0
+    assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
 
 
 def test_long_tables_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
