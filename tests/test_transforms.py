@@ -160,3 +160,11 @@ def test_precision_is_stated_wherever_a_product_feeds_a_log() -> None:
     logged = [product for product in products if "Precision.HIGHEST" in product]
     # The other one looks for NaN, which no precision hides.
     assert (len(logged), len(products)) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["decode", "decode sigma", "get_max_preds", "gaussian_blur"])
+def test_nothing_loops_or_calls_out(name: str) -> None:
+    """A loop over maps, a branch or a callback would be paid for on a GPU."""
+    text = str(jax.make_jaxpr(FUNCTIONS[name])(jnp.ones((2, 3, *SIZE))))
+    for primitive in ("while", "scan", "cond", "callback", "custom_call", "sort"):
+        assert not re.search(rf"= {primitive}\b", text), primitive
