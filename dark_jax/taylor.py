@@ -5,6 +5,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -98,7 +99,9 @@ def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
     log_values = read(heatmap, Peak(x, y, coord[0]), STENCIL)
     # Any scale gives the same step, but not every one a determinant that can be held.
     log_values *= inverse_power_of_two(jnp.max(jnp.abs(log_values)))
-    return coord + reference_step(log_values, interior(x, y, heatmap.shape)).astype(coord.dtype)
+    step = reference_step(log_values, interior(x, y, heatmap.shape))
+    dtype = np.promote_types(coord.dtype, step.dtype)
+    return coord.astype(dtype) + step.astype(dtype)
 
 
 def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
@@ -110,9 +113,9 @@ def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
             integers to choose the pixel expanded around.
 
     Returns:
-        ``[2]`` float, ``coord`` plus the step; ``coord`` unchanged where the peak is
-        within two pixels of an edge or the Hessian is singular. The length of the step
-        is not bounded.
+        ``[2]`` float32 (float64 if either argument is): ``coord`` plus the step; ``coord``
+        unchanged where the peak is within two pixels of an edge or the Hessian is singular.
+        The length of the step is not bounded.
 
     Raises:
         TypeError: an argument does not hold real numbers.

@@ -87,6 +87,21 @@ def test_scale_does_not_matter(scale: float) -> None:
     np.testing.assert_allclose(found, [5.25, 6.375], atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("heatmap", "coord", "result"),
+    [
+        ("float32", "int32", "float32"),
+        ("float64", "int32", "float64"),
+        ("float32", "float64", "float64"),
+        ("uint8", "float16", "float32"),
+    ],
+)
+def test_dtypes(heatmap: str, coord: str, result: str) -> None:
+    with jax.enable_x64(True):
+        found = dark_jax.taylor(np.ones((9, 9), heatmap), np.array([4, 4], coord))
+    assert found.dtype == result
+
+
 def test_nan_coordinate_stays() -> None:
     found = dark_jax.taylor(np.ones((9, 9)), np.array([np.nan, 4.0]))
     np.testing.assert_array_equal(found, [np.nan, 4])
