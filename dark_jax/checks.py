@@ -16,12 +16,13 @@ def real_array(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers, or TypeError."""
     array: Any = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
     dtype = array.dtype
-    if not (
-        jnp.issubdtype(dtype, jnp.floating)
-        or jnp.issubdtype(dtype, jnp.integer)
-        or jnp.issubdtype(dtype, jnp.bool_)
-    ):
-        raise TypeError(f"{name} must hold real numbers, got dtype {dtype}")
+    if not (dtype.kind in "iub" or (jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8)):
+        raise TypeError(f"{name} must hold real numbers of at most 64 bits, got dtype {dtype}")
+    if isinstance(array, np.ndarray):
+        array = array.astype(dtype.newbyteorder("="), copy=False)
+        # JAX would wrap what 32 bits do not hold.
+        if dtype.kind in "iu" and jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            array = array.astype(np.float32)
     return array
 
 
@@ -55,9 +56,9 @@ def odd_kernel(name: str, value: Any) -> int:
 
 def positive(name: str, value: Any) -> float:
     """``value`` as a concrete, positive, finite number."""
-    expected = "a positive, finite number that is not traced"
+    expected = "a positive, finite number"
     if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} must be {expected}, got a traced {value.aval}")
+        raise TypeError(f"{name} must be {expected}, not traced: got {value.aval}")
     try:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError

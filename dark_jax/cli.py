@@ -36,6 +36,10 @@ def run(args: list[str] | None = None) -> int:
     except OSError as error:
         told = error.strerror is not None and error.filename is not None
         message = f"{error.filename}: {error.strerror}" if told else str(error)
+    except MemoryError as error:
+        message = f"not enough memory: {error}"
+    except RuntimeError as error:  # a symbolic link to itself, an allocation JAX refused
+        message = str(error)
     else:
         return 0
     click.echo("dark-jax: " + " ".join(message.split()), err=True)
@@ -90,7 +94,7 @@ def decode(
     sample that comes with the package: a real network's maps of a photograph.
     """
     blur = _blur(kernel_size, sigma)
-    _check_targets(source, output, overlay)
+    _check_targets((source, image), output, overlay)
     _check_photo_options(source, overlay, image, stride, key)
 
     photo, joints = None, None
@@ -128,13 +132,17 @@ def _blur(kernel_size: int | None, sigma: float | None) -> dict[str, Any]:
     return {"kernel_size": checks.odd_kernel("--kernel-size", size)}
 
 
-def _check_targets(source: Path | None, output: Path | None, overlay: Path | None) -> None:
+def _check_targets(
+    inputs: tuple[Path | None, ...], output: Path | None, overlay: Path | None
+) -> None:
     if output is not None:
         files.check_target(output, suffixes=files.RESULT_SUFFIXES, option="--output")
-        if source is not None and output.resolve() == source.resolve():
-            raise ValueError(f"--output {output} would overwrite SOURCE")
     if overlay is not None:
         files.check_target(overlay, suffixes=(".png",), option="--overlay")
+    read = {path.resolve() for path in inputs if path is not None}
+    for option, target in (("--output", output), ("--overlay", overlay)):
+        if target is not None and target.resolve() in read:
+            raise ValueError(f"{option} {target} would overwrite what is read from it")
 
 
 def _check_photo_options(
@@ -204,7 +212,8 @@ def _show(table: files.Table, *, named: bool) -> None:
         shown.add_row(
             *([str(row["image"])] if several else []),
             row["name"] or str(row["joint"]),
-            *(f"{row[name]:.3f}" for name in ("x", "y", "score")),
+            *(f"{row[name]:.3f}" for name in ("x", "y")),
+            f"{row['score']:.4g}",
             row["status"],
             f"{row['moved']:.3f}" if math.isfinite(row["moved"]) else "",
         )

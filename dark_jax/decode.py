@@ -10,13 +10,13 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.batch import over_leading
+from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma, opencv_kernel
 from dark_jax.keypoints import Keypoints, Status
-from dark_jax.peak import as_float, find_peak, reference_coords
+from dark_jax.peak import find_peak, reference_coords
 from dark_jax.taylor import (
     derivatives,
     interior,
-    inverse_power_of_two,
     reference_step,
     refinable,
 )
@@ -27,7 +27,7 @@ FLOOR = 1e-10
 
 # A map with a value below this many times the window's most negative pixel is computed in
 # float64: its digits have cancelled.
-CANCELLED = 0.5
+CANCELLED = 0.1
 
 DEFAULT_KERNEL_SIZE = 11
 
@@ -199,8 +199,9 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
 
     Only the neighbourhood of each peak is blurred, except for images where a value there
     is so low that the 1e-10 may bite, whose result depends on the whole blurred map. That
-    choice is made from the data: under a ``vmap`` of yours both branches run, and on a
-    sharded batch it costs collectives unless called inside ``shard_map``.
+    choice is made from the data: under a ``vmap`` of yours both branches run; on a batch
+    sharded over an automatic mesh it costs collectives, and an explicit mesh refuses it.
+    Call it inside ``jax.shard_map`` there.
 
     Args:
         heatmaps: ``[B, J, H, W]`` real.

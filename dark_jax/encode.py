@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.peak import as_float
+from dark_jax.floats import as_float
 
 # Beyond this many sigmas a Gaussian is zero even in float64; a smaller sigma draws the same
 # single pixel. Both keep squares and quotients, and with them the gradient, finite.
@@ -67,8 +67,8 @@ def encode(
             finite draws nothing.
         visible: booleans or numbers that broadcast to ``coords.shape[:-1]``; a keypoint
             whose value is not above zero draws nothing. All are drawn if not given.
-        quantize: draw the biased targets of older code bases instead: centres rounded
-            half up to a pixel, values beyond 3 sigma in x or y cut to zero; static.
+        quantize: draw the biased targets of older code bases instead: centres
+            ``trunc(coords + 0.5)``, values beyond 3 sigma in x or y cut to zero; static.
 
     Returns:
         ``[..., H, W]`` float32 (float64 for float64 coordinates).

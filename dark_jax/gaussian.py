@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.batch import over_leading
-from dark_jax.peak import as_float, maximum
+from dark_jax.floats import as_float, inverse_power_of_two
+from dark_jax.peak import maximum
 
 # OpenCV's fixed tables for small kernels. OpenCV 5 has one for 9 too; we keep
 # to OpenCV 4 there, the generation the published checkpoints were tuned with.
@@ -67,8 +68,10 @@ def blur_to_old_maximum(heatmap: jax.Array, kernel: np.ndarray) -> jax.Array:
     heatmap = as_float(heatmap)
     blurred = blur(heatmap, kernel)
     peak = maximum(blurred)
+    # Divided near one: the derivative of a quotient squares what it divides by.
+    unit = inverse_power_of_two(jnp.abs(peak))
+    scaled = blurred * unit / jnp.where(peak == 0, 1, peak * unit) * maximum(heatmap)
     # Where the reference would divide by zero, the blurred map stays unscaled.
-    scaled = blurred / jnp.where(peak == 0, 1, peak) * maximum(heatmap)
     return jnp.where(peak == 0, blurred, scaled)
 
 

@@ -29,7 +29,7 @@ class Status(IntEnum):
             negative definite).
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
-    In every case but ``REFINED`` the coordinates are the integer peak.
+    In every other case but ``REFINED`` the coordinates are the integer peak.
     """
 
     REFINED = 0

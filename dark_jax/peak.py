@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.batch import over_leading
+from dark_jax.floats import as_float
 
 
 class Peak(NamedTuple):
@@ -23,11 +24,6 @@ class Peak(NamedTuple):
     def coords(self) -> jax.Array:
         """``[2]`` (x, y), of the score's dtype."""
         return jnp.stack([self.x, self.y]).astype(self.score.dtype)
-
-
-def as_float(values: jax.Array) -> jax.Array:
-    """float64 stays, everything else is computed in float32."""
-    return values.astype(jnp.float64 if values.dtype == jnp.float64 else jnp.float32)
 
 
 def stored(heatmap: jax.Array) -> jax.Array:
@@ -56,10 +52,11 @@ def find_peak(heatmap: jax.Array) -> Peak:
     score, has_nan = jnp.max(row_max), jnp.isnan(jnp.sum(row_probe))
 
     y = _first(jnp.where(has_nan, jnp.isnan(row_probe), row_max == score))
-    row = lax.dynamic_index_in_dim(stored(heatmap), y, axis=0, keepdims=False)
+    # Reads by index arrays: a vmapped slice at a computed place fails on explicit meshes.
+    row = stored(heatmap).at[y[None]].get(mode="promise_in_bounds")[0]
     x = _first(jnp.where(has_nan, jnp.isnan(as_float(row)), row == score))
     # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
-    return Peak(x, y, as_float(lax.dynamic_index_in_dim(row, x, keepdims=False)))
+    return Peak(x, y, as_float(row.at[x[None]].get(mode="promise_in_bounds")[0]))
 
 
 def _nan_where_a_row_has_one(values: jax.Array) -> jax.Array:

@@ -23,11 +23,16 @@ def read_photo(path: Path) -> np.ndarray:
     """``[H, W, 3]`` uint8 RGB.
 
     Raises:
-        OSError: the file cannot be read as a picture.
+        OSError: the file cannot be opened.
+        ValueError: it is not a picture that can be read.
     """
     image = extras.load("PIL.Image", extra="plot")
-    with image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with path.open("rb") as stream:
+        try:
+            with image.open(stream) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except Exception as error:  # every format breaks in its own way
+            raise ValueError(f"{path}: not a readable picture ({error})") from error
 
 
 def overlay(

@@ -6,11 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.peak import Peak, as_float
+from dark_jax.floats import as_float, inverse_power_of_two
+from dark_jax.peak import Peak
 from dark_jax.window import REACH, STENCIL, read
 
 
@@ -39,19 +39,6 @@ class Derivatives(NamedTuple):
         """``[2]`` (x, y), the Newton step; zero where not ``valid``."""
         # The denominator is safe before the choice, or its gradient would be NaN.
         return jnp.where(valid, jnp.stack(self.numerator) / jnp.where(valid, self.det, 1), 0)
-
-
-def inverse_power_of_two(size: jax.Array) -> jax.Array:
-    """Brings a positive ``size`` to [1, 2) without touching a digit; 1 for any other.
-
-    A constant to the gradient.
-    """
-    bits = {4: jnp.uint32, 8: jnp.uint64}[size.dtype.itemsize]
-    # Infinity is all exponent and no fraction.
-    infinity = lax.bitcast_convert_type(jnp.array(jnp.inf, size.dtype), bits)
-    power = lax.bitcast_convert_type(lax.stop_gradient(size), bits) & infinity
-    power = lax.bitcast_convert_type(power, size.dtype)
-    return jnp.where((size > 0) & jnp.isfinite(power), 1 / power, 1)
 
 
 def derivatives(log_values: jax.Array) -> Derivatives:

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dark_jax.peak import Peak, as_float, stored
+from dark_jax.floats import as_float
+from dark_jax.peak import Peak, stored
 
 # The pixels of the Taylor step, (dx, dy) from the peak; the peak itself comes first, and
 # thrice more at the end: whole vectors of 16 are multiplied and logged faster than of 13

@@ -74,6 +74,14 @@ def noise(seed: int, count: int, size: Size, *, zero_mean: bool) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def checkerboard(seed: int, count: int, size: Size) -> np.ndarray:
+    """Uniform noise of alternating sign: every blurred value is what large terms leave over."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    return noise(seed, count, size, zero_mean=False) * np.where((x + y) % 2, -1, 1).astype(
+        np.float32
+    )
+
+
 def logits(seed: int, count: int, size: Size, *, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Log-odds of Gaussians: negative nearly everywhere, as an untrained bias leaves them."""
     points = centres(seed, count, size, margin=3)
@@ -157,6 +165,7 @@ def reference_cases(size: Size, *, count: int) -> dict[str, np.ndarray]:
     return cases | {
         "uniform noise": noise(101, count, size, zero_mean=False),
         "normal noise": noise(102, count, size, zero_mean=True),
+        "checkerboard": checkerboard(107, count, size),
         "two peaks": second_peak(103, count, size, sigma=1.5, height=0.6, distance=4.0)[0],
         "border": border(104, size, sigma=2.0)[0],
         "cut .3": cut(bumps, threshold=0.3),

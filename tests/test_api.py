@@ -19,6 +19,7 @@ REFERENCE = {"get_max_preds", "gaussian_blur", "taylor", "get_final_preds"}
 ROOMS = (
     "checks",
     "batch",
+    "floats",
     "keypoints",
     "peak",
     "gaussian",

@@ -148,7 +148,7 @@ class TestBadInput:
                 "r1.npy", np.ones(5)
             ),
             "got (1, 1, 1, 5, 5)": written("r5.npy", np.ones((1, 1, 1, 5, 5))),
-            "must hold real numbers, got dtype complex128": written(
+            "must hold real numbers of at most 64 bits, got dtype complex128": written(
                 "complex.npy", np.ones((5, 5), complex)
             ),
             "object.npy: not a readable .npy file (no array of": written(
@@ -209,7 +209,7 @@ class TestBadInput:
         for message, source, photo in (
             ("shows one image, but the heatmaps are of 2", maps, "small.png"),
             ("No such file", folder / "one.npy", "missing.png"),
-            ("cannot identify image file", folder / "one.npy", "not.png"),
+            ("not a readable picture", folder / "one.npy", "not.png"),
             (
                 "is 50 x 50, but heatmaps of 20 x 24 at stride 4 cover 80 x 96",
                 folder / "one.npy",
@@ -218,6 +218,29 @@ class TestBadInput:
         ):
             fails(capsys, message, source, "--image", folder / photo, *options)
             assert not (folder / "out.png").exists()
+
+    def test_broken_archives(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Whatever zip, zlib, NumPy's header or memory make of a damaged file: one line."""
+        np.savez_compressed(tmp_path / "maps.npz", heatmaps=np.random.default_rng(0).random((9, 9)))
+        whole = (tmp_path / "maps.npz").read_bytes()
+        for place in range(30, len(whole), 37):
+            damaged = bytearray(whole)
+            damaged[place] ^= 0xFF
+            (tmp_path / "damaged.npz").write_bytes(damaged)
+            assert run(tmp_path / "damaged.npz") in (0, 2)
+            assert capsys.readouterr().err.count("\n") <= 1
+        header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }"
+        start = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little")
+        (tmp_path / "huge.npy").write_bytes(start + header.ljust(117) + b"\n")
+        fails(capsys, "huge.npy: not a readable .npy file", tmp_path / "huge.npy")
+
+    def test_photo_is_not_overwritten(self, maps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        np.save(maps.parent / "one.npy", np.load(maps)[0])
+        photo = maps.parent / "photo.png"
+        photo.write_bytes(b"precious")
+        options = ["--image", photo, "--stride", 4, "--overlay", photo]
+        fails(capsys, "would overwrite what is read", maps.parent / "one.npy", *options)
+        assert photo.read_bytes() == b"precious"
 
 
 class TestTargets:
@@ -269,7 +292,13 @@ class TestTargets:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         np.savez(tmp_path / "maps.npz", heatmaps=np.ones((5, 5)))
-        fails(capsys, "would overwrite SOURCE", tmp_path / "maps.npz", "-o", tmp_path / "maps.npz")
+        fails(
+            capsys,
+            "would overwrite what is read from it",
+            tmp_path / "maps.npz",
+            "-o",
+            tmp_path / "maps.npz",
+        )
 
 
 def test_nothing_asked_is_help(

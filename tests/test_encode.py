@@ -69,6 +69,12 @@ def test_quantized() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
+def test_quantized_centres_are_cut_towards_zero() -> None:
+    """As int() does in the older code bases: -0.9 + 0.5 is pixel 0, not -1."""
+    found = dark_jax.encode(np.array([-0.9, 3.0]), size=(7, 7), sigma=1.0, quantize=True)
+    assert found[3, 0] == 1
+
+
 @pytest.mark.parametrize("sigma", [1.5, 2.0, 3.0, 4.5, 6.0])
 @pytest.mark.parametrize("size", [(64, 48), (41, 67)], ids=str)
 def test_round_trip(size: tuple[int, int], sigma: float) -> None:

@@ -35,7 +35,7 @@ def finite_maps() -> jax.Array:
     return jnp.asarray(maps[None])
 
 
-@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_finite_for_finite_maps(name: str, scale: float) -> None:
     maps = finite_maps() * scale
@@ -76,6 +76,16 @@ def test_right_by_central_differences(name: str, kind: str) -> None:
             np.testing.assert_allclose(
                 (gradient * direction).sum(), slope, rtol=tolerances.GRADIENT, atol=1e-6
             )
+
+
+@pytest.mark.parametrize("power", [-64, 65, 100])
+def test_blur_has_the_same_gradient_at_any_scale(power: int) -> None:
+    """It is homogeneous of degree one."""
+    maps = finite_maps()
+    scale = 2.0**power
+    plain = jax.grad(lambda m: (dark_jax.gaussian_blur(m, 5)).sum())(maps)
+    scaled = jax.grad(lambda m: (dark_jax.gaussian_blur(m, 5)).sum())(maps * scale)
+    np.testing.assert_allclose(scaled, plain, rtol=0, atol=1e-4)
 
 
 def test_encode() -> None:

@@ -19,7 +19,7 @@ from tests import synthetic, tolerances
 
 SIZE = (20, 18)
 
-COLLECTIVE = re.compile(r"\b(?:all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(")
+COLLECTIVE = re.compile(r"\b(?:[\w-]*all-[\w-]+|collective-[\w-]+|reduce-scatter[\w-]*)\(")
 
 
 def maps(batch: int, joints: int) -> np.ndarray:
@@ -109,6 +109,7 @@ class TestSharded:
         with jax.set_mesh(mesh):
             compiled = jax.jit(FUNCTIONS[name]).lower(sharded).compile()
             found = compiled(sharded)
+        assert_same(FUNCTIONS[name](sharded), expected)  # the mesh known from the array alone
         text = compiled.as_text()
         assert text is not None
         assert not COLLECTIVE.findall(text)
@@ -130,6 +131,13 @@ class TestSharded:
         assert text is not None
         assert not COLLECTIVE.findall(text)
         assert_same(compiled(sharded), expected)
+
+    def test_reference_on_an_explicit_mesh(self) -> None:
+        """Documented to be refused outside ``shard_map``."""
+        mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Explicit,))
+        sharded = jax.device_put(maps(8, 4), NamedSharding(mesh, P("b")))
+        with pytest.raises(ValueError, match="should be replicated"):
+            dark_jax.get_final_preds(sharded)
 
     def test_reference_on_a_sharded_batch(self) -> None:
         """Documented to cost collectives; right all the same."""

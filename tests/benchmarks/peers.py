@@ -17,7 +17,7 @@ def _module(name: str) -> Any:
 
 
 def opencv_loop(kernel: int) -> Decoder | None:
-    """The reference as it is run: NumPy's argmax, then OpenCV and a step, map by map."""
+    """The reference as it is run, map by map, less the blur of maps it does not refine."""
     if _module("cv2") is None:
         return None
     from tests import oracle

@@ -8,7 +8,6 @@ Inputs are stored too, since the last bit of ``exp`` differs between machines.
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from dark_jax import samples
@@ -19,6 +18,8 @@ FILE = Path(__file__).with_name("reference.npz")
 
 
 def main() -> None:
+    import cv2
+
     cases = synthetic.reference_cases((21, 18), count=4)
     maps = {"synthetic": np.concatenate(list(cases.values()))}
     maps["sample"] = samples.load().heatmaps[0].astype(np.float32)

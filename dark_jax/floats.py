@@ -1,0 +1,26 @@
+"""Floating-point care that every room needs."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def as_float(values: jax.Array) -> jax.Array:
+    """float64 stays, everything else is computed in float32."""
+    return values.astype(jnp.float64 if values.dtype == jnp.float64 else jnp.float32)
+
+
+def inverse_power_of_two(size: jax.Array) -> jax.Array:
+    """Brings a positive ``size`` to [1, 4) without touching a digit; 1 for any other.
+
+    A constant to the gradient.
+    """
+    bits = {4: jnp.uint32, 8: jnp.uint64}[size.dtype.itemsize]
+    # Infinity is all exponent and no fraction.
+    infinity = lax.bitcast_convert_type(jnp.array(jnp.inf, size.dtype), bits)
+    power = lax.bitcast_convert_type(lax.stop_gradient(size), bits) & infinity
+    power = lax.bitcast_convert_type(power, size.dtype)
+    # The inverse of the very largest power is subnormal: zero, on a CPU.
+    largest = 2.0 ** (jnp.finfo(size.dtype).maxexp - 2)
+    usable = (size > 0) & (power > 0) & jnp.isfinite(power)
+    return jnp.where(usable, 1 / jnp.clip(power, jnp.finfo(size.dtype).tiny, largest), 1)
