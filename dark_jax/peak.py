@@ -1,4 +1,4 @@
-"""The peak of a map, in one read of memory."""
+"""The peak of a map, by reductions that run at the speed of memory."""
 
 from typing import NamedTuple
 
