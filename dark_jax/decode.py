@@ -45,9 +45,9 @@ def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Ke
 
     x, y = d.numerator
     too_long = x * x + y * y > (longest * d.det) ** 2
-    status = jnp.array(Status.REFINED, jnp.int8)
+    # Computed rather than chosen: a choice between two constants fails on explicit meshes.
+    status = too_long.astype(jnp.int8) * jnp.int8(Status.STEP_TOO_LONG)
     for failed, reason in (  # the last that applies wins
-        (too_long, Status.STEP_TOO_LONG),
         (~((d.dxx < 0) & (d.det > 0)), Status.NOT_CONCAVE),
         (~interior(peak.x, peak.y, heatmap.shape), Status.BORDER),
         (~positive, Status.NO_PEAK),
