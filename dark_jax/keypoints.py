@@ -29,7 +29,7 @@ class Status(IntEnum):
             negative definite).
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
-    In every other case but ``REFINED`` the coordinates are the integer peak.
+    Unrefined coordinates are the integer peak, or NaN with a NaN score.
     """
 
     REFINED = 0

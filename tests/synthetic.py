@@ -4,6 +4,8 @@ All generators return float32 ``[count, H, W]`` maps; those with a known answer 
 ``(maps, centres [count, 2])`` with centres as (x, y).
 """
 
+import functools
+
 import numpy as np
 
 Size = tuple[int, int]
@@ -116,7 +118,7 @@ def masked(maps: np.ndarray, points: np.ndarray, *, radius: float) -> np.ndarray
 def degenerate(size: Size) -> dict[str, np.ndarray]:
     """Single maps ``[H, W]`` on which decoders are known to break; at least 2x2."""
     height, width = size
-    full = lambda value: np.full(size, value, np.float32)  # noqa: E731
+    full = functools.partial(np.full, size, dtype=np.float32)
     tie = full(0.1)
     tie[height // 2, width // 3] = tie[height // 2, width - 1 - width // 3] = 1.0
     tie[-1, 0] = 1.0
