@@ -6,6 +6,7 @@ centres at integers.
 
 from importlib.metadata import version as _version
 
+from dark_jax import rules
 from dark_jax.decode import decode, get_final_preds
 from dark_jax.encode import encode
 from dark_jax.gaussian import gaussian_blur
@@ -23,5 +24,6 @@ __all__ = [
     "gaussian_blur",
     "get_final_preds",
     "get_max_preds",
+    "rules",
     "taylor",
 ]

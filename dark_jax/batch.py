@@ -1,4 +1,4 @@
-"""Lifting a function of one map over any leading axes."""
+"""Lifting a function of one map over all the other axes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,12 +6,17 @@ from typing import Any
 import jax
 
 
-def over_leading(one: Callable[..., Any], leading: int) -> Callable[..., Any]:
-    """Map ``one`` over the first ``leading`` axes of every argument.
+def over_others(
+    one: Callable[..., Any], ndim: int, axes: tuple[int, ...] = (-2, -1), *, beside: int = 0
+) -> Callable[..., Any]:
+    """Map ``one`` over every axis but ``axes`` of an array with ``ndim`` of them.
 
-    Nested ``vmap`` rather than a reshape: merging batch and joints would make
-    sharded inputs gather.
+    ``beside`` more arguments have those other axes alone, first and in the same order, and
+    so have the results. Nested ``vmap`` rather than a reshape or a transposition: merging
+    batch and joints would make sharded inputs gather, and moving axes would copy the maps.
     """
-    for _ in range(leading):
-        one = jax.vmap(one)
+    kept = {axis % ndim for axis in axes}
+    others = [axis for axis in range(ndim) if axis not in kept]
+    for outside, axis in reversed(list(enumerate(others))):
+        one = jax.vmap(one, in_axes=(axis - outside, *[0] * beside))
     return one

@@ -1,5 +1,6 @@
 """Checks of static arguments: every error names the argument, what came and what is expected."""
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -26,14 +27,54 @@ def real_array(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
     return array
 
 
-def maps(name: str, value: ArrayLike, *, layout: str = "[..., H, W]") -> jax.Array | np.ndarray:
-    """``value`` as maps of the given layout, whose last two axes are not empty."""
+def maps(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
+    """``value`` as maps of exactly this layout, whose last two axes are not empty."""
     array = real_array(name, value)
-    axes = layout.strip("[]").split(", ")
-    if len(array.shape) < 2 or (axes[0] != "..." and len(array.shape) != len(axes)):
+    if len(array.shape) != len(layout.split(",")):
         raise ValueError(f"{name} must have shape {layout}, got {tuple(array.shape)}")
-    if 0 in array.shape[-2:]:
-        raise ValueError(f"{name} must have H >= 1 and W >= 1, got shape {tuple(array.shape)}")
+    return _not_empty(name, array, (-2, -1))
+
+
+def maps_along(
+    name: str, value: ArrayLike, axes: Any
+) -> tuple[jax.Array | np.ndarray, tuple[int, ...]]:
+    """``value`` as maps along ``axes``, and these as indices from 0, in increasing order."""
+    array, axes = real_array(name, value), map_axes("axes", axes)
+    found = axes_of(name, tuple(array.shape), "axes", axes)
+    return _not_empty(name, array, found), found
+
+
+def map_axes(name: str, value: Any) -> tuple[int, ...]:
+    """``value`` as one to three integers."""
+    expected = "one to three axes in increasing order, (..., z, y, x)"
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    axes = tuple(_integer(name, axis, expected) for axis in value)
+    if not 1 <= len(axes) <= 3:
+        raise ValueError(f"{name} must be {expected}, got {axes}")
+    return axes
+
+
+def axes_of(
+    array: str, shape: tuple[int, ...], name: str, axes: tuple[int, ...]
+) -> tuple[int, ...]:
+    """``axes`` of an array of ``shape`` as indices from 0, which must increase."""
+    ndim = len(shape)
+    if any(not -ndim <= axis < ndim for axis in axes):
+        raise ValueError(f"{array} must have {name} {axes}, got shape {shape}")
+    found = tuple(axis % ndim for axis in axes)
+    if any(before >= after for before, after in itertools.pairwise(found)):
+        raise ValueError(
+            f"{name} must be in increasing order, (..., z, y, x), got {axes} of {array} {shape}"
+        )
+    return found
+
+
+def _not_empty(
+    name: str, array: jax.Array | np.ndarray, axes: tuple[int, ...]
+) -> jax.Array | np.ndarray:
+    if any(array.shape[axis] == 0 for axis in axes):
+        raise ValueError(f"{name} must have maps of at least one pixel, got {tuple(array.shape)}")
     return array
 
 
@@ -52,6 +93,15 @@ def odd_kernel(name: str, value: Any) -> int:
     if size < 1 or size % 2 == 0:
         raise ValueError(f"{name} must be an odd integer of at least 1, got {size}")
     return size
+
+
+def positive_each(name: str, value: Any, dim: int) -> tuple[float, ...]:
+    """``value``, one number or a sequence of ``dim``, as ``dim`` positive, finite numbers."""
+    if not isinstance(value, tuple | list):
+        return (positive(name, value),) * dim
+    if len(value) != dim:
+        raise ValueError(f"{name} must be one number, or one for each of {dim} axes, got {value}")
+    return tuple(positive(name, number) for number in value)
 
 
 def positive(name: str, value: Any) -> float:

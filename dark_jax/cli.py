@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import dark_jax
-from dark_jax import checks, files, plot, samples
-from dark_jax.decode import DEFAULT_KERNEL_SIZE
+from dark_jax import checks, files, plot, rules, samples
 from dark_jax.keypoints import Status
 
 # A longer table is for a file, not for eyes.
@@ -63,7 +62,7 @@ def app() -> None:
 @click.option(
     "--kernel-size",
     type=int,
-    help=f"Odd blur size, OpenCV's coefficients.  [default: {DEFAULT_KERNEL_SIZE}]",
+    help=f"Odd blur size, OpenCV's coefficients.  [default: {rules.GUARDED.kernel_size}]",
 )
 @click.option("--sigma", type=float, help="Blur with a true Gaussian of this many pixels instead.")
 @click.option(
@@ -128,7 +127,7 @@ def _blur(kernel_size: int | None, sigma: float | None) -> dict[str, Any]:
         raise ValueError("--kernel-size and --sigma exclude each other")
     if sigma is not None:
         return {"sigma": checks.positive("--sigma", sigma)}
-    size = DEFAULT_KERNEL_SIZE if kernel_size is None else kernel_size
+    size = rules.GUARDED.kernel_size if kernel_size is None else kernel_size
     return {"kernel_size": checks.odd_kernel("--kernel-size", size)}
 
 

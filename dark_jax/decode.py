@@ -4,101 +4,113 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from dark_jax import checks
-from dark_jax.batch import over_leading
-from dark_jax.floats import as_float, inverse_power_of_two
-from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma, opencv_kernel
-from dark_jax.keypoints import Keypoints, Status
-from dark_jax.peak import find_peak, reference_coords
-from dark_jax.taylor import (
-    derivatives,
-    interior,
-    reference_step,
-    refinable,
-)
-from dark_jax.window import STENCIL, blurred_stencil, read, read_for
-
-# The reference's floor under the logarithm, there for maps whose maximum is about one.
-FLOOR = 1e-10
-
-# A map with a value below this many times the window's most negative pixel is computed in
-# float64: its digits have cancelled.
-CANCELLED = 0.1
-
-DEFAULT_KERNEL_SIZE = 11
+from dark_jax import checks, refine, rules
+from dark_jax.batch import over_others
+from dark_jax.keypoints import Keypoints
+from dark_jax.peak import find_peak
+from dark_jax.refine import Refined, Settings
 
 
-def _decode_one(heatmap: jax.Array, *, kernel: np.ndarray, longest: float) -> Keypoints:
-    peak = find_peak(heatmap)
-    values = blurred_stencil(read_for(heatmap, peak, kernel), kernel)
-    finite, positive = jnp.isfinite(values[0]), peak.score > 0
-    score = jnp.where(finite & positive, peak.score, 1)
-    # The step does not depend on scale, and a power of two changes no digit: this is the
-    # reference's mathematics bit for bit. The floor moves with the score.
-    scale = inverse_power_of_two(score)
-    values = jnp.maximum(jnp.where(finite, values, 0) * scale, FLOOR * (score * scale))
-    d = derivatives(jnp.log(values))
+@functools.partial(jax.jit, static_argnames=("settings", "axes"))
+def _decode(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ...]) -> Keypoints:
+    def one(heatmap: jax.Array) -> tuple[Refined, jax.Array]:
+        peak = find_peak(heatmap)
+        return refine.from_window(heatmap, peak, settings), peak.score
 
-    x, y = d.numerator
-    too_long = x * x + y * y > (longest * d.det) ** 2
-    # Computed rather than chosen: a choice between two constants fails on explicit meshes.
-    status = too_long.astype(jnp.int8) * jnp.int8(Status.STEP_TOO_LONG)
-    for failed, reason in (  # the last that applies wins
-        (~((d.dxx < 0) & (d.det > 0)), Status.NOT_CONCAVE),
-        (~interior(peak.x, peak.y, heatmap.shape), Status.BORDER),
-        (~positive, Status.NO_PEAK),
-        (~finite, Status.NOT_FINITE),
-    ):
-        status = jnp.where(failed, jnp.int8(reason), status)
-
-    coords = peak.coords + d.step(status == Status.REFINED.value)
-    coords = jnp.where(jnp.isnan(peak.score), jnp.nan, coords)
-    return Keypoints(coords=coords, scores=peak.score, status=status)
+    found, scores = over_others(one, heatmaps.ndim, axes)(heatmaps)
+    others = heatmaps.ndim - len(axes)
+    # One image at a time: the blurred maps of a whole batch are never in memory.
+    levels = max(others - 1, min(others, 1))
+    coords, status = _completed(heatmaps, found, settings=settings, axes=axes, levels=levels)
+    return Keypoints(coords=coords, scores=scores, status=status)
 
 
-@functools.partial(jax.jit, static_argnames=("kernel_size", "sigma"))
-def _decode(heatmaps: jax.Array, *, kernel_size: int | None, sigma: float | None) -> Keypoints:
-    if kernel_size is not None:
-        kernel, sigma = opencv_kernel(kernel_size), kernel_sigma(kernel_size)
-    else:
-        assert sigma is not None
-        kernel = gaussian_kernel(sigma)
-    one = functools.partial(_decode_one, kernel=kernel, longest=max(1.5, sigma))
-    return over_leading(one, heatmaps.ndim - 2)(heatmaps)
+def _completed(
+    heatmaps: jax.Array, found: Refined, *, settings: Settings, axes: tuple[int, ...], levels: int
+) -> tuple[jax.Array, jax.Array]:
+    """Coordinates and status, from the whole maps where the window did not tell.
+
+    Chosen ``levels`` axes deep: the batch, then each image, and what is below as one.
+    """
+    if found.exact is None:
+        return found.coords, found.status
+
+    def keep(heatmaps: jax.Array, found: Refined) -> tuple[jax.Array, jax.Array]:
+        return found.coords, found.status
+
+    def redo(heatmaps: jax.Array, found: Refined) -> tuple[jax.Array, jax.Array]:
+        if levels:
+            outer = min(axis for axis in range(heatmaps.ndim) if axis not in axes)
+            below = tuple(axis - (axis > outer) for axis in axes)
+            part = functools.partial(_completed, settings=settings, axes=below, levels=levels - 1)
+            parts = jnp.moveaxis(heatmaps, outer, 0), found
+            return lax.map(lambda args: part(*args), parts)
+        one = functools.partial(refine.from_map, settings=settings)
+        coords, status = over_others(one, heatmaps.ndim, axes)(heatmaps)
+        return (
+            jnp.where(found.exact[..., None], found.coords, coords),
+            jnp.where(found.exact, found.status, status.astype(jnp.int8)),
+        )
+
+    return lax.cond(jnp.all(found.exact), keep, redo, heatmaps, found)
 
 
 def decode(
-    heatmaps: ArrayLike, *, kernel_size: int | None = None, sigma: float | None = None
+    heatmaps: ArrayLike,
+    *,
+    rule: rules.Rule = rules.GUARDED,
+    kernel_size: int | None = None,
+    sigma: float | tuple[float, ...] | None = None,
+    axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
-    """Sub-pixel keypoints of heatmaps by guarded DARK.
+    """Sub-pixel keypoints of heatmaps by DARK: guarded, or exactly as published.
 
     The peak of each map is its maximum. Around it the map is blurred, logged, and one
-    Newton step taken to the maximum of its second-order expansion, where that is well
-    posed; elsewhere the integer peak stays and ``status`` says why. Scale-free: the maps
-    may be of any positive scale. Composes under ``jit``, ``vmap``, ``grad`` and sharding.
+    Newton step taken to the maximum of its second-order expansion. The default rule,
+    ``rules.GUARDED``, does so where that is well posed; elsewhere the integer peak stays and
+    ``status`` says why. It is scale-free: the maps may be of any positive scale. Any other
+    rule of :mod:`dark_jax.rules` gives the coordinates of the code it is named after,
+    sentinels included. Composes under ``jit``, ``vmap``, ``grad`` and sharding.
+
+    ``DARKPOSE``, ``SAPIENS2`` and mmpose's rules rescale the blurred map and then clamp it.
+    Where that clamp may bite, an image is computed once more from its whole maps, in float64.
+    That choice is made from the data: under a ``vmap`` of yours both branches run; on a
+    batch sharded over an automatic mesh it costs collectives, and an explicit mesh refuses
+    it. Use these rules inside ``jax.shard_map`` there.
 
     Args:
-        heatmaps: ``[..., H, W]`` real. Computed in float32 (float64 for float64 input).
-        kernel_size: odd size in pixels of the blur, with OpenCV's coefficients, as for
-            :func:`gaussian_blur`; static. 11 if neither this nor ``sigma`` is given.
+        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32
+            (float64 for float64 input).
+        rule: a :class:`dark_jax.rules.Rule`; static. Only ``GUARDED`` decodes maps that are
+            not two-dimensional.
+        kernel_size: odd size in pixels of the blur, with the coefficients of the rule
+            (OpenCV's, as for :func:`gaussian_blur`, except ``HF_VITPOSE`` and ``SAPIENS2``);
+            static. The rule's own, 11, if neither this nor ``sigma`` is given.
         sigma: blur with a true Gaussian of this many pixels, cut at ``ceil(3 sigma)``;
-            static.
+            one number, or one an axis, ``(x, y, ...)``; static.
+        axes: the axes of a map in increasing order, ``(..., z, y, x)``; static.
+            ``(-3, -2)`` for channels-last ``[B, H, W, J]``, ``(-1,)`` for one dimension,
+            ``(-3, -2, -1)`` for volumes ``[..., D, H, W]``.
 
     Returns:
-        :class:`Keypoints`: ``coords [..., 2]``, ``(x, y)`` in heatmap pixels;
+        :class:`Keypoints`, their axes the other axes of ``heatmaps`` in their order:
+        ``coords [..., dim]``, ``(x, y)`` (``(x,)``, ``(x, y, z)``) in heatmap pixels;
         ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`. A step is
-        too long beyond ``max(1.5, sigma of the blur)`` pixels. Coordinates are NaN only
-        where the map holds a NaN.
+        too long beyond ``max(1.5, sigma of the blur)`` pixels. Under a published rule the
+        coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
+        Coordinates are NaN only where the map holds a NaN (``GUARDED``) or its maximum is
+        infinite (rules that rescale).
 
     Raises:
-        TypeError: ``heatmaps`` does not hold real numbers; ``kernel_size`` is no integer
-            or ``sigma`` no concrete number.
-        ValueError: ``heatmaps`` has fewer than two axes or an empty map; ``kernel_size``
-            is even or below 1; ``sigma`` is not positive and finite; both are given.
+        TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is no ``Rule``;
+            ``kernel_size`` or ``axes`` are no integers; ``sigma`` is no concrete number.
+        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``axes`` are not one to
+            three, in increasing order, or not what ``rule`` decodes; ``kernel_size``
+            is even or below 1; ``sigma`` is not positive and finite, or has not one number
+            an axis; both are given; the rule does not blur and one is given.
 
     Example:
         >>> import jax
@@ -109,84 +121,24 @@ def decode(
         [[20.25, 30.5], [24.0, 18.75]]
         >>> keypoints.status.tolist() == [dark_jax.Status.REFINED] * 2
         True
+        >>> hrnet = dark_jax.decode(heatmaps, rule=dark_jax.rules.HRNET)
+        >>> hrnet.coords.tolist()
+        [[20.25, 30.25], [24.0, 18.75]]
 
     References:
         Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
-        Estimation, CVPR 2020, arXiv:1910.06278.
+        Estimation, CVPR 2020, arXiv:1910.06278; the homes of the rules are in
+        :mod:`dark_jax.rules`.
     """
-    heatmaps = checks.maps("heatmaps", heatmaps)
-    if kernel_size is not None and sigma is not None:
-        raise ValueError(
-            f"give kernel_size or sigma, not both: got kernel_size={kernel_size}, sigma={sigma}"
-        )
-    if sigma is not None:
-        sigma = checks.positive("sigma", sigma)
-    else:
-        kernel_size = DEFAULT_KERNEL_SIZE if kernel_size is None else kernel_size
-        kernel_size = checks.odd_kernel("kernel_size", kernel_size)
-    return _decode(heatmaps, kernel_size=kernel_size, sigma=sigma)
+    heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
+    settings = refine.settings(rule, dim=len(axes), kernel_size=kernel_size, sigma=sigma)
+    return _decode(heatmaps, settings=settings, axes=axes)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _coords_from_map(heatmap: jax.Array, kernel: int) -> jax.Array:
-    """The reference's coordinates for one map, in float64 whatever the precision outside."""
-    with jax.enable_x64(True):
-        coords = _literal_coords(heatmap.astype(jnp.float64), kernel)
-        return coords.astype(as_float(heatmap).dtype)
-
-
-@_coords_from_map.defjvp
-def _coords_from_map_jvp(kernel, primals, tangents):
-    # float64 code cannot be differentiated where float64 is off.
-    _, tangent = jax.jvp(lambda heatmap: _literal_coords(heatmap, kernel), primals, tangents)
-    return _coords_from_map(*primals, kernel), tangent
-
-
-def _literal_coords(heatmap: jax.Array, kernel: int) -> jax.Array:
-    """Peak; the whole map blurred and rescaled; log of at least FLOOR; step."""
-    peak = find_peak(heatmap)
-    blurred = blur_to_old_maximum(heatmap, opencv_kernel(kernel))
-    values = jnp.maximum(read(blurred, peak, STENCIL), FLOOR)
-    valid = refinable(peak, heatmap.shape)
-    step = reference_step(jnp.log(jnp.where(valid, values, 1)), valid)
-    return reference_coords(peak) + step
-
-
-def _coords_from_window(heatmap: jax.Array, kernel: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The same from the peak's neighbourhood alone, the score, and whether that is exact.
-
-    Rescaling never shrinks a map, so no value of at least FLOOR is clamped; where none is,
-    the scale is a constant in the log that the step does not see. But a value that is what
-    large terms of both signs leave over has lost its digits in float32.
-    """
-    peak = find_peak(heatmap)
-    around = read_for(heatmap, peak, opencv_kernel(kernel))
-    values = blurred_stencil(around, opencv_kernel(kernel))
-    enough = jnp.all(values >= jnp.maximum(FLOOR, -CANCELLED * jnp.min(around)))
-    valid = refinable(peak, heatmap.shape)
-    stepped = valid & enough
-    values = jnp.where(stepped, values, 1) * inverse_power_of_two(peak.score)
-    step = reference_step(jnp.log(values), stepped)
-    return reference_coords(peak) + step, peak.score[None], enough | ~valid
-
-
-@functools.partial(jax.jit, static_argnames="kernel")
-def _get_final_preds(heatmaps: jax.Array, *, kernel: int) -> tuple[jax.Array, jax.Array]:
-    def keep(args: tuple[jax.Array, ...]) -> jax.Array:
-        return args[1]
-
-    def redo_image(args: tuple[jax.Array, ...]) -> jax.Array:
-        heatmaps, coords, exact = args
-        redone = jax.vmap(lambda heatmap: _coords_from_map(heatmap, kernel))(heatmaps)
-        return jnp.where(exact[:, None], coords, redone)
-
-    def redo(args: tuple[jax.Array, ...]) -> jax.Array:
-        # One image at a time: the blurred maps of a whole batch are never in memory.
-        return lax.map(lambda image: lax.cond(jnp.all(image[2]), keep, redo_image, image), args)
-
-    from_window = over_leading(lambda heatmap: _coords_from_window(heatmap, kernel), 2)
-    coords, maxvals, exact = from_window(heatmaps)
-    return lax.cond(jnp.all(exact), keep, redo, (heatmaps, coords, exact)), maxvals
+@functools.partial(jax.jit, static_argnames="settings")
+def _get_final_preds(heatmaps: jax.Array, *, settings: Settings) -> tuple[jax.Array, jax.Array]:
+    keypoints = _decode(heatmaps, settings=settings, axes=(2, 3))
+    return keypoints.coords, keypoints.scores[..., None]
 
 
 def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, jax.Array]:
@@ -197,11 +149,9 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
     (:func:`taylor`), skipped within two pixels of an edge and where the Hessian is
     singular. For guards and a status use :func:`decode`.
 
-    Only the neighbourhood of each peak is blurred, except for images where a value there
-    is so low that the 1e-10 may bite, whose result depends on the whole blurred map. That
-    choice is made from the data: under a ``vmap`` of yours both branches run; on a batch
-    sharded over an automatic mesh it costs collectives, and an explicit mesh refuses it.
-    Call it inside ``jax.shard_map`` there.
+    The rule ``DARKPOSE`` of :func:`decode`, which says what images whose values are so low
+    that the 1e-10 may bite cost, and that a sharded batch is to be decoded inside
+    ``jax.shard_map``.
 
     Args:
         heatmaps: ``[B, J, H, W]`` real.
@@ -228,7 +178,7 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
     References:
         ``get_final_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
     """
-    return _get_final_preds(
-        checks.maps("heatmaps", heatmaps, layout="[B, J, H, W]"),
-        kernel=checks.odd_kernel("kernel", kernel),
-    )
+    heatmaps = checks.maps("heatmaps", heatmaps, layout="[B, J, H, W]")
+    kernel = checks.odd_kernel("kernel", kernel)
+    settings = refine.settings(rules.DARKPOSE, dim=2, kernel_size=kernel)
+    return _get_final_preds(heatmaps, settings=settings)

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.batch import over_leading
+from dark_jax.batch import over_others
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.peak import maximum
 
@@ -32,6 +33,11 @@ def opencv_kernel(size: int) -> np.ndarray:
     """The ``size`` float64 coefficients of OpenCV's ``GaussianBlur(..., sigma=0)``."""
     if size in _OPENCV_TABLES:
         return np.array(_OPENCV_TABLES[size])
+    return formula_kernel(size)
+
+
+def formula_kernel(size: int) -> np.ndarray:
+    """The same without OpenCV's tables: its formula at every size."""
     return gaussian_kernel(kernel_sigma(size), radius=size // 2)
 
 
@@ -43,9 +49,11 @@ def gaussian_kernel(sigma: float, *, radius: int | None = None) -> np.ndarray:
     return weights / weights.sum()
 
 
-def blur(heatmap: jax.Array, kernel: np.ndarray) -> jax.Array:
-    """Convolve one map ``[H, W]`` with a separable kernel, zeros outside."""
-    return _convolve(_convolve(heatmap, kernel, axis=0), kernel, axis=1)
+def blur(heatmap: jax.Array, kernels: Sequence[np.ndarray]) -> jax.Array:
+    """Convolve one map ``[..., H, W]`` with a kernel an axis, (x, y, ...), zeros outside."""
+    for axis, kernel in enumerate(reversed(kernels)):
+        heatmap = _convolve(heatmap, kernel, axis=axis)
+    return heatmap
 
 
 def _convolve(x: jax.Array, kernel: np.ndarray, *, axis: int) -> jax.Array:
@@ -54,7 +62,7 @@ def _convolve(x: jax.Array, kernel: np.ndarray, *, axis: int) -> jax.Array:
     # faster than a depthwise convolution.
     radius = len(kernel) // 2
     size = x.shape[axis]
-    padding = [(0, 0), (0, 0)]
+    padding = [(0, 0)] * x.ndim
     padding[axis] = (radius, radius)
     padded = jax.lax.optimization_barrier(jnp.pad(x, padding))
     total = jnp.zeros_like(x)
@@ -63,22 +71,29 @@ def _convolve(x: jax.Array, kernel: np.ndarray, *, axis: int) -> jax.Array:
     return total
 
 
-def blur_to_old_maximum(heatmap: jax.Array, kernel: np.ndarray) -> jax.Array:
-    """Blur one map and rescale it so that its maximum is what it was."""
+def blur_to_old_maximum(
+    heatmap: jax.Array, kernels: Sequence[np.ndarray], *, keep_negative: bool = False
+) -> jax.Array:
+    """Blur one map and rescale it so that its maximum is what it was.
+
+    With ``keep_negative`` a blurred map that is nowhere above zero stays as it is; without,
+    its signs may flip, as in the reference.
+    """
     heatmap = as_float(heatmap)
-    blurred = blur(heatmap, kernel)
+    blurred = blur(heatmap, kernels)
     peak = maximum(blurred)
+    # Where the reference would divide by zero, the blurred map stays unscaled.
+    unscaled = peak <= 0 if keep_negative else peak == 0
     # Divided near one: the derivative of a quotient squares what it divides by.
     unit = inverse_power_of_two(jnp.abs(peak))
-    scaled = blurred * unit / jnp.where(peak == 0, 1, peak * unit) * maximum(heatmap)
-    # Where the reference would divide by zero, the blurred map stays unscaled.
-    return jnp.where(peak == 0, blurred, scaled)
+    scaled = blurred * unit / jnp.where(unscaled, 1, peak * unit) * maximum(heatmap)
+    return jnp.where(unscaled, blurred, scaled)
 
 
 @functools.partial(jax.jit, static_argnames="kernel")
 def _gaussian_blur(heatmaps: jax.Array, *, kernel: int) -> jax.Array:
-    weights = opencv_kernel(kernel)
-    return over_leading(lambda heatmap: blur_to_old_maximum(heatmap, weights), 2)(heatmaps)
+    weights = (opencv_kernel(kernel),) * 2
+    return over_others(lambda heatmap: blur_to_old_maximum(heatmap, weights), 4)(heatmaps)
 
 
 def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:

@@ -2,28 +2,26 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.batch import over_leading
+from dark_jax.batch import over_others
 from dark_jax.floats import as_float
 
 
 class Peak(NamedTuple):
-    """Integer position and value of a map's maximum; all scalars."""
+    """Where a map has its maximum, integers (x, y, ...), and the value there; all scalars."""
 
-    x: jax.Array
-    y: jax.Array
+    position: tuple[jax.Array, ...]
     score: jax.Array
 
     @property
     def coords(self) -> jax.Array:
-        """``[2]`` (x, y), of the score's dtype."""
-        return jnp.stack([self.x, self.y]).astype(self.score.dtype)
+        """``[dim]`` (x, y, ...), of the score's dtype."""
+        return jnp.stack(self.position).astype(self.score.dtype)
 
 
 def stored(heatmap: jax.Array) -> jax.Array:
@@ -36,39 +34,43 @@ def stored(heatmap: jax.Array) -> jax.Array:
 
 
 def find_peak(heatmap: jax.Array) -> Peak:
-    """NumPy's argmax of one map ``[H, W]``: the first NaN, else the first maximum.
+    """NumPy's argmax of one map of any dimension: the first NaN, else the first maximum.
 
     Row maxima first, then one row: ``argmax`` over the whole map is scalar code on the CPU,
     6 to 10 times slower. ``max`` may drop NaN there, so NaN is looked for separately.
     """
-    chex.assert_rank(heatmap, 2)
+    # Without the barrier XLA fuses what follows into the reductions and reads twice.
+    largest, probe = lax.optimization_barrier(_rows(heatmap))
+    score, has_nan = jnp.max(largest), jnp.isnan(jnp.sum(probe))
+    rest, position = heatmap, []
+    while True:
+        first = _first(jnp.where(has_nan, jnp.isnan(probe), largest == score))
+        position.insert(0, first)
+        # Reads by index arrays: a vmapped slice at a computed place fails on explicit meshes.
+        rest = stored(rest).at[first[None]].get(mode="promise_in_bounds")[0]
+        if rest.ndim == 0:
+            # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
+            return Peak(tuple(position), as_float(rest))
+        largest, probe = _rows(rest)
+
+
+def _rows(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Along the first axis: the maximum of the rest, and NaN where the rest holds one."""
     # The input's own dtype: integers compare exactly, and a converted copy would be
     # written to memory.
-    values = lax.stop_gradient(heatmap)
-    row_max = jnp.max(values, axis=1)
-    row_probe = _nan_where_a_row_has_one(values)
-    # Without the barrier XLA fuses what follows into the reductions and reads twice.
-    row_max, row_probe = lax.optimization_barrier((row_max, row_probe))
-    score, has_nan = jnp.max(row_max), jnp.isnan(jnp.sum(row_probe))
-
-    y = _first(jnp.where(has_nan, jnp.isnan(row_probe), row_max == score))
-    # Reads by index arrays: a vmapped slice at a computed place fails on explicit meshes.
-    row = stored(heatmap).at[y[None]].get(mode="promise_in_bounds")[0]
-    x = _first(jnp.where(has_nan, jnp.isnan(as_float(row)), row == score))
-    # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
-    return Peak(x, y, as_float(row.at[x[None]].get(mode="promise_in_bounds")[0]))
-
-
-def _nan_where_a_row_has_one(values: jax.Array) -> jax.Array:
-    """``[H]``; squares, because a plain sum is also NaN of two infinities."""
+    values = lax.stop_gradient(values)
+    rest = tuple(range(1, values.ndim))
+    largest = jnp.max(values, axis=rest)
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        return jnp.zeros(values.shape[0], jnp.float32)
-    return jnp.einsum("hw,hw->h", values, values, preferred_element_type=jnp.float32)
-
-
-def reference_coords(peak: Peak) -> jax.Array:
-    """``[2]`` (x, y), or (0, 0) where the score is not above zero (NaN is not)."""
-    return jnp.where(peak.score > 0, peak.coords, 0)
+        return largest, jnp.zeros(len(values), jnp.float32)
+    # Squares, because a plain sum is also NaN of two infinities.
+    if not rest:
+        return largest, jnp.square(as_float(values))
+    all_axes = list(range(values.ndim))
+    probe = jnp.einsum(
+        values, all_axes, values, all_axes, all_axes[:1], preferred_element_type=jnp.float32
+    )
+    return largest, probe
 
 
 def maximum(heatmap: jax.Array) -> jax.Array:
@@ -88,9 +90,9 @@ def _first(hits: jax.Array) -> jax.Array:
 def _get_max_preds(heatmaps: jax.Array) -> tuple[jax.Array, jax.Array]:
     def one(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
         peak = find_peak(heatmap)
-        return reference_coords(peak), peak.score[None]
+        return jnp.where(peak.score > 0, peak.coords, 0), peak.score[None]
 
-    return over_leading(one, 2)(heatmaps)
+    return over_others(one, 4)(heatmaps)
 
 
 def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,9 @@
 """The neighbourhood of a peak, blurred, at any border."""
 
+import enum
+import functools
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,64 +11,88 @@ import numpy as np
 from jax import lax
 
 from dark_jax.floats import as_float
-from dark_jax.peak import Peak, stored
+from dark_jax.peak import stored
 
-# The pixels of the Taylor step, (dx, dy) from the peak; the peak itself comes first, and
-# thrice more at the end: whole vectors of 16 are multiplied and logged faster than of 13
-# (7 % of a decode on the CPU).
-STENCIL = np.array(
-    [
-        *[(0, 0)],
-        *[(-1, 0), (1, 0), (0, -1), (0, 1)],
-        *[(-2, 0), (2, 0), (0, -2), (0, 2)],
-        *[(-1, -1), (1, -1), (-1, 1), (1, 1)],
-        *[(0, 0), (0, 0), (0, 0)],
-    ],
-    dtype=np.int32,
-)
-# How far they lie from it.
-REACH = 2
+Position = tuple[jax.Array, ...]
+# One separable kernel an axis, (x, y, ...).
+Kernels = tuple[np.ndarray, ...]
 
 
-def square(radius: int) -> np.ndarray:
-    """The (dx, dy) of all pixels up to ``radius`` from a peak in x and y, row by row."""
-    dy, dx = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.int32)
-    return np.stack([dx.ravel(), dy.ravel()], axis=-1)
+class Padding(enum.Enum):
+    """What a blur sees outside the map: zeros, or the map mirrored.
+
+    ``REFLECT`` does not repeat the edge pixel, ``SYMMETRIC`` does; NumPy's names.
+    """
+
+    ZEROS = "zeros"
+    REFLECT = "reflect"
+    SYMMETRIC = "symmetric"
 
 
-def read(heatmap: jax.Array, peak: Peak, offsets: np.ndarray) -> jax.Array:
-    """The pixels at ``offsets [n, 2]``, (dx, dy) from the peak, as ``[n]``; zero outside the map.
+def box(radii: tuple[int, ...]) -> np.ndarray:
+    """``[n, dim]``: all (dx, dy, ...) up to the radius of each axis, x running fastest."""
+    ranges = [range(-radius, radius + 1) for radius in reversed(radii)]
+    return np.array(list(itertools.product(*ranges)), np.int32)[:, ::-1]
+
+
+def read(
+    heatmap: jax.Array, position: Position, offsets: np.ndarray, padding: Padding = Padding.ZEROS
+) -> jax.Array:
+    """The pixels at ``offsets [n, dim]`` from ``position`` as ``[n]``.
 
     Flat throughout: an index is a sum with a constant, without quotients and remainders,
     which would cost as much as the read.
     """
-    chex.assert_shape(offsets, (None, 2))
-    height, width = heatmap.shape
-    dx, dy = offsets.T
-    x, y = peak.x + dx, peak.y + dy
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = jnp.clip(peak.y * width + peak.x + (dy * width + dx), 0, height * width - 1)
-    values = stored(heatmap).reshape(-1).at[index].get(mode="promise_in_bounds")
-    return jnp.where(inside, as_float(values), 0)
+    chex.assert_shape(offsets, (None, heatmap.ndim))
+    sizes = heatmap.shape[::-1]
+    strides = np.cumprod([1, *sizes[:-1]]).astype(np.int32)
+    steps = [*zip(position, offsets.T, sizes, strides.tolist(), strict=True)]
+    flat = stored(heatmap).reshape(-1)
+    if padding is Padding.ZEROS:
+        moved = [at + step for at, step, _, _ in steps]
+        sides = [(at >= 0) & (at < size) for at, size in zip(moved, sizes, strict=True)]
+        inside = functools.reduce(jnp.logical_and, sides)
+        start = sum(at * stride for at, _, _, stride in steps)
+        index = jnp.clip(start + offsets @ strides, 0, heatmap.size - 1)
+        return jnp.where(inside, as_float(flat.at[index].get(mode="promise_in_bounds")), 0)
+    index = sum(_mirrored(at, step, size, padding) * stride for at, step, size, stride in steps)
+    return as_float(flat.at[index].get(mode="promise_in_bounds"))
 
 
-def read_for(heatmap: jax.Array, peak: Peak, kernel: np.ndarray) -> jax.Array:
-    """The pixels that the blurred values at ``STENCIL`` depend on."""
-    return read(heatmap, peak, square(REACH + len(kernel) // 2))
+def _mirrored(at: jax.Array, steps: np.ndarray, size: int, padding: Padding) -> jax.Array:
+    edge = 1 if padding is Padding.SYMMETRIC else 0
+    period = max(2 * (size - 1 + edge), 1)
+    # A remainder of what is never negative: lax.rem is then the periodic one.
+    periods = -(-int(np.abs(steps).max(initial=0)) // period)
+    ahead = lax.rem(at + (steps + periods * period), jnp.full_like(at, period))
+    return jnp.minimum(ahead, period - edge - ahead)
 
 
-def blurred_stencil(around: jax.Array, kernel: np.ndarray) -> jax.Array:
-    """The blurred values at ``STENCIL``, of what ``read_for`` read.
+def reach(kernels: Kernels, stencil_reach: int) -> tuple[int, ...]:
+    """Radii of the box of pixels that blurred values up to ``stencil_reach`` away depend on."""
+    return tuple(stencil_reach + len(kernel) // 2 for kernel in kernels)
+
+
+def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Array:
+    """The blurred values at ``offsets``, of the box of pixels ``around`` the peak.
 
     Only these values are ever used, so only they are computed: one product with a constant
     matrix, a twentieth of the whole map's blur. Its zeros make every value NaN or infinite if any
     pixel is.
     """
-    side = 2 * (REACH + len(kernel) // 2) + 1
-    chex.assert_shape(around, (side * side,))
-    taps = np.zeros((len(STENCIL), side, side))
-    for point, (dx, dy) in enumerate(STENCIL + REACH):
-        taps[point, dy : dy + len(kernel), dx : dx + len(kernel)] = np.outer(kernel, kernel)
-    taps = jnp.asarray(taps.reshape(len(STENCIL), -1).T, around.dtype)
+    taps = _taps(kernels, offsets)
+    chex.assert_shape(around, (len(taps),))
     # These values are logged: a matrix unit's TF32 or bfloat16 would leave only noise.
-    return jnp.matmul(around, taps, precision=lax.Precision.HIGHEST)
+    return jnp.matmul(around, jnp.asarray(taps, around.dtype), precision=lax.Precision.HIGHEST)
+
+
+def _taps(kernels: Kernels, offsets: np.ndarray) -> np.ndarray:
+    reach = np.abs(offsets).max()
+    along = kernels[::-1]
+    weights = functools.reduce(np.multiply.outer, along)
+    taps = np.zeros((len(offsets), *(len(kernel) + 2 * reach for kernel in along)))
+    for point, offset in zip(taps, offsets[:, ::-1] + reach, strict=True):
+        point[*(slice(at, at + side) for at, side in zip(offset, weights.shape, strict=True))] = (
+            weights
+        )
+    return taps.reshape(len(offsets), -1).T

@@ -1,0 +1,198 @@
+"""Published decoders as rows of data.
+
+Eight functions are called DARK and no two give the same numbers. A :class:`Rule` says what one
+of them does; ``decode(heatmaps, rule=...)`` does it. Published rules are frozen: a checkpoint
+decodes tomorrow as it does today. Only ``GUARDED`` may improve, with a version that says so.
+
+Where a home breaks, its rule does the sane thing:
+
+- a map without a positive maximum gives the sentinel itself, also where the home returns NaN
+  for a zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``, ``MMPOSE_SIMCC``) or goes on to add a step
+  read from another map's memory (``MMPOSE_UDP``, ``MMPOSE_SIMCC``, ``VITPOSE``, ``HF_VITPOSE``,
+  ``SAPIENS2``); a map with a NaN gives the sentinel too;
+- no argument is overwritten (``DARKPOSE``, ``VITPOSE`` and mmpose's functions do);
+- one joint is as good as many (the homes of ``VITPOSE`` and ``HF_VITPOSE`` squeeze that axis
+  away), and a kernel of 1 blurs nothing (``DARKPOSE`` and mmpose's functions raise);
+- a Hessian that is singular even with the ridge on its diagonal leaves the integer peak, where
+  NumPy's ``inv`` raises;
+- at kernel 9 the coefficients are OpenCV 4's formula, whichever OpenCV the home runs on.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dark_jax.gaussian import formula_kernel, gaussian_kernel, opencv_kernel
+from dark_jax.stencil import COMPACT, TAYLOR, Stencil
+from dark_jax.window import Padding
+
+EPS32 = float(np.finfo(np.float32).eps)
+
+
+class Rescale(enum.Enum):
+    """What a blurred map is multiplied by.
+
+    Under a logarithm that is a constant the step does not see, unless ``floor`` or ``ceiling``
+    bites: then the whole map is blurred for its maximum.
+    """
+
+    NO = "no"
+    TO_OLD_MAXIMUM = "to the old maximum"
+    TO_OLD_MAXIMUM_IF_POSITIVE = "to the old maximum, if the new one is positive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a decoder does between the maximum of a map and the coordinate.
+
+    Attributes:
+        name: its name here.
+        home: where it is published.
+        dims: numbers of map axes it is defined for.
+        kernel: kernel size in pixels to the coefficients of the blur; None does not blur.
+        kernel_size: the size where the caller names none; odd.
+        padding: what the blur sees outside the map.
+        rescale: what the blurred map is multiplied by.
+        floor: values below are raised to it before the logarithm.
+        ceiling: values above are lowered to it.
+        scale_free: ``floor`` and ``ceiling`` are multiples of the map's maximum.
+        stencil: the differences that make gradient and Hessian.
+        margin: pixels that must lie before and after the peak on every axis, or it stays
+            where it is; a stencil that reaches further sees the edge pixels repeated.
+        ridge: added to the Hessian's diagonal. Where it is singular the peak stays.
+        fixed_step: pixels towards the higher neighbour, instead of a Newton step.
+        guarded: only steps to a maximum and no longer than ``longest`` are taken; otherwise
+            they are taken all the same, and ``status`` tells.
+        longest: the longest credible step in pixels, or the blur's sigma if that is more.
+        missing: both coordinates of a map without a positive maximum; None keeps its argmax.
+    """
+
+    name: str
+    home: str
+    dims: tuple[int, ...] = (2,)
+    kernel: Callable[[int], np.ndarray] | None = opencv_kernel
+    kernel_size: int = 11
+    padding: Padding = Padding.ZEROS
+    rescale: Rescale = Rescale.NO
+    floor: float = 1e-10
+    ceiling: float = np.inf
+    scale_free: bool = False
+    stencil: Stencil = TAYLOR
+    margin: tuple[int, int] = (2, 2)
+    ridge: float = 0.0
+    fixed_step: float | None = None
+    guarded: bool = False
+    longest: float = 1.5
+    missing: float | None = -1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what the engine would not do."""
+        if self.rescale is not Rescale.NO and self.padding is not Padding.ZEROS:
+            raise ValueError(f"rule {self.name}: only maps padded with zeros are rescaled")
+        if not 0 < self.floor < self.ceiling:
+            raise ValueError(f"rule {self.name}: 0 < floor < ceiling is not so")
+
+    def __repr__(self) -> str:
+        """The name alone: a table says the rest."""
+        return f"rules.{self.name}"
+
+
+def _hf_vitpose_kernel(size: int) -> np.ndarray:
+    return gaussian_kernel(0.8, radius=size // 2)
+
+
+GUARDED = Rule(
+    name="GUARDED",
+    home="dark_jax",
+    dims=(1, 2, 3),
+    scale_free=True,
+    guarded=True,
+    missing=None,
+)
+DARKPOSE = Rule(
+    name="DARKPOSE",
+    home="DarkPose: get_final_preds",
+    rescale=Rescale.TO_OLD_MAXIMUM,
+    missing=0.0,
+)
+MMPOSE_DARK = Rule(
+    name="MMPOSE_DARK",
+    home="mmpose: refine_keypoints_dark",
+    rescale=Rescale.TO_OLD_MAXIMUM,
+)
+MMPOSE_UDP = Rule(
+    name="MMPOSE_UDP",
+    home="mmpose: refine_keypoints_dark_udp",
+    rescale=Rescale.TO_OLD_MAXIMUM,
+    floor=1e-3,
+    ceiling=50.0,
+    stencil=COMPACT,
+    margin=(0, 0),
+    ridge=EPS32,
+)
+MMPOSE_SIMCC = Rule(
+    name="MMPOSE_SIMCC",
+    home="mmpose: refine_simcc_dark",
+    dims=(1,),
+    kernel_size=37,
+    rescale=Rescale.TO_OLD_MAXIMUM,
+    floor=1e-3,
+    ceiling=50.0,
+    margin=(0, 0),
+    ridge=1e-9,
+)
+VITPOSE = Rule(
+    name="VITPOSE",
+    home="ViTPose, rtmlib: post_dark_udp",
+    padding=Padding.REFLECT,
+    floor=1e-3,
+    ceiling=50.0,
+    stencil=COMPACT,
+    margin=(0, 0),
+    ridge=EPS32,
+)
+HF_VITPOSE = Rule(
+    name="HF_VITPOSE",
+    home="transformers: VitPoseImageProcessor",
+    kernel=_hf_vitpose_kernel,
+    padding=Padding.SYMMETRIC,
+    floor=1e-3,
+    ceiling=50.0,
+    stencil=COMPACT,
+    margin=(0, 0),
+    ridge=EPS32,
+)
+SAPIENS2 = Rule(
+    name="SAPIENS2",
+    home="transformers: Sapiens2ImageProcessor",
+    kernel=formula_kernel,
+    rescale=Rescale.TO_OLD_MAXIMUM_IF_POSITIVE,
+    floor=1e-3,
+    ceiling=50.0,
+    stencil=COMPACT,
+    margin=(0, 0),
+    ridge=EPS32,
+)
+HRNET = Rule(
+    name="HRNET",
+    home="HRNet, SimpleBaseline: get_final_preds",
+    kernel=None,
+    kernel_size=1,
+    stencil=COMPACT,
+    margin=(2, 1),
+    fixed_step=0.25,
+    missing=0.0,
+)
+
+PUBLISHED = (
+    DARKPOSE,
+    MMPOSE_DARK,
+    MMPOSE_UDP,
+    MMPOSE_SIMCC,
+    VITPOSE,
+    HF_VITPOSE,
+    SAPIENS2,
+    HRNET,
+)
