@@ -35,13 +35,11 @@ def _completed(
 
     Chosen ``levels`` axes deep: the batch, then each image, and what is below as one.
     """
-    if found.exact is None:
+    exact = found.exact
+    if exact is None:
         return found.coords, found.status
 
-    def keep(heatmaps: jax.Array, found: Refined) -> tuple[jax.Array, jax.Array]:
-        return found.coords, found.status
-
-    def redo(heatmaps: jax.Array, found: Refined) -> tuple[jax.Array, jax.Array]:
+    def redo() -> tuple[jax.Array, jax.Array]:
         if levels:
             outer = min(axis for axis in range(heatmaps.ndim) if axis not in axes)
             below = tuple(axis - (axis > outer) for axis in axes)
@@ -51,11 +49,11 @@ def _completed(
         one = functools.partial(refine.from_map, settings=settings)
         coords, status = over_others(one, heatmaps.ndim, axes)(heatmaps)
         return (
-            jnp.where(found.exact[..., None], found.coords, coords),
-            jnp.where(found.exact, found.status, status.astype(jnp.int8)),
+            jnp.where(exact[..., None], found.coords, coords),
+            jnp.where(exact, found.status, status.astype(jnp.int8)),
         )
 
-    return lax.cond(jnp.all(found.exact), keep, redo, heatmaps, found)
+    return lax.cond(jnp.all(exact), lambda: (found.coords, found.status), redo)
 
 
 def decode(

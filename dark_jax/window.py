@@ -91,8 +91,7 @@ def _taps(kernels: Kernels, offsets: np.ndarray) -> np.ndarray:
     along = kernels[::-1]
     weights = functools.reduce(np.multiply.outer, along)
     taps = np.zeros((len(offsets), *(len(kernel) + 2 * reach for kernel in along)))
-    for point, offset in zip(taps, offsets[:, ::-1] + reach, strict=True):
-        point[*(slice(at, at + side) for at, side in zip(offset, weights.shape, strict=True))] = (
-            weights
-        )
+    for point, offset in enumerate(offsets[:, ::-1] + reach):
+        sides = zip(offset, weights.shape, strict=True)
+        taps[(point, *(slice(at, at + side) for at, side in sides))] = weights
     return taps.reshape(len(offsets), -1).T

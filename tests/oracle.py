@@ -102,15 +102,14 @@ def _coefficients(rule: str, kernel: int) -> np.ndarray:
 
 def _blurred(rule: str, heatmap: np.ndarray, kernel: int) -> np.ndarray:
     """Blurred as the rule does, and rescaled if it does."""
-    mode = {"VITPOSE": "reflect", "HF_VITPOSE": "symmetric"}.get(rule, "constant")
+    mode: Any = {"VITPOSE": "reflect", "HF_VITPOSE": "symmetric"}.get(rule, "constant")
     taps = _coefficients(rule, kernel)
     blurred = heatmap.astype(np.float64)
     for axis in range(heatmap.ndim):
         pad = [(0, 0)] * heatmap.ndim
         pad[axis] = (kernel // 2, kernel // 2)
-        blurred = np.apply_along_axis(
-            np.convolve, axis, np.pad(blurred, pad, mode=mode), taps, "valid"
-        )
+        padded = np.pad(blurred, pad, mode=mode)
+        blurred = np.apply_along_axis(lambda row: np.convolve(row, taps, "valid"), axis, padded)
     if mode != "constant" or (rule == "SAPIENS2" and not blurred.max() > 0):
         return blurred
     with np.errstate(all="ignore"):

@@ -272,3 +272,103 @@ def test_traced_sigma_is_refused() -> None:
 def test_bad_shapes_are_named(heatmaps: Any) -> None:
     with pytest.raises(ValueError, match="heatmaps must have"):
         dark_jax.decode(heatmaps)
+
+
+class TestAxes:
+    """Another layout or dimension is the same mathematics."""
+
+    @pytest.mark.parametrize("axes", [(-3, -2), (1, 2), [1, 2], (1, -2), np.array([1, 2])], ids=str)
+    def test_channels_last(self, axes: Any) -> None:
+        maps, _ = synthetic.gaussians(0, 12, (24, 20), sigma=2.0, noise=0.02, margin=0.0)
+        maps = maps.reshape(3, 4, 24, 20)
+        maps[0, 1, 3, 4] = np.nan
+        expected = dark_jax.decode(maps)
+        found = dark_jax.decode(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), axes=axes)
+        np.testing.assert_allclose(found.coords, expected.coords, rtol=0, atol=tolerances.COMPILED)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        np.testing.assert_array_equal(found.status, expected.status)
+
+    def test_maps_around_the_other_axes(self) -> None:
+        maps, _ = synthetic.gaussians(0, 12, (24, 20), sigma=2.0)
+        maps = maps.reshape(3, 4, 24, 20)
+        found = dark_jax.decode(np.moveaxis(maps, 2, 0), axes=(0, 3))
+        np.testing.assert_array_equal(found.coords, dark_jax.decode(maps).coords)
+
+    def test_channels_last_makes_no_copy(self) -> None:
+        maps = jnp.zeros((8, 64, 48, 17))
+        compiled = jax.jit(lambda m: dark_jax.decode(m, axes=(-3, -2))).lower(maps).compile()
+        memory: Any = compiled.memory_analysis()
+        assert memory.temp_size_in_bytes < 0.25 * maps.nbytes
+
+    @pytest.mark.parametrize("dim", [1, 2, 3])
+    def test_round_trip(self, dim: int) -> None:
+        """Within a thousandth of a pixel in the interior, whatever the dimension."""
+        size = (26, 28, 30)[-dim:]
+        points = synthetic.rng(dim).uniform(10, 15, (6, dim))
+        grid = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij")[::-1], axis=-1)
+        squared = ((grid - points.reshape(6, *[1] * dim, dim)) ** 2).sum(-1)
+        maps = np.exp(-squared / (2 * 2.0**2)).astype(np.float32)
+        found = dark_jax.decode(maps, kernel_size=7, axes=tuple(range(-dim, 0)))
+        assert found.coords.shape == (6, dim)
+        assert (np.asarray(found.status) == Status.REFINED).all()
+        np.testing.assert_allclose(found.coords, points, rtol=0, atol=1e-3)
+
+    def test_volume_with_a_sigma_an_axis(self) -> None:
+        """Slices thicker than pixels: a blob narrow along z."""
+        sigma = np.array([3.0, 2.5, 1.5])
+        point = np.array([14.3, 13.6, 9.45])
+        grid = np.stack(np.meshgrid(*map(np.arange, (19, 28, 30)), indexing="ij")[::-1], axis=-1)
+        volume = np.exp(-0.5 * (((grid - point) / sigma) ** 2).sum(-1)).astype(np.float32)
+        found = dark_jax.decode(volume, sigma=(1.5, 1.25, 1.0), axes=(-3, -2, -1))
+        assert found.status == Status.REFINED
+        np.testing.assert_allclose(found.coords, point, rtol=0, atol=1e-3)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize("side", ["first", "last"])
+    def test_volume_border(self, axis: int, side: str) -> None:
+        volume = np.zeros((9, 9, 9), np.float32)
+        index = [4, 4, 4]
+        index[axis] = 1 if side == "first" else 7
+        volume[tuple(index)] = 1
+        found = dark_jax.decode(volume, kernel_size=3, axes=(0, 1, 2))
+        assert_integer_peak(found, Status.BORDER, index[::-1])
+
+    def test_volume_guards(self) -> None:
+        """No step leaves the neighbourhood on noise, and every reason occurs."""
+        volumes = synthetic.rng(0).random((300, 9, 9, 9)).astype(np.float32)
+        found = dark_jax.decode(volumes, kernel_size=5, axes=(1, 2, 3))
+        flat = volumes.reshape(300, -1).argmax(axis=1)
+        peaks = np.stack(np.unravel_index(flat, (9, 9, 9))[::-1], axis=-1)
+        status = np.asarray(found.status)
+        moved = np.linalg.norm(np.asarray(found.coords) - peaks, axis=-1)
+        assert moved.max() <= 1.5 + 1e-5
+        assert (moved[status != Status.REFINED] == 0).all()
+        assert {*status.tolist()} == {0, 3, 4, 5}
+
+    def test_one_dimension_is_a_row_of_two(self) -> None:
+        """A map that does not change along y has the row's step along x."""
+        row = synthetic.draw(np.array([[20.3, 0.0]]), (1, 41), sigma=2.0)[0, 0]
+        found = dark_jax.decode(row.astype(np.float32), axes=(-1,), kernel_size=5)
+        assert found.coords.shape == (1,)
+        np.testing.assert_allclose(found.coords, [20.3], atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("axes", "error", "message"),
+        [
+            ((-1, -2), ValueError, "axes must be in increasing order"),
+            ((1, 1), ValueError, "axes must be in increasing order"),
+            ((-4, -1), ValueError, r"heatmaps must have axes \(-4, -1\), got shape \(3, 8, 8\)"),
+            ((), ValueError, "axes must be one to three axes"),
+            ((0, 1, 2, 3), ValueError, "axes must be one to three axes"),
+            (-1, TypeError, "axes must be one to three axes"),
+            ("xy", TypeError, "axes must be one to three axes"),
+            ((0.0, 1.0), TypeError, "axes must be one to three axes"),
+        ],
+    )
+    def test_bad_axes_are_named(self, axes: Any, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            dark_jax.decode(np.ones((3, 8, 8)), axes=axes)
+
+    def test_sigma_for_each_axis_is_counted(self) -> None:
+        with pytest.raises(ValueError, match=r"sigma must be one number, or one for each of 2"):
+            dark_jax.decode(np.ones((8, 8)), sigma=(1.0, 1.0, 1.0))

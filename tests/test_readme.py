@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import rules_table
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
@@ -28,6 +30,10 @@ def test_commands_name_extras_and_groups_that_exist() -> None:
             assert group in project["dependency-groups"]
     for marker in ("<!-- main command -->\n```bash", "<!-- test command -->\n```bash"):
         assert marker in README
+
+
+def test_rules_are_as_the_table_says() -> None:
+    assert rules_table.table() in README
 
 
 def test_local_links_exist() -> None:

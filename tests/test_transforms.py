@@ -33,10 +33,15 @@ def maps(batch: int, joints: int) -> np.ndarray:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "decode": dark_jax.decode,
     "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
+    "decode rule": lambda m: dark_jax.decode(m, rule=dark_jax.rules.VITPOSE),
     "get_max_preds": dark_jax.get_max_preds,
     "gaussian_blur": dark_jax.gaussian_blur,
     "get_final_preds": dark_jax.get_final_preds,
 }
+
+
+# Those that never choose from the data which maps to read again.
+SELF_CONTAINED = [name for name in FUNCTIONS if name != "get_final_preds"]
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -101,7 +106,7 @@ class TestSharded:
         return jax.make_mesh((2, 2), ("b", "j"), axis_types=(request.param,) * 2)
 
     @pytest.mark.parametrize("spec", SPECS, ids=str)
-    @pytest.mark.parametrize("name", ["decode", "decode sigma", "get_max_preds", "gaussian_blur"])
+    @pytest.mark.parametrize("name", SELF_CONTAINED)
     def test_no_collective(self, mesh: jax.sharding.Mesh, spec: P, name: str) -> None:
         values = maps(8, 4)
         expected = FUNCTIONS[name](values)
@@ -170,7 +175,7 @@ def test_precision_is_stated_wherever_a_product_feeds_a_log() -> None:
     assert (len(logged), len(products)) == (1, 2)
 
 
-@pytest.mark.parametrize("name", ["decode", "decode sigma", "get_max_preds", "gaussian_blur"])
+@pytest.mark.parametrize("name", SELF_CONTAINED)
 def test_nothing_loops_or_calls_out(name: str) -> None:
     """A loop over maps, a branch or a callback would be paid for on a GPU."""
     text = str(jax.make_jaxpr(FUNCTIONS[name])(jnp.ones((2, 3, *SIZE))))

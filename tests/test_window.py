@@ -1,6 +1,7 @@
 """The blurred neighbourhood equals the same part of the whole blurred map, at any border."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,11 @@ from tests import synthetic, tolerances
 
 SIZES = [(9, 7), (3, 4), (1, 1), (1, 5), (6,), (1,), (3, 4, 5), (2, 1, 3)]
 # NumPy's names, and for reflect what it does with a single pixel: repeat it.
-MODES = {Padding.ZEROS: "constant", Padding.REFLECT: "reflect", Padding.SYMMETRIC: "symmetric"}
+MODES: dict[Padding, Any] = {
+    Padding.ZEROS: "constant",
+    Padding.REFLECT: "reflect",
+    Padding.SYMMETRIC: "symmetric",
+}
 
 
 @pytest.mark.parametrize("padding", Padding)

@@ -24,3 +24,8 @@ COMPILED = 1e-6
 
 # Derivatives against central differences in float64, relative.
 GRADIENT = 1e-4
+
+# A published rule against its home, px, wherever the smallest eigenvalue of the log Hessian is
+# .01 or more and the step 2 px or less; the largest met is 5e-5. Homes compute in float32 too.
+HOME = 1e-4
+WELL_CONDITIONED = {"eigenvalue": 0.01, "step": 2.0}
