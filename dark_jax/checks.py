@@ -78,12 +78,13 @@ def _not_empty(
     return array
 
 
-def coordinates(name: str, value: ArrayLike, *, layout: str = "[..., 2]") -> jax.Array | np.ndarray:
-    """``value`` as (x, y) coordinates."""
+def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
+    """``value`` as coordinates of this layout, ``[2]`` or ``[..., 2]`` with any last number."""
     array = real_array(name, value)
-    single = layout == "[2]"
-    if len(array.shape) < 1 or array.shape[-1] != 2 or (single and len(array.shape) != 1):
-        raise ValueError(f"{name} must have shape {layout}, got {tuple(array.shape)}")
+    *leading, dim = layout.strip("[]").split(", ")
+    shape = tuple(array.shape)
+    if not shape or shape[-1] != int(dim) or (not leading and len(shape) != 1):
+        raise ValueError(f"{name} must have shape {layout}, got {shape}")
     return array
 
 
@@ -143,14 +144,15 @@ def positive_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.A
     return array
 
 
-def map_size(name: str, value: Any) -> tuple[int, int]:
-    """``value`` as ``(H, W)``, both at least 1."""
-    if not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
-        raise ValueError(f"{name} must be (H, W), got {value!r}")
-    height, width = (_integer(name, side, "a pair of positive integers") for side in value)
-    if height < 1 or width < 1:
-        raise ValueError(f"{name} must be (H, W), both at least 1, got {(height, width)}")
-    return height, width
+def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
+    """``value`` as the ``dim`` sides of a map, each at least 1."""
+    layout = {1: "(W,)", 2: "(H, W)", 3: "(D, H, W)"}[dim]
+    if not isinstance(value, Sequence | np.ndarray) or len(value) != dim:
+        raise ValueError(f"{name} must be {layout}, got {value!r}")
+    sides = tuple(_integer(name, side, f"{layout} of positive integers") for side in value)
+    if min(sides) < 1:
+        raise ValueError(f"{name} must be {layout}, each at least 1, got {sides}")
+    return sides
 
 
 def flag(name: str, value: Any) -> bool:

@@ -89,8 +89,8 @@ def test_round_trip(size: tuple[int, int], sigma: float) -> None:
     ("arguments", "error", "message"),
     [
         ({"size": (4,)}, ValueError, r"size must be \(H, W\), got \(4,\)"),
-        ({"size": (4, 0)}, ValueError, r"size must be \(H, W\), both at least 1, got \(4, 0\)"),
-        ({"size": (4.0, 4)}, TypeError, "size must be a pair of positive integers, got 4.0"),
+        ({"size": (4, 0)}, ValueError, r"size must be \(H, W\), each at least 1, got \(4, 0\)"),
+        ({"size": (4.0, 4)}, TypeError, "size must be .H, W. of positive integers, got 4.0"),
         ({"size": 4}, ValueError, r"size must be \(H, W\), got 4"),
         ({"size": (4, 4), "sigma": [1.0, 2.0]}, ValueError, r"sigma must broadcast to \(3,\)"),
         ({"size": (4, 4), "visible": np.ones((2, 3))}, ValueError, "visible must broadcast to"),
@@ -117,3 +117,54 @@ def test_lists_and_numpy_sizes(size: Any) -> None:
     np.testing.assert_array_equal(
         dark_jax.encode(coords, size=size), dark_jax.encode(coords, size=(5, 4))
     )
+
+
+@pytest.mark.parametrize(
+    ("axes", "lead"), [((-1,), 1), ((-2, -1), 2), ((-3, -2, -1), 2), ((-4, -3, -2), 1)], ids=str
+)
+def test_decode_finds_it_again_in_any_dimension_and_layout(
+    axes: tuple[int, ...], lead: int
+) -> None:
+    dim = len(axes)
+    size = (24, 26, 28)[-dim:]
+    coords = synthetic.rng(dim).uniform(9, 13, (*(2, 3)[:lead], dim)).astype(np.float32)
+    maps = dark_jax.encode(coords, size=size, sigma=1.8, axes=axes)
+    found = dark_jax.decode(maps, kernel_size=5, axes=axes)
+    np.testing.assert_allclose(found.coords, coords, rtol=0, atol=1e-3)
+
+
+def test_channels_last_is_channels_first_moved() -> None:
+    coords = synthetic.centres(0, 6, (16, 12), margin=1.0).astype(np.float32).reshape(2, 3, 2)
+    variants: tuple[dict[str, Any], ...]
+    variants = ({}, {"quantize": True}, {"sigma": np.array([1.0, 2.0, 3.0], np.float32)})
+    for options in variants:
+        plain = dark_jax.encode(coords, size=(16, 12), **options)
+        moved = dark_jax.encode(coords, size=(16, 12), axes=(-3, -2), **options)
+        np.testing.assert_array_equal(jnp.moveaxis(plain, 1, -1), moved)
+
+
+def test_a_tuple_is_a_sigma_for_each_axis() -> None:
+    volume = dark_jax.encode(
+        np.array([4.0, 3.0, 2.0]), size=(5, 7, 9), sigma=(3.0, 2.0, 1.0), axes=(-3, -2, -1)
+    )
+    expected = np.exp([-1 / 18, -1 / 8, -1 / 2])
+    np.testing.assert_allclose(
+        [volume[2, 3, 5], volume[2, 4, 4], volume[3, 3, 4]], expected, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"coords": np.ones(3)}, r"coords must have shape \[..., 2\], got \(3,\)"),
+        ({"axes": (-3, -2, -1)}, r"coords must have shape \[..., 3\], got \(2,\)"),
+        ({"axes": (-1,), "coords": np.ones(1)}, r"size must be \(W,\), got \(4, 5\)"),
+        ({"axes": (-1, -2)}, "axes must be in increasing order"),
+        ({"axes": (-3, -2)}, r"the heatmaps must have axes \(-3, -2\), got shape \(4, 5\)"),
+        ({"sigma": (1.0, 2.0, 3.0)}, "sigma must be one number, or one for each of 2 axes"),
+    ],
+)
+def test_bad_layouts_are_named(arguments: dict[str, Any], message: str) -> None:
+    options: dict[str, Any] = {"coords": np.ones(2), "size": (4, 5)} | arguments
+    with pytest.raises(ValueError, match=message):
+        dark_jax.encode(options.pop("coords"), **options)
