@@ -12,6 +12,7 @@ from dark_jax.encode import encode
 from dark_jax.gaussian import gaussian_blur
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import get_max_preds
+from dark_jax.simcc import decode_simcc
 from dark_jax.taylor import taylor
 
 __version__ = _version("dark-jax")
@@ -20,6 +21,7 @@ __all__ = [
     "Keypoints",
     "Status",
     "decode",
+    "decode_simcc",
     "encode",
     "gaussian_blur",
     "get_final_preds",

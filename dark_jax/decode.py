@@ -15,7 +15,9 @@ from dark_jax.refine import Refined, Settings
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "axes"))
-def _decode(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ...]) -> Keypoints:
+def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ...]) -> Keypoints:
+    """:func:`decode` with checked arguments, ``axes`` counted from 0."""
+
     def one(heatmap: jax.Array) -> tuple[Refined, jax.Array]:
         peak = find_peak(heatmap)
         return refine.from_window(heatmap, peak, settings), peak.score
@@ -130,12 +132,12 @@ def decode(
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     settings = refine.settings(rule, dim=len(axes), kernel_size=kernel_size, sigma=sigma)
-    return _decode(heatmaps, settings=settings, axes=axes)
+    return decode_along(heatmaps, settings=settings, axes=axes)
 
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _get_final_preds(heatmaps: jax.Array, *, settings: Settings) -> tuple[jax.Array, jax.Array]:
-    keypoints = _decode(heatmaps, settings=settings, axes=(2, 3))
+    keypoints = decode_along(heatmaps, settings=settings, axes=(2, 3))
     return keypoints.coords, keypoints.scores[..., None]
 
 

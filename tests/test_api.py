@@ -29,6 +29,7 @@ ROOMS = (
     "rules",
     "refine",
     "decode",
+    "simcc",
     "encode",
     "__init__",
     "extras",

@@ -77,7 +77,7 @@ def test_encode_vmap_and_jit() -> None:
 
 def test_one_compilation_a_shape() -> None:
     """New values, lists for tuples and NumPy for Python scalars do not compile again."""
-    decode_core: Any = sys.modules["dark_jax.decode"]._decode
+    decode_core: Any = sys.modules["dark_jax.decode"].decode_along
     encode_core: Any = sys.modules["dark_jax.encode"]._encode
     chex.clear_trace_counter()
     inside = jax.jit(chex.assert_max_traces(lambda m: dark_jax.decode(m, kernel_size=5), n=1))
