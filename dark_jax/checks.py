@@ -96,6 +96,14 @@ def odd_kernel(name: str, value: Any) -> int:
     return size
 
 
+def at_least_one(name: str, value: Any) -> int:
+    """``value`` as an integer of at least 1."""
+    number = _integer(name, value, "an integer of at least 1")
+    if number < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {number}")
+    return number
+
+
 def positive_each(name: str, value: Any, dim: int) -> tuple[float, ...]:
     """``value``, one number or a sequence of ``dim``, as ``dim`` positive, finite numbers."""
     if not isinstance(value, tuple | list):

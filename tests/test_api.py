@@ -30,6 +30,7 @@ ROOMS = (
     "refine",
     "decode",
     "simcc",
+    "soft_argmax",
     "encode",
     "__init__",
     "extras",

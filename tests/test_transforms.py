@@ -34,6 +34,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "decode": dark_jax.decode,
     "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
     "decode rule": lambda m: dark_jax.decode(m, rule=dark_jax.rules.VITPOSE),
+    # Sharp: the last bits of a whole background's weights would be 4e-5 px.
+    "soft argmax": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.03),
+    "soft argmax window": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.1, radius=4),
     "get_max_preds": dark_jax.get_max_preds,
     "gaussian_blur": dark_jax.gaussian_blur,
     "get_final_preds": dark_jax.get_final_preds,
