@@ -24,12 +24,15 @@ class Status(IntEnum):
         NOT_FINITE: the score, or a value in the window around the peak, is
             NaN or infinite. Coordinates are NaN only when the score is NaN.
         NO_PEAK: the maximum of the map is not above zero.
-        BORDER: the peak lies within two pixels of an edge.
+        BORDER: the peak lies so near an edge that its stencil leaves the map: within two
+            pixels for most rules.
         NOT_CONCAVE: the log map has no maximum here (its Hessian is not
             negative definite).
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
-    Unrefined coordinates are the integer peak, or NaN with a NaN score.
+    Unrefined coordinates are the integer peak, or NaN with a NaN score. Under a published
+    rule they are the rule's whatever the status, which says what the default rule would
+    object to.
     """
 
     REFINED = 0
@@ -46,7 +49,7 @@ class Keypoints:
 
     Attributes:
         coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres
-            at integers.
+            at integers; ``[..., dim]`` for maps of one or three dimensions.
         scores: ``[...]`` float, the raw maximum of each map: not clipped, not
             a probability.
         status: ``[...]`` int8, a :class:`Status`.

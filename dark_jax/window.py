@@ -68,11 +68,6 @@ def _mirrored(at: jax.Array, steps: np.ndarray, size: int, padding: Padding) -> 
     return jnp.minimum(ahead, period - edge - ahead)
 
 
-def reach(kernels: Kernels, stencil_reach: int) -> tuple[int, ...]:
-    """Radii of the box of pixels that blurred values up to ``stencil_reach`` away depend on."""
-    return tuple(stencil_reach + len(kernel) // 2 for kernel in kernels)
-
-
 def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Array:
     """The blurred values at ``offsets``, of the box of pixels ``around`` the peak.
 

@@ -22,6 +22,10 @@ FLAT = [rule for rule in rules.PUBLISHED if rule.dims == (2,)]
 LIVE = [rule for rule in FLAT if EVIDENCE[rule.name] == "live"]
 
 
+def some_slow(kernels: tuple[int, ...], *, fast: tuple[int, ...]) -> list[Any]:
+    return [k if k in fast else pytest.param(k, marks=pytest.mark.slow) for k in kernels]
+
+
 def coords(maps: np.ndarray, rule: rules.Rule, kernel: int) -> np.ndarray:
     size = None if rule.kernel is None else kernel
     return np.asarray(dark_jax.decode(maps, rule=rule, kernel_size=size).coords, np.float64)
@@ -38,7 +42,7 @@ def golden() -> dict[str, np.ndarray]:
         return {"maps": reference["maps"], **answers}
 
 
-@pytest.mark.parametrize("kernel", homes.KERNELS)
+@pytest.mark.parametrize("kernel", some_slow(homes.KERNELS, fast=(3, 11)))
 @pytest.mark.parametrize("rule", LIVE, ids=str)
 def test_home(golden: dict[str, np.ndarray], rule: rules.Rule, kernel: int) -> None:
     """Every finite map with a positive maximum; the others are the next test's."""
@@ -63,7 +67,7 @@ def test_sentinels(golden: dict[str, np.ndarray], rule: rules.Rule) -> None:
     np.testing.assert_array_equal(keypoints.status, expected)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 7, 11, 17])
+@pytest.mark.parametrize("kernel", some_slow((1, 3, 7, 11, 17), fast=(1, 7)))
 @pytest.mark.parametrize("rule", FLAT, ids=str)
 @pytest.mark.parametrize("size", [(7, 12), pytest.param((24, 20), marks=pytest.mark.slow)], ids=str)
 def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> None:
