@@ -140,7 +140,9 @@ def test_channels_last_is_channels_first_moved() -> None:
     for options in variants:
         plain = dark_jax.encode(coords, size=(16, 12), **options)
         moved = dark_jax.encode(coords, size=(16, 12), axes=(-3, -2), **options)
-        np.testing.assert_array_equal(jnp.moveaxis(plain, 1, -1), moved)
+        # The last bit of an exponential depends on the layout it is vectorised in.
+        expected = jnp.moveaxis(plain, 1, -1)
+        np.testing.assert_allclose(moved, expected, rtol=0, atol=tolerances.COMPILED)
 
 
 def test_a_tuple_is_a_sigma_for_each_axis() -> None:
