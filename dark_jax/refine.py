@@ -135,7 +135,7 @@ def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> ja
     free = jnp.all(values >= jnp.maximum(rule.floor, -CANCELLED * jnp.min(around)))
     if not np.isfinite(rule.ceiling):
         return free
-    free &= jnp.max(values) / highest * peak.score <= rule.ceiling
+    free &= top / highest * peak.score <= rule.ceiling
     flat = (peak.score <= rule.floor) & (top > 0) | jnp.all(values >= rule.ceiling)
     return free | flat
 

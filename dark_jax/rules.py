@@ -19,6 +19,7 @@ Where a home breaks, its rule does the sane thing:
 """
 
 import enum
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -103,6 +104,16 @@ def _hf_vitpose_kernel(size: int) -> np.ndarray:
     return gaussian_kernel(0.8, radius=size // 2)
 
 
+# What UDP's step and its descendants have in common.
+_udp = functools.partial(
+    Rule,
+    floor=1e-3,
+    ceiling=50.0,
+    stencil=COMPACT,
+    margin=(0, 0),
+    ridge=EPS32,
+)
+
 GUARDED = Rule(
     name="GUARDED",
     home="dark_jax",
@@ -122,15 +133,10 @@ MMPOSE_DARK = Rule(
     home="mmpose: refine_keypoints_dark",
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
-MMPOSE_UDP = Rule(
+MMPOSE_UDP = _udp(
     name="MMPOSE_UDP",
     home="mmpose: refine_keypoints_dark_udp",
     rescale=Rescale.TO_OLD_MAXIMUM,
-    floor=1e-3,
-    ceiling=50.0,
-    stencil=COMPACT,
-    margin=(0, 0),
-    ridge=EPS32,
 )
 MMPOSE_SIMCC = Rule(
     name="MMPOSE_SIMCC",
@@ -143,37 +149,22 @@ MMPOSE_SIMCC = Rule(
     margin=(0, 0),
     ridge=1e-9,
 )
-VITPOSE = Rule(
+VITPOSE = _udp(
     name="VITPOSE",
     home="ViTPose, rtmlib: post_dark_udp",
     padding=Padding.REFLECT,
-    floor=1e-3,
-    ceiling=50.0,
-    stencil=COMPACT,
-    margin=(0, 0),
-    ridge=EPS32,
 )
-HF_VITPOSE = Rule(
+HF_VITPOSE = _udp(
     name="HF_VITPOSE",
     home="transformers: VitPoseImageProcessor",
     kernel=_hf_vitpose_kernel,
     padding=Padding.SYMMETRIC,
-    floor=1e-3,
-    ceiling=50.0,
-    stencil=COMPACT,
-    margin=(0, 0),
-    ridge=EPS32,
 )
-SAPIENS2 = Rule(
+SAPIENS2 = _udp(
     name="SAPIENS2",
     home="transformers: Sapiens2ImageProcessor",
     kernel=formula_kernel,
     rescale=Rescale.TO_OLD_MAXIMUM_IF_POSITIVE,
-    floor=1e-3,
-    ceiling=50.0,
-    stencil=COMPACT,
-    margin=(0, 0),
-    ridge=EPS32,
 )
 HRNET = Rule(
     name="HRNET",

@@ -95,7 +95,6 @@ class Stencil:
     reach: int
     corners: int
 
-    @functools.cache  # noqa: B019 (a handful of constants)
     def offsets(self, dim: int) -> np.ndarray:
         """``[n, dim]`` (dx, dy, ...) of the pixels that are read; the peak itself first."""
         found = [

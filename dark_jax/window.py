@@ -12,6 +12,7 @@ from jax import lax
 
 from dark_jax.floats import as_float
 from dark_jax.peak import stored
+from dark_jax.stencil import inside
 
 Position = tuple[jax.Array, ...]
 # One separable kernel an axis, (x, y, ...).
@@ -49,12 +50,10 @@ def read(
     steps = [*zip(position, offsets.T, sizes, strides.tolist(), strict=True)]
     flat = stored(heatmap).reshape(-1)
     if padding is Padding.ZEROS:
-        moved = [at + step for at, step, _, _ in steps]
-        sides = [(at >= 0) & (at < size) for at, size in zip(moved, sizes, strict=True)]
-        inside = functools.reduce(jnp.logical_and, sides)
+        within = inside(tuple(at + step for at, step, _, _ in steps), heatmap.shape, low=0, high=0)
         start = sum(at * stride for at, _, _, stride in steps)
         index = jnp.clip(start + offsets @ strides, 0, heatmap.size - 1)
-        return jnp.where(inside, as_float(flat.at[index].get(mode="promise_in_bounds")), 0)
+        return jnp.where(within, as_float(flat.at[index].get(mode="promise_in_bounds")), 0)
     index = sum(_mirrored(at, step, size, padding) * stride for at, step, size, stride in steps)
     return as_float(flat.at[index].get(mode="promise_in_bounds"))
 
