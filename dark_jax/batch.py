@@ -1,9 +1,13 @@
 """Lifting a function of one map over all the other axes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+from jax import lax
+
+_T = TypeVar("_T")
 
 
 def over_others(
@@ -20,3 +24,42 @@ def over_others(
     for outside, axis in reversed(list(enumerate(others))):
         one = jax.vmap(one, in_axes=(axis - outside, *[0] * beside))
     return one
+
+
+def redone_unless(
+    exact: jax.Array,
+    found: _T,
+    one: Callable[..., _T],
+    maps: jax.Array,
+    axes: tuple[int, ...],
+    *beside: jax.Array,
+    levels: int | None = None,
+) -> _T:
+    """``found``, and ``one`` of the maps (and of ``beside``) where that is not ``exact``.
+
+    For what is dear and seldom needed. Chosen ``levels`` axes deep, the last but one where
+    nothing is said: the batch, then one image at a time, and what is below as one. So the
+    intermediate maps of a whole batch are never in memory.
+    """
+    others = maps.ndim - len(axes)
+    levels = max(others - 1, min(others, 1)) if levels is None else levels
+
+    def redo() -> _T:
+        if levels:
+            outer = min(axis for axis in range(maps.ndim) if axis not in axes)
+            below = tuple(axis - (axis > outer) for axis in axes)
+            parts = exact, found, jnp.moveaxis(maps, outer, 0), beside
+
+            def part(args: Any) -> _T:
+                exact, found, maps, beside = args
+                return redone_unless(exact, found, one, maps, below, *beside, levels=levels - 1)
+
+            return lax.map(part, parts)
+        again = over_others(one, maps.ndim, axes, beside=len(beside))(maps, *beside)
+
+        def choose(old: jax.Array, new: jax.Array) -> jax.Array:
+            return jnp.where(exact.reshape(exact.shape + (1,) * (old.ndim - exact.ndim)), old, new)
+
+        return jax.tree.map(choose, found, again)
+
+    return lax.cond(jnp.all(exact), lambda: found, redo)

@@ -4,11 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
-from dark_jax.batch import over_others
+from dark_jax.batch import over_others, redone_unless
 from dark_jax.keypoints import Keypoints
 from dark_jax.peak import find_peak
 from dark_jax.refine import Refined, Settings
@@ -23,39 +22,15 @@ def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ..
         return refine.from_window(heatmap, peak, settings), peak.score
 
     found, scores = over_others(one, heatmaps.ndim, axes)(heatmaps)
-    others = heatmaps.ndim - len(axes)
-    # One image at a time: the blurred maps of a whole batch are never in memory.
-    levels = max(others - 1, min(others, 1))
-    coords, status = _completed(heatmaps, found, settings=settings, axes=axes, levels=levels)
+    coords, status = found.coords, found.status
+    if found.exact is not None:
+
+        def whole(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
+            coords, status = refine.from_map(heatmap, settings)
+            return coords, status.astype(jnp.int8)
+
+        coords, status = redone_unless(found.exact, (coords, status), whole, heatmaps, axes)
     return Keypoints(coords=coords, scores=scores, status=status)
-
-
-def _completed(
-    heatmaps: jax.Array, found: Refined, *, settings: Settings, axes: tuple[int, ...], levels: int
-) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status, from the whole maps where the window did not tell.
-
-    Chosen ``levels`` axes deep: the batch, then each image, and what is below as one.
-    """
-    exact = found.exact
-    if exact is None:
-        return found.coords, found.status
-
-    def redo() -> tuple[jax.Array, jax.Array]:
-        if levels:
-            outer = min(axis for axis in range(heatmaps.ndim) if axis not in axes)
-            below = tuple(axis - (axis > outer) for axis in axes)
-            part = functools.partial(_completed, settings=settings, axes=below, levels=levels - 1)
-            parts = jnp.moveaxis(heatmaps, outer, 0), found
-            return lax.map(lambda args: part(*args), parts)
-        one = functools.partial(refine.from_map, settings=settings)
-        coords, status = over_others(one, heatmaps.ndim, axes)(heatmaps)
-        return (
-            jnp.where(exact[..., None], found.coords, coords),
-            jnp.where(exact, found.status, status.astype(jnp.int8)),
-        )
-
-    return lax.cond(jnp.all(exact), lambda: (found.coords, found.status), redo)
 
 
 def decode(
