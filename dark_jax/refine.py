@@ -147,7 +147,7 @@ def _step(
     rule = settings.rule
     used = _used(peak, shape, rule)
     if rule.guarded:
-        values = jnp.where(finite, values, 0)
+        values = jnp.where(jnp.isfinite(values), values, 0)
     if rule.fixed_step is None:
         values = _logs(values, peak, rule)
     if max(rule.margin) < rule.stencil.reach:
