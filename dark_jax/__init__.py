@@ -12,6 +12,7 @@ from dark_jax.encode import encode
 from dark_jax.gaussian import gaussian_blur
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import get_max_preds
+from dark_jax.peaks import decode_peaks
 from dark_jax.simcc import decode_simcc
 from dark_jax.soft_argmax import decode_soft_argmax
 from dark_jax.taylor import taylor
@@ -22,6 +23,7 @@ __all__ = [
     "Keypoints",
     "Status",
     "decode",
+    "decode_peaks",
     "decode_simcc",
     "decode_soft_argmax",
     "encode",

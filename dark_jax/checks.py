@@ -3,7 +3,7 @@
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -144,12 +144,28 @@ def broadcastable(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Ar
 def positive_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
     """``value`` as numbers that broadcast to ``shape``, positive and finite as far as known."""
     array = broadcastable(name, value, shape)
+    _known(name, array, lambda known: np.isfinite(known) & (known > 0), "positive and finite")
+    return array
+
+
+def not_nan(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+    """``value`` as numbers that broadcast to ``shape``, none of them NaN as far as known."""
+    array = broadcastable(name, value, shape)
+    _known(name, array, lambda known: ~np.isnan(known), "a number")
+    return array
+
+
+def _known(
+    name: str,
+    array: jax.Array | np.ndarray,
+    good: Callable[[np.ndarray], np.ndarray],
+    expected: str,
+) -> None:
     if not isinstance(array, jax.core.Tracer):
         known = np.asarray(array)
-        wrong = ~(np.isfinite(known) & (known > 0))
+        wrong = ~good(known)
         if wrong.any():
-            raise ValueError(f"{name} must be positive and finite, got {known[wrong].flat[0]}")
-    return array
+            raise ValueError(f"{name} must be {expected}, got {known[wrong].flat[0]}")
 
 
 def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:

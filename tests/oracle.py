@@ -1,6 +1,7 @@
 """The reference and the published rules in NumPy, float64, one map at a time, from their texts."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -186,3 +187,33 @@ def answers(maps: np.ndarray, kernel: int, rule: str | None = None) -> dict[str,
     return {
         field.name: np.array([getattr(a, field.name) for a in each]) for field in fields(Answer)
     }
+
+
+def peaks(heatmap: np.ndarray, *, threshold: float, distance: int) -> list[tuple[int, ...]]:
+    """Indices of the peaks of one map of any dimension, in row-major order, by definition.
+
+    A peak is above the threshold and zero, higher than all before it in the box around it and
+    not lower than those after. Of those on one plateau (touching pixels of the same value, each
+    the maximum of its box) the first counts.
+    """
+
+    def around(index: tuple[int, ...], radius: int) -> list[tuple[int, ...]]:
+        sides = zip(index, heatmap.shape, strict=True)
+        ranges = [range(max(at - radius, 0), min(at + radius + 1, size)) for at, size in sides]
+        return list(itertools.product(*ranges))
+
+    pixels = list(np.ndindex(heatmap.shape))
+    highest = {p: heatmap[p] == max(heatmap[q] for q in around(p, distance)) for p in pixels}
+    found, taken = [], set()
+    for p in pixels:
+        earlier = any(heatmap[q] == heatmap[p] for q in around(p, distance) if q < p)
+        if earlier or not highest[p] or not heatmap[p] > max(threshold, 0) or p in taken:
+            continue
+        found.append(p)
+        waiting = [p]
+        while waiting:
+            for q in around(waiting.pop(), 1):
+                if q not in taken and highest[q] and heatmap[q] == heatmap[p]:
+                    taken.add(q)
+                    waiting.append(q)
+    return found

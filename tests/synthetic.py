@@ -68,6 +68,28 @@ def second_peak(
     return maps.astype(np.float32), points
 
 
+def crowds(
+    seed: int, count: int, size: Size, *, peaks: int, separation: float, sigma: float, noise: float
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Maps of many Gaussians, the highest at each pixel, of heights U(.4, 1), plus white noise.
+
+    All centres are further apart than ``separation`` along some axis; as many of ``peaks`` as
+    fit. Returns the centres of each map, ``[n, 2]``.
+    """
+    generator = rng(seed)
+    maps, centres = [], []
+    for _ in range(count):
+        points = np.empty((0, 2))
+        for point in generator.uniform(3, [size[1] - 4, size[0] - 4], (500, 2)):
+            if len(points) < peaks and (np.abs(points - point).max(axis=1) > separation).all():
+                points = np.concatenate([points, point[None]])
+        heights = generator.uniform(0.4, 1, (len(points), 1, 1))
+        clean = (heights * draw(points, size, sigma=sigma)).max(axis=0)
+        maps.append(clean + noise * generator.standard_normal(size))
+        centres.append(points)
+    return np.stack(maps).astype(np.float32), centres
+
+
 def noise(seed: int, count: int, size: Size, *, zero_mean: bool) -> np.ndarray:
     """White noise: standard normal, or uniform in (0, 1)."""
     generator = rng(seed)

@@ -29,6 +29,7 @@ ROOMS = (
     "rules",
     "refine",
     "decode",
+    "peaks",
     "simcc",
     "soft_argmax",
     "encode",

@@ -37,14 +37,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     # Sharp: the last bits of a whole background's weights would be 4e-5 px.
     "soft argmax": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.03),
     "soft argmax window": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.1, radius=4),
+    "peaks": lambda m: dark_jax.decode_peaks(m, max_peaks=5, threshold=0.2, min_distance=2),
     "get_max_preds": dark_jax.get_max_preds,
     "gaussian_blur": dark_jax.gaussian_blur,
     "get_final_preds": dark_jax.get_final_preds,
 }
 
 
-# Those that never choose from the data which maps to read again.
-SELF_CONTAINED = [name for name in FUNCTIONS if name != "get_final_preds"]
+# Those that choose from the data which maps to read again.
+CHOOSING = ("get_final_preds", "peaks")
+SELF_CONTAINED = [name for name in FUNCTIONS if name not in CHOOSING]
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -140,19 +142,21 @@ class TestSharded:
         assert not COLLECTIVE.findall(text)
         assert_same(compiled(sharded), expected)
 
-    def test_reference_on_an_explicit_mesh(self) -> None:
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_choosing_on_an_explicit_mesh(self, name: str) -> None:
         """Documented to be refused outside ``shard_map``."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Explicit,))
         sharded = jax.device_put(maps(8, 4), NamedSharding(mesh, P("b")))
-        with pytest.raises(ValueError, match="should be replicated"):
-            dark_jax.get_final_preds(sharded)
+        with jax.set_mesh(mesh), pytest.raises(ValueError, match="should be replicated"):
+            FUNCTIONS[name](sharded)
 
-    def test_reference_on_a_sharded_batch(self) -> None:
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_choosing_on_a_sharded_batch(self, name: str) -> None:
         """Documented to cost collectives; right all the same."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
         values = maps(8, 4)
         sharded = jax.device_put(values, NamedSharding(mesh, P("b")))
-        assert_same(jax.jit(dark_jax.get_final_preds)(sharded), dark_jax.get_final_preds(values))
+        assert_same(jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
