@@ -7,7 +7,7 @@ Peers that are not installed are named as such; ``pip install --group bench`` br
 
 from datetime import UTC, datetime
 
-from tests.benchmarks import speed
+from tests.benchmarks import crowds, speed
 from tests.benchmarks.timing import machine
 
 
@@ -22,7 +22,9 @@ def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}; {machine()}")
     print("Medians of interleaved runs in one process; in brackets the quartiles of the ratio.\n")
     print(table(speed.rows()), end="\n\n", flush=True)
-    print(table(speed.other_rows()))
+    print(table(speed.decoder_rows()), end="\n\n", flush=True)
+    print(table(speed.other_rows()), end="\n\n", flush=True)
+    print(table(crowds.rows()))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How long decoding takes, as multiples of one read of the maps and against the peers."""
 
+import functools
 import time
 from typing import Any
 
@@ -74,6 +75,46 @@ def _first_call(maps: jax.Array) -> float:
     start = time.perf_counter()
     jax.block_until_ready(dark_jax.decode(maps, kernel_size=KERNEL))
     return time.perf_counter() - start
+
+
+def decoder_rows() -> list[dict[str, str]]:
+    """Every decoder on the same maps, in multiples of ``decode``."""
+    shape = (64, 17, 64, 48)
+    maps = jnp.asarray(batch(shape))
+    last = jnp.moveaxis(maps, 1, -1)
+    crowds, _ = synthetic.crowds(0, 34, shape[-2:], peaks=30, separation=4, sigma=1.5, noise=0.02)
+    crowds = jnp.asarray(np.resize(crowds, shape))
+    decoders: dict[str, tuple[Any, jax.Array]] = {
+        f"decode, rules.{rule.name}": (functools.partial(dark_jax.decode, rule=rule), maps)
+        for rule in dark_jax.rules.PUBLISHED
+        if 2 in rule.dims
+    }
+    decoders["decode, channels-last"] = functools.partial(dark_jax.decode, axes=(-3, -2)), last
+    for slots, distance in ((30, 1), (30, 2), (30, 3), (8, 3)):
+        peaks = functools.partial(
+            dark_jax.decode_peaks, max_peaks=slots, threshold=0.1, min_distance=distance
+        )
+        decoders[f"decode_peaks, max_peaks={slots}, min_distance={distance}"] = peaks, crowds
+    soft = functools.partial(dark_jax.decode_soft_argmax, temperature=0.1)
+    decoders["decode_soft_argmax"] = soft, maps
+    decoders["decode_soft_argmax, radius=7"] = functools.partial(soft, radius=7), maps
+    found = []
+    for name, (decoder, its_maps) in decoders.items():
+        memory: Any = jax.jit(decoder).lower(its_maps).compile().memory_analysis()
+        pair: Candidates = {
+            "decode": lambda: dark_jax.decode(maps),
+            "this": lambda d=decoder, m=its_maps: d(m),
+        }
+        seconds = interleaved(pair)
+        found.append(
+            {
+                "decoder, 64x17x64x48": name,
+                "ms": f"{1e3 * np.median(seconds['this']):.2f}",
+                "/ decode": ratio(seconds["this"], seconds["decode"]),
+                "temporaries": f"{100 * memory.temp_size_in_bytes / its_maps.nbytes:.0f} %",
+            }
+        )
+    return found
 
 
 def other_rows() -> list[dict[str, str]]:
