@@ -31,20 +31,17 @@ def _decode_peaks(
     settings: Settings,
     axes: tuple[int, ...],
 ) -> Keypoints:
-    def tops(heatmap: jax.Array, threshold: jax.Array) -> jax.Array:
-        return _tops(heatmap, threshold, distance)
-
-    def one(heatmap: jax.Array, threshold: jax.Array = threshold) -> tuple[Keypoints, jax.Array]:
-        found, shared = decoded(heatmap, tops(heatmap, threshold))
-        return found, ~shared
-
-    def decoded(heatmap: jax.Array, tops: jax.Array) -> tuple[Keypoints, jax.Array]:
+    def one(
+        heatmap: jax.Array, threshold: jax.Array = threshold, *, flood: bool = False
+    ) -> tuple[Keypoints, jax.Array]:
+        tops = _tops(heatmap, threshold, distance)
+        if flood:
+            tops = _one_a_plateau(heatmap, tops, distance)
         peaks = _highest(heatmap, tops, distance, count)
-        return _refined(heatmap, peaks, settings), _plateau_shared(heatmap, peaks, distance)
+        return _refined(heatmap, peaks, settings), ~_plateau_shared(heatmap, peaks, distance)
 
-    def flooded(heatmap: jax.Array, threshold: jax.Array = threshold) -> Keypoints:
-        first = _one_a_plateau(heatmap, tops(heatmap, threshold), distance)
-        return decoded(heatmap, first)[0]
+    def flooded(*args: jax.Array) -> Keypoints:
+        return one(*args, flood=True)[0]
 
     beside = ()
     if threshold.ndim:  # a single one is not mapped: it has no part in the maps' sharding

@@ -104,7 +104,12 @@ def test_one_compilation_a_shape() -> None:
 class TestSharded:
     """On four virtual devices."""
 
-    SPECS = (P("b"), P(None, "j"), P("b", "j"), P(("b", "j")))
+    SPECS = (
+        P("b"),
+        P("b", "j"),
+        pytest.param(P(None, "j"), marks=pytest.mark.slow),
+        pytest.param(P(("b", "j")), marks=pytest.mark.slow),
+    )
 
     @pytest.fixture(params=[AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
     def mesh(self, request: pytest.FixtureRequest) -> jax.sharding.Mesh:
