@@ -49,7 +49,9 @@ def cases() -> dict[str, np.ndarray]:
 CASES = cases()
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 6, 30])
+@pytest.mark.parametrize(
+    "distance", [1, 3, *(pytest.param(d, marks=pytest.mark.slow) for d in (2, 6, 30))]
+)
 def test_finds_what_the_definition_finds(distance: int) -> None:
     """Plateaus of any shape are one peak, equal peaks elsewhere survive."""
     stacked = np.stack(list(CASES.values()))

@@ -5,6 +5,7 @@ reference of test_reference; HRNet is transcribed.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,8 +23,12 @@ FLAT = [rule for rule in rules.PUBLISHED if rule.dims == (2,)]
 LIVE = [rule for rule in FLAT if EVIDENCE[rule.name] == "live"]
 
 
-def some_slow(kernels: tuple[int, ...], *, fast: tuple[int, ...]) -> list[Any]:
-    return [k if k in fast else pytest.param(k, marks=pytest.mark.slow) for k in kernels]
+def some_slow(every: Sequence[Any], *, fast: Sequence[Any]) -> list[Any]:
+    return [one if one in fast else pytest.param(one, marks=pytest.mark.slow) for one in every]
+
+
+# One that rescales, one that does not, and the one without a Newton step.
+KINDS = (rules.MMPOSE_UDP, rules.VITPOSE, rules.HRNET)
 
 
 def coords(maps: np.ndarray, rule: rules.Rule, kernel: int) -> np.ndarray:
@@ -156,7 +161,7 @@ class TestStatus:
 
 
 @pytest.mark.parametrize("leading", [(), (6,), (2, 3), (2, 1, 3)], ids=str)
-@pytest.mark.parametrize("rule", [rules.DARKPOSE, rules.MMPOSE_UDP], ids=str)
+@pytest.mark.parametrize("rule", some_slow([rules.DARKPOSE, rules.MMPOSE_UDP], fast=KINDS), ids=str)
 def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int, ...]) -> None:
     """Maps on which the clamp bites, so that the second path is taken."""
     maps = synthetic.gaussians(0, 6, (20, 16), sigma=1.5, margin=5.0)[0]
@@ -175,7 +180,7 @@ def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int,
         )
 
 
-@pytest.mark.parametrize("rule", FLAT, ids=str)
+@pytest.mark.parametrize("rule", some_slow(FLAT, fast=KINDS), ids=str)
 def test_gradients_are_finite(rule: rules.Rule) -> None:
     maps = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
     maps += [*synthetic.cut(synthetic.gaussians(0, 4, (16, 14), sigma=1.5)[0], threshold=0.7)]

@@ -67,7 +67,6 @@ def test_eager_jit_vmap_map(name: str) -> None:
 
     assert_same(jax.vmap(one_image)(values), expected)
     assert_same(jax.vmap(one_image, in_axes=1, out_axes=0)(values.swapaxes(0, 1)), expected)
-    assert_same(jax.lax.map(one_image, values), expected)
     assert_same(jax.lax.map(one_image, values, batch_size=3), expected)
     with jax.disable_jit():
         assert_same(function(values[:1, :1]), jax.tree.map(lambda leaf: leaf[:1, :1], expected))
