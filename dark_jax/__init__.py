@@ -9,6 +9,7 @@ from importlib.metadata import version as _version
 from dark_jax import rules
 from dark_jax.decode import decode, get_final_preds
 from dark_jax.encode import encode
+from dark_jax.fit import decode_fit
 from dark_jax.gaussian import gaussian_blur
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import get_max_preds
@@ -23,6 +24,7 @@ __all__ = [
     "Keypoints",
     "Status",
     "decode",
+    "decode_fit",
     "decode_peaks",
     "decode_simcc",
     "decode_soft_argmax",

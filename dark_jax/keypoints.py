@@ -20,14 +20,14 @@ class Status(IntEnum):
     """Why a keypoint is, or is not, refined; the first that applies wins.
 
     Attributes:
-        REFINED: the Taylor step was taken.
+        REFINED: the sub-pixel step was taken.
         NOT_FINITE: the score, or a value in the window around the peak, is
             NaN or infinite. Coordinates are NaN only when the score is NaN.
         NO_PEAK: the maximum of the map is not above zero.
         BORDER: the peak lies so near an edge that its stencil leaves the map: within two
-            pixels for most rules.
+            pixels for most rules. Of a fit: it leaves the map.
         NOT_CONCAVE: the log map has no maximum here (its Hessian is not
-            negative definite).
+            negative definite); no blob of positive height fits.
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
     Unrefined coordinates are the integer peak, or NaN with a NaN score. Under a published

@@ -29,6 +29,7 @@ ROOMS = (
     "rules",
     "refine",
     "decode",
+    "fit",
     "peaks",
     "simcc",
     "soft_argmax",

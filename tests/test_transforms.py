@@ -34,6 +34,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "decode": dark_jax.decode,
     "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
     "decode rule": lambda m: dark_jax.decode(m, rule=dark_jax.rules.VITPOSE),
+    "fit": lambda m: dark_jax.decode_fit(m, sigma=2.0),
     # Sharp: the last bits of a whole background's weights would be 4e-5 px.
     "soft argmax": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.03),
     "soft argmax window": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.1, radius=4),

@@ -90,6 +90,9 @@ def decoder_rows() -> list[dict[str, str]]:
         if 2 in rule.dims
     }
     decoders["decode, channels-last"] = functools.partial(dark_jax.decode, axes=(-3, -2)), last
+    for sigma in (1.0, 2.0, 3.0, 6.0):
+        fit = functools.partial(dark_jax.decode_fit, sigma=sigma)
+        decoders[f"decode_fit, sigma={sigma}"] = fit, maps
     for slots, distance in ((30, 1), (30, 2), (30, 3), (8, 3)):
         peaks = functools.partial(
             dark_jax.decode_peaks, max_peaks=slots, threshold=0.1, min_distance=distance

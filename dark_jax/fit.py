@@ -1,0 +1,332 @@
+"""Least squares of a Gaussian of known width around a peak, and the error of its place.
+
+The model is separable, so every inner product is one of small matrices: a window is multiplied
+by the model's functions along each axis in turn, and never meets a model of its own size.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from dark_jax import checks
+from dark_jax.batch import over_others
+from dark_jax.floats import as_float, inverse_power_of_two
+from dark_jax.gaussian import blur, gaussian_kernel
+from dark_jax.keypoints import Keypoints, Status
+from dark_jax.peak import Peak, find_peak
+from dark_jax.stencil import Derivatives
+from dark_jax.window import box, read
+
+# Window radius in sigmas: what lies outside tells nothing more about the place.
+REACH = 2.5
+# Up to a sigma of two the maximum of a noisy blob lies near enough to its top.
+SMALL = 5
+STEPS = 3
+# The longest step in pixels; a fit that would still go further at the end has not settled.
+LONGEST = 0.7
+
+
+class Window(NamedTuple):
+    """The pixels around a start, and which of them count.
+
+    ``values`` has the map's axes, (..., y, x), and is zero where a pixel does not count;
+    ``places`` and ``weights`` are (x, y, ...): coordinates from the start, ``[n]``, and 1 or 0.
+    """
+
+    values: jax.Array
+    places: tuple[jax.Array, ...]
+    weights: tuple[jax.Array, ...]
+
+
+class Step(NamedTuple):
+    """Amplitude at a place, and a normal system whose solution moves the place."""
+
+    amplitude: jax.Array
+    system: Derivatives
+
+
+def _through(values: jax.Array, matrices: Sequence[jax.Array]) -> jax.Array:
+    """``values [..., y, x]`` times one matrix ``[n, m]`` an axis, (x, y, ...)."""
+    for matrix in matrices:
+        product = jnp.matmul(values, matrix, precision=lax.Precision.HIGHEST)
+        values = jnp.moveaxis(product, -1, 0)
+    return values
+
+
+def _outer(factors: Sequence[jax.Array]) -> jax.Array:
+    """``[..., y, x]``, the outer product of one factor an axis, (x, y, ...)."""
+    product, *others = factors
+    for factor in others:
+        product = jnp.multiply.outer(factor, product)
+    return product
+
+
+def _gauss_newton(
+    window: Window, at: Sequence[jax.Array], sigmas: Sequence[jax.Array], with_floor: bool
+) -> Step:
+    """The best amplitude (and floor) of a Gaussian ``at`` a place, and where to move it.
+
+    Amplitude and floor enter linearly and are projected out, so that only the place is left.
+    """
+    bases = []
+    for place, weight, mu, sigma in zip(window.places, window.weights, at, sigmas, strict=True):
+        u = (place - mu) / sigma
+        factor = weight * jnp.exp(-0.5 * u * u)
+        bases.append(jnp.stack([factor, factor * u / sigma, weight], axis=-1))
+    seen = _through(window.values, bases)
+    grams = [jnp.matmul(basis.T, basis, precision=lax.Precision.HIGHEST) for basis in bases]
+
+    # Functions of the place by their factor on each axis: the Gaussian, its slope, a constant.
+    dim = len(bases)
+    model, constant = (0,) * dim, (2,) * dim
+    slopes = [tuple(int(other == axis) for other in range(dim)) for axis in range(dim)]
+
+    def raw(u: tuple[int, ...], v: tuple[int, ...]) -> jax.Array:
+        factors = [gram[a, b] for gram, a, b in zip(grams, u, v, strict=True)]
+        return functools.reduce(jnp.multiply, factors)
+
+    def product(u: tuple[int, ...], v: tuple[int, ...]) -> jax.Array:
+        floor = raw(u, constant) * raw(v, constant) / raw(constant, constant)
+        return raw(u, v) - floor if with_floor else raw(u, v)
+
+    def observed(u: tuple[int, ...]) -> jax.Array:
+        floor = raw(u, constant) * seen[constant] / raw(constant, constant)
+        return seen[u[::-1]] - floor if with_floor else seen[u[::-1]]
+
+    norm = product(model, model)
+    norm = jnp.where(norm > 0, norm, 1)
+    amplitude = observed(model) / norm
+    shared = [product(u, model) / norm for u in slopes]
+    gradient = [
+        amplitude * (observed(u) / norm - amplitude * s)
+        for u, s in zip(slopes, shared, strict=True)
+    ]
+    hessian = [
+        [
+            -(amplitude**2) * (product(u, v) / norm - s * t)
+            for v, t in zip(slopes, shared, strict=True)
+        ]
+        for u, s in zip(slopes, shared, strict=True)
+    ]
+    return Step(amplitude, Derivatives(tuple(gradient), tuple(map(tuple, hessian))))
+
+
+def _recentred(
+    window: Window, radii: tuple[int, ...], sigmas: Sequence[jax.Array]
+) -> list[jax.Array]:
+    """The pixel near the start where the Gaussian explains most of what is around it.
+
+    A matched filter over the pixels within one sigma, each with its own window of ``radii``.
+    """
+    filters, norms, allowed = [], [], []
+    for place, weight, radius, sigma in zip(
+        window.places, window.weights, radii, sigmas, strict=True
+    ):
+        near = _near(radius)
+        candidates = jnp.arange(-near, near + 1, dtype=place.dtype)
+        distance = place[:, None] - candidates[None, :]
+        counted = jnp.abs(distance) <= radius
+        factor = jnp.where(counted, jnp.exp(-0.5 * (distance / sigma) ** 2), 0)
+        filters.append(factor)
+        norms.append(jnp.matmul(weight, factor**2, precision=lax.Precision.HIGHEST))
+        allowed.append(weight[radius : radius + 2 * near + 1])
+    explained = _through(window.values, filters)
+    norm, allow = _outer(norms), _outer(allowed)
+    score = jnp.where(allow > 0, explained * lax.rsqrt(jnp.where(norm > 0, norm, 1)), -jnp.inf)
+    best = find_peak(lax.stop_gradient(score)).position
+    return [
+        (at - _near(radius)).astype(place.dtype)
+        for at, radius, place in zip(best, radii, window.places, strict=True)
+    ]
+
+
+def _near(radius: int) -> int:
+    """Pixels to re-centre by: one sigma; none for blobs so small that their maximum is near."""
+    return math.ceil(radius / REACH) if radius > SMALL else 0
+
+
+def _window(
+    heatmap: jax.Array, start: Peak, floor: jax.Array, radii: tuple[int, ...]
+) -> tuple[Window, jax.Array]:
+    """The window wide enough to be re-centred, less the floor; and whether all of it is finite."""
+    reaches = tuple(radius + _near(radius) for radius in radii)
+    values = read(heatmap, start.position, box(reaches))
+    finite = jnp.all(jnp.isfinite(values))
+    places = [np.arange(-reach, reach + 1, dtype=np.int32) for reach in reaches]
+    weights = [
+        ((at + place >= 0) & (at + place < size)).astype(values.dtype)
+        for at, place, size in zip(start.position, places, heatmap.shape[::-1], strict=True)
+    ]
+    counts = _outer(weights)
+    shaped = jnp.where(finite, values, 0).reshape(counts.shape)
+    placed = tuple(jnp.asarray(place, values.dtype) for place in places)
+    return Window((shaped - floor) * counts, placed, tuple(weights)), finite
+
+
+def _fit(
+    heatmap: jax.Array,
+    sigmas: Sequence[jax.Array],
+    background: jax.Array | None,
+    radii: tuple[int, ...],
+    start: Peak,
+) -> tuple[jax.Array, jax.Array]:
+    """Coordinates and status of one map's peak."""
+    dtype = start.score.dtype
+    floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
+    known = jnp.isfinite(start.score)
+    height = jnp.where(known, start.score, floor) - floor
+    window, finite = _window(heatmap, start, floor, radii)
+    # Near one, whatever the scale of the map: squares of tiny values would vanish.
+    window = window._replace(values=window.values * inverse_power_of_two(jnp.abs(height)))
+    centre = _recentred(window, radii, sigmas)
+    counted = [
+        weight * (jnp.abs(place - at) <= radius).astype(dtype)
+        for weight, place, at, radius in zip(
+            window.weights, window.places, centre, radii, strict=True
+        )
+    ]
+    window = window._replace(values=window.values * _outer(counted), weights=tuple(counted))
+
+    at, last = jnp.stack(centre), jnp.zeros(len(centre), dtype)
+    concave = jnp.ones((), bool)
+    for _ in range(STEPS):
+        step = _gauss_newton(window, [*at], sigmas, background is None)
+        concave &= (step.amplitude > 0) & step.system.concave
+        last = step.system.step(concave)
+        at += jnp.clip(last, -LONGEST, LONGEST)
+
+    sizes = jnp.asarray(heatmap.shape[::-1], dtype)
+    coords = start.coords + at
+    outside = jnp.any((coords < -1) | (coords > sizes))
+    lost = jnp.any(jnp.abs(last) > LONGEST) | jnp.any(
+        jnp.abs(at - jnp.stack(centre)) > jnp.maximum(1.5, jnp.stack([*sigmas]))
+    )
+    peak = height > 0
+    status = lost.astype(jnp.int8) * jnp.int8(Status.STEP_TOO_LONG)
+    for failed, reason in (  # the last that applies wins
+        (~concave, Status.NOT_CONCAVE),
+        (outside, Status.BORDER),
+        (~peak, Status.NO_PEAK),
+        (~finite | ~known, Status.NOT_FINITE),
+    ):
+        status = jnp.where(failed, jnp.int8(reason), status)
+    unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
+    return jnp.where(status == Status.REFINED.value, coords, unrefined), status
+
+
+@functools.partial(jax.jit, static_argnames=("radii", "blurs", "axes"))
+def _decode_fit(
+    heatmaps: jax.Array,
+    sigmas: tuple[jax.Array, ...],
+    background: jax.Array | None,
+    *,
+    radii: tuple[int, ...],
+    blurs: tuple[float, ...] | None,
+    axes: tuple[int, ...],
+) -> Keypoints:
+    others = [size for axis, size in enumerate(heatmaps.shape) if axis not in axes]
+    parameters = sigmas if background is None else (*sigmas, background)
+    # Single numbers are not mapped: they have no part in the maps' sharding.
+    each = [jnp.broadcast_to(p, others) for p in parameters if p.ndim]
+
+    def one(heatmap: jax.Array, *mapped: jax.Array) -> Keypoints:
+        left = iter(mapped)
+        mine = [(next(left) if p.ndim else p).astype(as_float(heatmap).dtype) for p in parameters]
+        start = find_peak(heatmap)
+        if blurs is not None:
+            whole = as_float(heatmap)
+            whole = jnp.where(jnp.isfinite(whole), whole, 0)
+            smooth = blur(whole, [gaussian_kernel(sigma) for sigma in blurs])
+            start = Peak(find_peak(smooth).position, start.score)
+        width, floor = mine[: len(sigmas)], None if background is None else mine[-1]
+        coords, status = _fit(heatmap, width, floor, radii, start)
+        return Keypoints(coords=coords, scores=start.score, status=status)
+
+    return over_others(one, heatmaps.ndim, axes, beside=len(each))(heatmaps, *each)
+
+
+def decode_fit(
+    heatmaps: ArrayLike,
+    *,
+    sigma: ArrayLike | tuple[float, ...],
+    radius: int | None = None,
+    background: ArrayLike | None = 0.0,
+    peak: str = "raw",
+    axes: tuple[int, ...] = (-2, -1),
+) -> Keypoints:
+    """Sub-pixel keypoints at the statistical limit, for who knows the width of the blobs.
+
+    Least squares of a Gaussian of known sigma, for its place and height, over a window at the
+    maximum: re-centred within one sigma, then three Gauss-Newton steps. Pixels outside the map
+    weigh nothing, so borders cost no more than the pixels that are missing. No decoder is more
+    exact under independent pixel noise; where the blobs are of unknown width, or not round,
+    take :func:`decode`.
+
+    Args:
+        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
+            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input).
+        sigma: of the blobs in pixels: the sigma the network was trained with. A number, or one
+            an axis, ``(x, y, ...)``; with ``radius`` also an array that broadcasts to the
+            scores' shape, which may be traced.
+        radius: the window reaches this many pixels to each side; static. ``ceil(2.5 sigma)``
+            if not given. Smaller is more robust to a second blob nearby, and less exact.
+        background: what a map is where no blob is; a number or an array that broadcasts to
+            the scores' shape; may be traced. None fits a constant in each window.
+        peak: ``"raw"`` starts at the maximum of the map; ``"blurred"`` at the maximum of the
+            map blurred with ``sigma``, which is right where one blob stands in noise of .2 of
+            its height or more, and wrong where another, broader blob may be: on maps of crowds
+            it jumps to the neighbour. Static.
+        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+
+    Returns:
+        :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels;
+        ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`: ``NO_PEAK``
+        where the maximum is not above the background (zero, if that is fitted), ``BORDER``
+        where the fit leaves the map by more than a pixel, ``NOT_CONCAVE`` where no Gaussian of
+        positive height fits, ``STEP_TOO_LONG`` where the fit has not settled, or only further
+        than a sigma and 1.5 pixels away. There the coordinates are the start, an integer.
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no
+            integers; ``sigma`` is traced and ``radius`` or ``peak="raw"`` is not given.
+        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``sigma`` is not positive
+            and finite, or does not broadcast; ``radius`` is below 1; ``background`` known now
+            is NaN, or does not broadcast; ``peak`` is neither; ``axes`` are not one to three, in
+            increasing order.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmaps = dark_jax.encode([[20.25, 30.5], [0.5, 18.75]], size=(64, 48))
+        >>> dark_jax.decode_fit(heatmaps, sigma=2.0).coords.round(2).tolist()
+        [[20.25, 30.5], [0.5, 18.75]]
+
+    References:
+        The variable projection of Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); the limit
+        is that of Cramer and Rao.
+    """
+    heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
+    dim = len(axes)
+    others = tuple(size for axis, size in enumerate(heatmaps.shape) if axis not in axes)
+    if peak not in ("raw", "blurred"):
+        raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
+    blurs = None
+    if radius is None or peak == "blurred" or isinstance(sigma, tuple | list):
+        numbers = checks.positive_each("sigma", sigma, dim)
+        sigmas = tuple(np.asarray(number) for number in numbers)
+        blurs = numbers if peak == "blurred" else None
+        radii = tuple(math.ceil(REACH * number) for number in numbers)
+    else:
+        sigmas = (checks.positive_array("sigma", sigma, others),) * dim
+        radii = ()
+    if radius is not None:
+        radii = (checks.at_least_one("radius", radius),) * dim
+    if background is not None:
+        background = checks.not_nan("background", background, others)
+    return _decode_fit(heatmaps, sigmas, background, radii=radii, blurs=blurs, axes=axes)
