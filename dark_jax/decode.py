@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
 from dark_jax.batch import over_others, redone_unless
-from dark_jax.keypoints import Keypoints
+from dark_jax.keypoints import Keypoints, unknown_covariance
 from dark_jax.peak import find_peak
 from dark_jax.refine import Refined, Settings
 
@@ -30,7 +30,8 @@ def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ..
             return coords, status.astype(jnp.int8)
 
         coords, status = redone_unless(found.exact, (coords, status), whole, heatmaps, axes)
-    return Keypoints(coords=coords, scores=scores, status=status)
+    covariance = unknown_covariance(coords, status)
+    return Keypoints(coords=coords, scores=scores, status=status, covariance=covariance)
 
 
 def decode(

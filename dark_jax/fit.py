@@ -46,9 +46,16 @@ class Window(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Amplitude at a place, and a normal system whose solution moves the place."""
+    """The best blob at a place, and a normal system whose solution moves the place.
+
+    ``factors`` are the Gaussian's, one an axis, (x, y, ...), ``norm`` its inner product with
+    itself, by which the system is divided.
+    """
 
     amplitude: jax.Array
+    floor: jax.Array
+    factors: tuple[jax.Array, ...]
+    norm: jax.Array
     system: Derivatives
 
 
@@ -115,7 +122,11 @@ def _gauss_newton(
         ]
         for u, s in zip(slopes, shared, strict=True)
     ]
-    return Step(amplitude, Derivatives(tuple(gradient), tuple(map(tuple, hessian))))
+    floor = jnp.zeros_like(amplitude)
+    if with_floor:
+        floor = (seen[constant] - amplitude * raw(model, constant)) / raw(constant, constant)
+    system = Derivatives(tuple(gradient), tuple(map(tuple, hessian)))
+    return Step(amplitude, floor, tuple(basis[:, 0] for basis in bases), norm, system)
 
 
 def _recentred(
@@ -170,14 +181,26 @@ def _window(
     return Window((shaped - floor) * counts, placed, tuple(weights)), finite
 
 
+def _covariance(window: Window, step: Step, valid: jax.Array, parameters: int) -> jax.Array:
+    """``[dim, dim]``, of the place: noise from what the blob leaves over, through the fit."""
+    weights = _outer(window.weights)
+    left = window.values - weights * (step.amplitude * _outer(step.factors) + step.floor)
+    # Two more than the parameters: then the mean of noise over estimated noise is right.
+    freedom = jnp.maximum(jnp.sum(weights) - (parameters + 2), 1)
+    variance = jnp.sum(left * left) / freedom
+    unit = jnp.eye(len(window.weights), dtype=left.dtype)
+    columns = [step.system._replace(gradient=tuple(row)).step(valid) for row in unit]
+    return jnp.stack(columns) * variance / step.norm
+
+
 def _fit(
     heatmap: jax.Array,
     sigmas: Sequence[jax.Array],
     background: jax.Array | None,
     radii: tuple[int, ...],
     start: Peak,
-) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status of one map's peak."""
+) -> Keypoints:
+    """One map's peak."""
     dtype = start.score.dtype
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
     known = jnp.isfinite(start.score)
@@ -218,7 +241,17 @@ def _fit(
     ):
         status = jnp.where(failed, jnp.int8(reason), status)
     unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
-    return jnp.where(status == Status.REFINED.value, coords, unrefined), status
+    final = _gauss_newton(window, [*at], sigmas, background is None)
+    parameters = len(centre) + 1 + (background is None)
+    refined = status == Status.REFINED.value
+    known = refined & (final.amplitude > 0) & final.system.concave
+    covariance = _covariance(window, final, known, parameters)
+    return Keypoints(
+        coords=jnp.where(refined, coords, unrefined),
+        scores=start.score,
+        status=status,
+        covariance=jnp.where(known, covariance, jnp.inf),
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("radii", "blurs", "axes"))
@@ -246,8 +279,7 @@ def _decode_fit(
             smooth = blur(whole, [gaussian_kernel(sigma) for sigma in blurs])
             start = Peak(find_peak(smooth).position, start.score)
         width, floor = mine[: len(sigmas)], None if background is None else mine[-1]
-        coords, status = _fit(heatmap, width, floor, radii, start)
-        return Keypoints(coords=coords, scores=start.score, status=status)
+        return _fit(heatmap, width, floor, radii, start)
 
     return over_others(one, heatmaps.ndim, axes, beside=len(each))(heatmaps, *each)
 
@@ -292,6 +324,10 @@ def decode_fit(
         where the fit leaves the map by more than a pixel, ``NOT_CONCAVE`` where no Gaussian of
         positive height fits, ``STEP_TOO_LONG`` where the fit has not settled, or only further
         than a sigma and 1.5 pixels away. There the coordinates are the start, an integer.
+        ``covariance [..., dim, dim]`` of their error in pixels squared, if what the blob leaves
+        over in the window is independent noise: then the ellipses hold what they should, at
+        borders too. A second blob or a wrong sigma is left over and widens it. It cannot know
+        of errors that look like a blob: a network that is sure and wrong has a small one.
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no

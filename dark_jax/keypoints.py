@@ -5,6 +5,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import chex
 import jax
+import jax.numpy as jnp
 
 _T = TypeVar("_T")
 
@@ -53,8 +54,18 @@ class Keypoints:
         scores: ``[...]`` float, the raw maximum of each map: not clipped, not
             a probability.
         status: ``[...]`` int8, a :class:`Status`.
+        covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, of the error of ``coords`` in
+            pixels squared; infinite where the decoder does not know it.
     """
 
     coords: jax.Array
     scores: jax.Array
     status: jax.Array
+    covariance: jax.Array
+
+
+def unknown_covariance(coords: jax.Array, status: jax.Array) -> jax.Array:
+    """Infinite, for coordinates ``[..., dim]`` with a status ``[...]``."""
+    # Computed from the status, never negative, so that it is sharded as the rest is.
+    infinite = jnp.inf * (status >= 0).astype(coords.dtype)
+    return jnp.broadcast_to(infinite[..., None, None], (*coords.shape, coords.shape[-1]))

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from dark_jax import checks, refine, rules
 from dark_jax.batch import over_others, redone_unless
 from dark_jax.floats import as_float
-from dark_jax.keypoints import Keypoints, Status
+from dark_jax.keypoints import Keypoints, Status, unknown_covariance
 from dark_jax.peak import Peak, stored
 from dark_jax.refine import Settings
 from dark_jax.window import box, read
@@ -58,10 +58,12 @@ def _refined(heatmap: jax.Array, peaks: Peak, settings: Settings) -> Keypoints:
     coords = jnp.where(missing[:, None], 0, found.coords)
     status = jnp.where(missing, jnp.int8(Status.NO_PEAK), found.status)
     spoilt = jnp.isnan(peaks.score[0])
+    status = jnp.where(spoilt, jnp.int8(Status.NOT_FINITE), status)
     return Keypoints(
         coords=jnp.where(spoilt, jnp.nan, coords),
         scores=jnp.where(spoilt, jnp.nan, peaks.score),
-        status=jnp.where(spoilt, jnp.int8(Status.NOT_FINITE), status),
+        status=status,
+        covariance=unknown_covariance(coords, status),
     )
 
 

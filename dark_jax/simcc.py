@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
 from dark_jax.decode import decode_along
-from dark_jax.keypoints import Keypoints
+from dark_jax.keypoints import Keypoints, unknown_covariance
 from dark_jax.refine import Settings
 
 
@@ -31,7 +31,10 @@ def _decode_simcc(
     # The reason that takes precedence; REFINED, which is zero, only where both are.
     first, last = jnp.minimum(x.status, y.status), jnp.maximum(x.status, y.status)
     status = jnp.where(first == 0, last, first)
-    return Keypoints(coords=coords / split_ratio, scores=scores, status=status)
+    covariance = unknown_covariance(coords, status)
+    return Keypoints(
+        coords=coords / split_ratio, scores=scores, status=status, covariance=covariance
+    )
 
 
 def decode_simcc(

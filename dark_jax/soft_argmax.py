@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from dark_jax import checks
 from dark_jax.batch import over_others
 from dark_jax.floats import as_float
-from dark_jax.keypoints import Keypoints, Status
+from dark_jax.keypoints import Keypoints, Status, unknown_covariance
 from dark_jax.peak import Peak, find_peak
 from dark_jax.stencil import inside
 from dark_jax.window import box, read
@@ -61,7 +61,8 @@ def _decode_soft_argmax(
         status = jnp.where(~(peak.score > 0), jnp.int8(Status.NO_PEAK), status)
         status = jnp.where(finite, status, jnp.int8(Status.NOT_FINITE))
         coords = jnp.where(finite, coords, known)
-        return Keypoints(coords=coords, scores=peak.score, status=status)
+        covariance = unknown_covariance(coords, status)
+        return Keypoints(coords=coords, scores=peak.score, status=status, covariance=covariance)
 
     if temperature.ndim == 0:  # not mapped: it has no part in the maps' sharding
         return over_others(one, heatmaps.ndim, axes)(heatmaps)

@@ -88,13 +88,13 @@ def test_docstrings_are_complete(name: str) -> None:
 
 
 def test_keypoints_are_frozen_pytrees_built_by_name() -> None:
-    keypoints = dark_jax.Keypoints(coords=1, scores=2, status=3)  # pyright: ignore[reportArgumentType]
-    assert jax.tree.leaves(keypoints) == [1, 2, 3]
+    keypoints = dark_jax.Keypoints(coords=1, scores=2, status=3, covariance=4)  # pyright: ignore[reportArgumentType]
+    assert jax.tree.leaves(keypoints) == [1, 4, 2, 3]
     assert jax.tree.map(lambda leaf: -leaf, keypoints).scores == -2
     with pytest.raises(Exception, match="cannot assign"):
         keypoints.scores = 4  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(Exception, match="positional"):
-        dark_jax.Keypoints(1, 2, 3)  # pyright: ignore[reportCallIssue]
+        dark_jax.Keypoints(1, 2, 3, 4)  # pyright: ignore[reportCallIssue]
     assert not hasattr(keypoints, "keys")
 
 

@@ -218,3 +218,66 @@ def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
     single = dark_jax.decode(maps)
     assert np.isfinite(found.coords).all()
     assert np.abs(np.asarray(found.coords - single.coords)).max() < 4
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+@pytest.mark.parametrize(
+    "sigma", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (2.0, 3.0, 6.0))]
+)
+@pytest.mark.parametrize("border", [False, True])
+def test_coverage(border: bool, sigma: float, noise: float) -> None:
+    """The ellipses hold as many of 5000 errors as they should; nobody's guess of the noise."""
+    if border:
+        parts = [synthetic.border(seed, SIZE, sigma=sigma) for seed in range(8)]
+        maps, points = (np.concatenate(values) for values in zip(*parts, strict=True))
+        maps += np.float32(noise) * synthetic.noise(20, len(maps), SIZE, zero_mean=True)
+    else:
+        maps, points = synthetic.gaussians(21, 5000, SIZE, sigma=sigma, noise=noise, margin=8.0)
+    found = dark_jax.decode_fit(maps, sigma=sigma)
+    fitted = np.asarray(found.status) == Status.REFINED
+    assert fitted.mean() > 0.998
+    error = (np.asarray(found.coords) - points)[fitted]
+    inverse = np.linalg.inv(np.asarray(found.covariance, np.float64)[fitted])
+    squared = np.einsum("ni,nij,nj->n", error, inverse, error)
+    assert abs((squared < 1).mean() - 0.393) < 0.03
+    assert abs((squared < 4).mean() - 0.865) < 0.03
+    assert abs(squared.mean() - 2) < 0.2
+
+
+def test_covariance_of_what_is_no_blob() -> None:
+    """Large where another blob or nothing is in the window; infinite where nothing was fitted."""
+    clean, _ = synthetic.gaussians(22, 20, SIZE, sigma=2.0, noise=0.02, margin=10.0)
+    two, _ = synthetic.second_peak(23, 20, SIZE, sigma=2.0, height=0.6, distance=5.0)
+    flat = np.full((1, *SIZE), 0.7, np.float32)
+
+    def deviation(maps: np.ndarray) -> np.ndarray:
+        found = dark_jax.decode_fit(maps, sigma=2.0).covariance
+        return np.sqrt(np.trace(found, axis1=-2, axis2=-1))
+
+    assert deviation(clean).max() < 0.05
+    assert deviation(two).min() > 0.1
+    assert deviation(flat).min() > 0.3
+    assert np.isinf(dark_jax.decode_fit(-flat, sigma=2.0).covariance).all()
+    assert np.isinf(dark_jax.decode(clean).covariance).all()
+
+
+def test_covariance_is_differentiable() -> None:
+    with jax.enable_x64(True):
+        heatmap = synthetic.gaussians(24, 1, (20, 18), sigma=1.5, noise=0.05)[0][0]
+        heatmap = jnp.asarray(heatmap, jnp.float64)
+        nudge = jnp.asarray(synthetic.rng(25).standard_normal(heatmap.shape))
+
+        def loss(m: jax.Array) -> jax.Array:
+            return jnp.log(dark_jax.decode_fit(m, sigma=1.5).covariance[0, 0])
+
+        slope = (loss(heatmap + 1e-6 * nudge) - loss(heatmap - 1e-6 * nudge)) / 2e-6
+        found = (jax.grad(loss)(heatmap) * nudge).sum()
+        np.testing.assert_allclose(found, slope, rtol=tolerances.GRADIENT)
+    for name, heatmap in synthetic.degenerate(SIZE).items():
+        if np.isfinite(heatmap).all():
+            gradient = jax.grad(
+                lambda m: jnp.nan_to_num(
+                    dark_jax.decode_fit(m, sigma=2.0).covariance, posinf=0.0
+                ).sum()
+            )(jnp.asarray(heatmap))
+            assert np.isfinite(gradient).all(), name
