@@ -30,7 +30,9 @@ def test_clean_maps_are_exact(sigma: float) -> None:
         np.testing.assert_array_equal(found.status, Status.REFINED)
 
 
-@pytest.mark.parametrize("noise", [0.005, 0.05, 0.1])
+@pytest.mark.parametrize(
+    "noise", [0.05, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.005, 0.1))]
+)
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0, 3.0])
 def test_reaches_the_bound(sigma: float, noise: float) -> None:
     """RMS error within 3 % of the bound, bias within 5 %, and the sampling error of 3000 maps."""
@@ -141,6 +143,12 @@ def test_every_status() -> None:
     assert status_of(pit) is Status.NOT_CONCAVE
 
 
+@jax.jit
+@jax.grad
+def fit_gradient(heatmap: jax.Array) -> jax.Array:
+    return dark_jax.decode_fit(heatmap, sigma=2.0).coords.sum()
+
+
 @pytest.mark.parametrize("name", synthetic.degenerate(SIZE))
 def test_degenerate(name: str) -> None:
     """Unrefined is the integer peak; NaN only with a NaN; finite gradients of finite maps."""
@@ -152,10 +160,7 @@ def test_degenerate(name: str) -> None:
         np.testing.assert_array_equal(found.coords, peak[::-1])
     if np.isfinite(heatmap).all():
         for scale in (1.0, 1e-25):
-            gradient = jax.grad(lambda m: dark_jax.decode_fit(m, sigma=2.0).coords.sum())(
-                jnp.asarray(heatmap * np.float32(scale))
-            )
-            assert np.isfinite(gradient).all()
+            assert np.isfinite(fit_gradient(heatmap * np.float32(scale))).all()
 
 
 def test_noise_alone_is_bounded() -> None:
@@ -220,7 +225,7 @@ def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
     assert np.abs(np.asarray(found.coords - single.coords)).max() < 4
 
 
-@pytest.mark.parametrize("noise", [0.01, 0.1])
+@pytest.mark.parametrize("noise", [pytest.param(0.01, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize(
     "sigma", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (2.0, 3.0, 6.0))]
 )

@@ -148,7 +148,7 @@ def test_threshold_of_each_map_and_traced() -> None:
 
 
 @pytest.mark.parametrize("axes", [(-3, -2), (-1,), (-3, -2, -1)], ids=str)
-@pytest.mark.parametrize("plateaus", [False, True])
+@pytest.mark.parametrize("plateaus", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_any_layout_and_dimension(axes: tuple[int, ...], plateaus: bool) -> None:
     values = synthetic.rng(7).random((2, 9, 8, 10)).astype(np.float32)
     values = np.round(2 * values) / 2 if plateaus else values
@@ -166,11 +166,14 @@ def test_any_layout_and_dimension(axes: tuple[int, ...], plateaus: bool) -> None
         assert (scores[len(truth) :] == 0).all()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8", "int32", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["bfloat16", "uint8", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float16", "int32"))],
+)
 def test_types(dtype: str) -> None:
     """Computed in float32, few levels and so many ties included."""
     maps = np.stack([CASES[f"crowd {n}"] for n in range(4)])
-    typed = jnp.asarray(255 * np.maximum(maps, 0), dtype if dtype != "float64" else "float32")
+    typed = jnp.asarray(255 * np.maximum(maps, 0), dtype)
     found = dark_jax.decode_peaks(typed, max_peaks=20, threshold=60, min_distance=2)
     assert found.coords.dtype == jnp.float32
     for heatmap, scores in zip(np.asarray(typed.astype(jnp.float32)), found.scores, strict=True):

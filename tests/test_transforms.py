@@ -45,6 +45,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+# The same programs with other constants: among the slow tests.
+ALIKE = ("decode sigma", "decode rule", "soft argmax window")
+EACH = [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in FUNCTIONS]
+
 # Those that choose from the data which maps to read again.
 CHOOSING = ("get_final_preds", "peaks")
 SELF_CONTAINED = [name for name in FUNCTIONS if name not in CHOOSING]
@@ -57,7 +61,7 @@ def assert_same(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerances.COMPILED * 20)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_eager_jit_vmap_map(name: str) -> None:
     function, values = FUNCTIONS[name], jnp.asarray(maps(4, 3))
     expected = function(values)
@@ -105,8 +109,8 @@ class TestSharded:
     """On four virtual devices."""
 
     SPECS = (
-        P("b"),
         P("b", "j"),
+        pytest.param(P("b"), marks=pytest.mark.slow),
         pytest.param(P(None, "j"), marks=pytest.mark.slow),
         pytest.param(P(("b", "j")), marks=pytest.mark.slow),
     )
@@ -134,7 +138,7 @@ class TestSharded:
         assert_same(found, expected)
 
     @pytest.mark.parametrize("spec", SPECS, ids=str)
-    @pytest.mark.parametrize("name", FUNCTIONS)
+    @pytest.mark.parametrize("name", EACH)
     def test_shard_map(self, mesh: jax.sharding.Mesh, spec: P, name: str) -> None:
         """Everything runs inside ``shard_map``, the reference's batch-wide choice included."""
         values = maps(8, 4)
@@ -164,7 +168,7 @@ class TestSharded:
         assert_same(jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_lowers_for_every_platform(name: str) -> None:
     """Lowered for CUDA and TPU as well, run on the CPU."""
     values = maps(2, 3)
