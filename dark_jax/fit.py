@@ -1,13 +1,8 @@
-"""Least squares of a Gaussian of known width around a peak, and the error of its place.
-
-The model is separable, so every inner product is one of small matrices: a window is multiplied
-by the model's functions along each axis in turn, and never meets a model of its own size.
-"""
+"""Least squares of a Gaussian of known width around a peak, and the error of its place."""
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,116 +12,17 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.batch import over_others
+from dark_jax.blob import REACH, Step, Window, gauss_newton, look, noise, outer, through
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur, gaussian_kernel
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import Peak, find_peak
-from dark_jax.stencil import Derivatives
-from dark_jax.window import box, read
 
-# Window radius in sigmas: what lies outside tells nothing more about the place.
-REACH = 2.5
 # Up to a sigma of two the maximum of a noisy blob lies near enough to its top.
 SMALL = 5
 STEPS = 3
 # The longest step in pixels; a fit that would still go further at the end has not settled.
 LONGEST = 0.7
-
-
-class Window(NamedTuple):
-    """The pixels around a start, and which of them count.
-
-    ``values`` has the map's axes, (..., y, x), and is zero where a pixel does not count;
-    ``places`` and ``weights`` are (x, y, ...): coordinates from the start, ``[n]``, and 1 or 0.
-    """
-
-    values: jax.Array
-    places: tuple[jax.Array, ...]
-    weights: tuple[jax.Array, ...]
-
-
-class Step(NamedTuple):
-    """The best blob at a place, and a normal system whose solution moves the place.
-
-    ``factors`` are the Gaussian's, one an axis, (x, y, ...), ``norm`` its inner product with
-    itself, by which the system is divided.
-    """
-
-    amplitude: jax.Array
-    floor: jax.Array
-    factors: tuple[jax.Array, ...]
-    norm: jax.Array
-    system: Derivatives
-
-
-def _through(values: jax.Array, matrices: Sequence[jax.Array]) -> jax.Array:
-    """``values [..., y, x]`` times one matrix ``[n, m]`` an axis, (x, y, ...)."""
-    for matrix in matrices:
-        product = jnp.matmul(values, matrix, precision=lax.Precision.HIGHEST)
-        values = jnp.moveaxis(product, -1, 0)
-    return values
-
-
-def _outer(factors: Sequence[jax.Array]) -> jax.Array:
-    """``[..., y, x]``, the outer product of one factor an axis, (x, y, ...)."""
-    product, *others = factors
-    for factor in others:
-        product = jnp.multiply.outer(factor, product)
-    return product
-
-
-def _gauss_newton(
-    window: Window, at: Sequence[jax.Array], sigmas: Sequence[jax.Array], with_floor: bool
-) -> Step:
-    """The best amplitude (and floor) of a Gaussian ``at`` a place, and where to move it.
-
-    Amplitude and floor enter linearly and are projected out, so that only the place is left.
-    """
-    bases = []
-    for place, weight, mu, sigma in zip(window.places, window.weights, at, sigmas, strict=True):
-        u = (place - mu) / sigma
-        factor = weight * jnp.exp(-0.5 * u * u)
-        bases.append(jnp.stack([factor, factor * u / sigma, weight], axis=-1))
-    seen = _through(window.values, bases)
-    grams = [jnp.matmul(basis.T, basis, precision=lax.Precision.HIGHEST) for basis in bases]
-
-    # Functions of the place by their factor on each axis: the Gaussian, its slope, a constant.
-    dim = len(bases)
-    model, constant = (0,) * dim, (2,) * dim
-    slopes = [tuple(int(other == axis) for other in range(dim)) for axis in range(dim)]
-
-    def raw(u: tuple[int, ...], v: tuple[int, ...]) -> jax.Array:
-        factors = [gram[a, b] for gram, a, b in zip(grams, u, v, strict=True)]
-        return functools.reduce(jnp.multiply, factors)
-
-    def product(u: tuple[int, ...], v: tuple[int, ...]) -> jax.Array:
-        floor = raw(u, constant) * raw(v, constant) / raw(constant, constant)
-        return raw(u, v) - floor if with_floor else raw(u, v)
-
-    def observed(u: tuple[int, ...]) -> jax.Array:
-        floor = raw(u, constant) * seen[constant] / raw(constant, constant)
-        return seen[u[::-1]] - floor if with_floor else seen[u[::-1]]
-
-    norm = product(model, model)
-    norm = jnp.where(norm > 0, norm, 1)
-    amplitude = observed(model) / norm
-    shared = [product(u, model) / norm for u in slopes]
-    gradient = [
-        amplitude * (observed(u) / norm - amplitude * s)
-        for u, s in zip(slopes, shared, strict=True)
-    ]
-    hessian = [
-        [
-            -(amplitude**2) * (product(u, v) / norm - s * t)
-            for v, t in zip(slopes, shared, strict=True)
-        ]
-        for u, s in zip(slopes, shared, strict=True)
-    ]
-    floor = jnp.zeros_like(amplitude)
-    if with_floor:
-        floor = (seen[constant] - amplitude * raw(model, constant)) / raw(constant, constant)
-    system = Derivatives(tuple(gradient), tuple(map(tuple, hessian)))
-    return Step(amplitude, floor, tuple(basis[:, 0] for basis in bases), norm, system)
 
 
 def _recentred(
@@ -148,8 +44,8 @@ def _recentred(
         filters.append(factor)
         norms.append(jnp.matmul(weight, factor**2, precision=lax.Precision.HIGHEST))
         allowed.append(weight[radius : radius + 2 * near + 1])
-    explained = _through(window.values, filters)
-    norm, allow = _outer(norms), _outer(allowed)
+    explained = through(window.values, filters)
+    norm, allow = outer(norms), outer(allowed)
     score = jnp.where(allow > 0, explained * lax.rsqrt(jnp.where(norm > 0, norm, 1)), -jnp.inf)
     best = find_peak(lax.stop_gradient(score)).position
     return [
@@ -163,34 +59,11 @@ def _near(radius: int) -> int:
     return math.ceil(radius / REACH) if radius > SMALL else 0
 
 
-def _window(
-    heatmap: jax.Array, start: Peak, floor: jax.Array, radii: tuple[int, ...]
-) -> tuple[Window, jax.Array]:
-    """The window wide enough to be re-centred, less the floor; and whether all of it is finite."""
-    reaches = tuple(radius + _near(radius) for radius in radii)
-    values = read(heatmap, start.position, box(reaches))
-    finite = jnp.all(jnp.isfinite(values))
-    places = [np.arange(-reach, reach + 1, dtype=np.int32) for reach in reaches]
-    weights = [
-        ((at + place >= 0) & (at + place < size)).astype(values.dtype)
-        for at, place, size in zip(start.position, places, heatmap.shape[::-1], strict=True)
-    ]
-    counts = _outer(weights)
-    shaped = jnp.where(finite, values, 0).reshape(counts.shape)
-    placed = tuple(jnp.asarray(place, values.dtype) for place in places)
-    return Window((shaped - floor) * counts, placed, tuple(weights)), finite
-
-
 def _covariance(window: Window, step: Step, valid: jax.Array, parameters: int) -> jax.Array:
     """``[dim, dim]``, of the place: noise from what the blob leaves over, through the fit."""
-    weights = _outer(window.weights)
-    left = window.values - weights * (step.amplitude * _outer(step.factors) + step.floor)
-    # Two more than the parameters: then the mean of noise over estimated noise is right.
-    freedom = jnp.maximum(jnp.sum(weights) - (parameters + 2), 1)
-    variance = jnp.sum(left * left) / freedom
-    unit = jnp.eye(len(window.weights), dtype=left.dtype)
+    unit = jnp.eye(len(window.weights), dtype=window.values.dtype)
     columns = [step.system._replace(gradient=tuple(row)).step(valid) for row in unit]
-    return jnp.stack(columns) * variance / step.norm
+    return jnp.stack(columns) * noise(window, step, parameters) / step.norm
 
 
 def _fit(
@@ -205,22 +78,18 @@ def _fit(
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
     known = jnp.isfinite(start.score)
     height = jnp.where(known, start.score, floor) - floor
-    window, finite = _window(heatmap, start, floor, radii)
+    # Wide enough to be re-centred.
+    reaches = [radius + _near(radius) for radius in radii]
+    window, finite = look(heatmap, start.position, reaches, floor)
     # Near one, whatever the scale of the map: squares of tiny values would vanish.
     window = window._replace(values=window.values * inverse_power_of_two(jnp.abs(height)))
     centre = _recentred(window, radii, sigmas)
-    counted = [
-        weight * (jnp.abs(place - at) <= radius).astype(dtype)
-        for weight, place, at, radius in zip(
-            window.weights, window.places, centre, radii, strict=True
-        )
-    ]
-    window = window._replace(values=window.values * _outer(counted), weights=tuple(counted))
+    window = window.within(centre, radii)
 
     at, last = jnp.stack(centre), jnp.zeros(len(centre), dtype)
     concave = jnp.ones((), bool)
     for _ in range(STEPS):
-        step = _gauss_newton(window, [*at], sigmas, background is None)
+        step = gauss_newton(window, [*at], sigmas, with_floor=background is None)
         concave &= (step.amplitude > 0) & step.system.concave
         last = step.system.step(concave)
         at += jnp.clip(last, -LONGEST, LONGEST)
@@ -241,7 +110,7 @@ def _fit(
     ):
         status = jnp.where(failed, jnp.int8(reason), status)
     unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
-    final = _gauss_newton(window, [*at], sigmas, background is None)
+    final = gauss_newton(window, [*at], sigmas, with_floor=background is None)
     parameters = len(centre) + 1 + (background is None)
     refined = status == Status.REFINED.value
     known = refined & (final.amplitude > 0) & final.system.concave

@@ -26,6 +26,7 @@ ROOMS = (
     "stencil",
     "window",
     "taylor",
+    "blob",
     "rules",
     "refine",
     "decode",
