@@ -70,22 +70,41 @@ def _mirrored(at: jax.Array, steps: np.ndarray, size: int, padding: Padding) -> 
 def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Array:
     """The blurred values at ``offsets``, of the box of pixels ``around`` the peak.
 
-    Only these values are ever used, so only they are computed: one product with a constant
-    matrix, a twentieth of the whole map's blur. Its zeros make every value NaN or infinite if any
-    pixel is.
+    Only these values are ever used, so only they are computed: along x, then along the other
+    axes, two products with constant matrices. Their zeros make every value NaN or infinite if
+    any pixel is. As one product it would be one long sum: three times the rounding error.
     """
-    taps = _taps(kernels, offsets)
-    chex.assert_shape(around, (len(taps),))
+    reach = int(np.abs(offsets).max())
+    along = [_shifted(kernel, reach) for kernel in kernels]
+    rows = around.reshape(-1, len(along[0]))
+    across = np.zeros((len(rows), along[0].shape[1], len(offsets)))
+    for point, (column, *others) in enumerate(offsets + reach):
+        taps = [matrix[:, other] for matrix, other in zip(along[1:], others, strict=True)]
+        across[:, column, point] = functools.reduce(
+            np.multiply.outer, reversed(taps), np.ones(())
+        ).reshape(-1)
+
     # These values are logged: a matrix unit's TF32 or bfloat16 would leave only noise.
-    return jnp.matmul(around, jnp.asarray(taps, around.dtype), precision=lax.Precision.HIGHEST)
+    def times(values: jax.Array, matrix: np.ndarray) -> jax.Array:
+        constant = jnp.asarray(matrix, values.dtype)
+        return jnp.matmul(values, constant, precision=lax.Precision.HIGHEST)
+
+    return times(times(rows, along[0]).reshape(-1), across.reshape(-1, len(offsets)))
 
 
-def _taps(kernels: Kernels, offsets: np.ndarray) -> np.ndarray:
-    reach = np.abs(offsets).max()
-    along = kernels[::-1]
-    weights = functools.reduce(np.multiply.outer, along)
-    taps = np.zeros((len(offsets), *(len(kernel) + 2 * reach for kernel in along)))
-    for point, offset in enumerate(offsets[:, ::-1] + reach):
-        sides = zip(offset, weights.shape, strict=True)
-        taps[(point, *(slice(at, at + side) for at, side in sides))] = weights
-    return taps.reshape(len(offsets), -1).T
+def gram(kernels: Kernels, offsets: np.ndarray) -> np.ndarray:
+    """``[n, n]``, the covariance of the :func:`blurred` values if pixels have variance one."""
+    reach = int(np.abs(offsets).max())
+    product = np.ones((len(offsets),) * 2)
+    for kernel, offset in zip(kernels, offsets.T, strict=True):
+        shifted = _shifted(kernel, reach)[:, offset + reach]
+        product *= shifted.T @ shifted
+    return product
+
+
+def _shifted(kernel: np.ndarray, reach: int) -> np.ndarray:
+    """``[n, 2 reach + 1]``, the kernel at every offset up to ``reach``."""
+    taps = np.zeros((len(kernel) + 2 * reach, 2 * reach + 1))
+    for column in range(2 * reach + 1):
+        taps[column : column + len(kernel), column] = kernel
+    return taps
