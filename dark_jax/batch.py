@@ -26,6 +26,28 @@ def over_others(
     return one
 
 
+def other_sizes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of ``shape`` that are not among ``axes``, which count from 0."""
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+
+def of_each(
+    one: Callable[..., _T], maps: jax.Array, axes: tuple[int, ...], *parameters: jax.Array
+) -> _T:
+    """``one(map, *parameters)`` of every map; parameters are single, or broadcast to the maps.
+
+    Single ones are not mapped: they have no part in the maps' sharding.
+    """
+    others = other_sizes(maps.shape, axes)
+    mapped = [jnp.broadcast_to(value, others) for value in parameters if value.ndim]
+
+    def with_parameters(heatmap: jax.Array, *mine: jax.Array) -> _T:
+        left = iter(mine)
+        return one(heatmap, *[next(left) if value.ndim else value for value in parameters])
+
+    return over_others(with_parameters, maps.ndim, axes, beside=len(mapped))(maps, *mapped)
+
+
 def redone_unless(
     exact: jax.Array,
     found: _T,

@@ -61,18 +61,18 @@ class Step(NamedTuple):
 def look(
     heatmap: jax.Array, position: Position, reaches: Sequence[int], floor: jax.Array
 ) -> tuple[Window, jax.Array]:
-    """The window, less the floor; and whether all of it is finite."""
+    """The window, less the floor, zero where it is not finite; and whether all of it is."""
     values = read(heatmap, position, box(tuple(reaches)))
-    finite = jnp.all(jnp.isfinite(values))
+    finite = jnp.isfinite(values)
     places = [np.arange(-reach, reach + 1, dtype=np.int32) for reach in reaches]
     weights = [
         ((at + place >= 0) & (at + place < size)).astype(values.dtype)
         for at, place, size in zip(position, places, heatmap.shape[::-1], strict=True)
     ]
     counts = outer(weights)
-    shaped = jnp.where(finite, values, 0).reshape(counts.shape)
+    shaped = jnp.where(finite, values, floor).reshape(counts.shape)
     placed = tuple(jnp.asarray(place, values.dtype) for place in places)
-    return Window((shaped - floor) * counts, placed, tuple(weights)), finite
+    return Window((shaped - floor) * counts, placed, tuple(weights)), jnp.all(finite)
 
 
 def through(values: jax.Array, matrices: Sequence[jax.Array]) -> jax.Array:
@@ -117,7 +117,7 @@ def gauss_newton(
     dim = len(bases)
     model: _Sum = ((0,) * dim,)
     constant: _Sum = ((2,) * dim,)
-    along = [tuple(tuple(n * row) for row in np.eye(dim, dtype=int).tolist()) for n in (1, 3)]
+    along = [tuple(map(tuple, n * np.eye(dim, dtype=int))) for n in (1, 3)]
     slopes: list[_Sum] = [(term,) for term in along[0]]
     if with_width:
         slopes.append(along[1])

@@ -11,12 +11,13 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.batch import over_others
+from dark_jax.batch import of_each, other_sizes
 from dark_jax.blob import REACH, Step, Window, gauss_newton, look, noise, outer, through
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur, gaussian_kernel
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import Peak, find_peak
+from dark_jax.window import Position
 
 # Up to a sigma of two the maximum of a noisy blob lies near enough to its top.
 SMALL = 5
@@ -26,17 +27,25 @@ LONGEST = 0.7
 
 
 def _recentred(
-    window: Window, radii: tuple[int, ...], sigmas: Sequence[jax.Array]
-) -> list[jax.Array]:
-    """The pixel near the start where the Gaussian explains most of what is around it.
+    heatmap: jax.Array,
+    position: Position,
+    radii: tuple[int, ...],
+    sigmas: Sequence[jax.Array],
+    floor: jax.Array,
+) -> Position:
+    """The pixel near a start where the Gaussian explains most of what is around it.
 
     A matched filter over the pixels within one sigma, each with its own window of ``radii``.
     """
+    nears = [_near(radius) for radius in radii]
+    if not any(nears):
+        return position
+    reaches = [radius + near for radius, near in zip(radii, nears, strict=True)]
+    window, _ = look(heatmap, position, reaches, floor)
     filters, norms, allowed = [], [], []
-    for place, weight, radius, sigma in zip(
-        window.places, window.weights, radii, sigmas, strict=True
+    for place, weight, radius, near, sigma in zip(
+        window.places, window.weights, radii, nears, sigmas, strict=True
     ):
-        near = _near(radius)
         candidates = jnp.arange(-near, near + 1, dtype=place.dtype)
         distance = place[:, None] - candidates[None, :]
         counted = jnp.abs(distance) <= radius
@@ -48,10 +57,7 @@ def _recentred(
     norm, allow = outer(norms), outer(allowed)
     score = jnp.where(allow > 0, explained * lax.rsqrt(jnp.where(norm > 0, norm, 1)), -jnp.inf)
     best = find_peak(lax.stop_gradient(score)).position
-    return [
-        (at - _near(radius)).astype(place.dtype)
-        for at, radius, place in zip(best, radii, window.places, strict=True)
-    ]
+    return tuple(at + (found - near) for at, found, near in zip(position, best, nears, strict=True))
 
 
 def _near(radius: int) -> int:
@@ -61,9 +67,7 @@ def _near(radius: int) -> int:
 
 def _covariance(window: Window, step: Step, valid: jax.Array, parameters: int) -> jax.Array:
     """``[dim, dim]``, of the place: noise from what the blob leaves over, through the fit."""
-    unit = jnp.eye(len(window.weights), dtype=window.values.dtype)
-    columns = [step.system._replace(gradient=tuple(row)).step(valid) for row in unit]
-    return jnp.stack(columns) * noise(window, step, parameters) / step.norm
+    return step.system.inverse(valid) * noise(window, step, parameters) / step.norm
 
 
 def _fit(
@@ -78,15 +82,12 @@ def _fit(
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
     known = jnp.isfinite(start.score)
     height = jnp.where(known, start.score, floor) - floor
-    # Wide enough to be re-centred.
-    reaches = [radius + _near(radius) for radius in radii]
-    window, finite = look(heatmap, start.position, reaches, floor)
+    centre = _recentred(heatmap, start.position, radii, sigmas, floor)
+    window, finite = look(heatmap, centre, radii, floor)
     # Near one, whatever the scale of the map: squares of tiny values would vanish.
     window = window._replace(values=window.values * inverse_power_of_two(jnp.abs(height)))
-    centre = _recentred(window, radii, sigmas)
-    window = window.within(centre, radii)
 
-    at, last = jnp.stack(centre), jnp.zeros(len(centre), dtype)
+    at = last = jnp.zeros(len(centre), dtype)
     concave = jnp.ones((), bool)
     for _ in range(STEPS):
         step = gauss_newton(window, [*at], sigmas, with_floor=background is None)
@@ -95,10 +96,10 @@ def _fit(
         at += jnp.clip(last, -LONGEST, LONGEST)
 
     sizes = jnp.asarray(heatmap.shape[::-1], dtype)
-    coords = start.coords + at
+    coords = jnp.stack(centre).astype(dtype) + at
     outside = jnp.any((coords < -1) | (coords > sizes))
     lost = jnp.any(jnp.abs(last) > LONGEST) | jnp.any(
-        jnp.abs(at - jnp.stack(centre)) > jnp.maximum(1.5, jnp.stack([*sigmas]))
+        jnp.abs(at) > jnp.maximum(1.5, jnp.stack([*sigmas]))
     )
     peak = height > 0
     status = lost.astype(jnp.int8) * jnp.int8(Status.STEP_TOO_LONG)
@@ -133,14 +134,10 @@ def _decode_fit(
     blurs: tuple[float, ...] | None,
     axes: tuple[int, ...],
 ) -> Keypoints:
-    others = [size for axis, size in enumerate(heatmaps.shape) if axis not in axes]
     parameters = sigmas if background is None else (*sigmas, background)
-    # Single numbers are not mapped: they have no part in the maps' sharding.
-    each = [jnp.broadcast_to(p, others) for p in parameters if p.ndim]
 
-    def one(heatmap: jax.Array, *mapped: jax.Array) -> Keypoints:
-        left = iter(mapped)
-        mine = [(next(left) if p.ndim else p).astype(as_float(heatmap).dtype) for p in parameters]
+    def one(heatmap: jax.Array, *mine: jax.Array) -> Keypoints:
+        mine = tuple(value.astype(as_float(heatmap).dtype) for value in mine)
         start = find_peak(heatmap)
         if blurs is not None:
             whole = as_float(heatmap)
@@ -150,7 +147,7 @@ def _decode_fit(
         width, floor = mine[: len(sigmas)], None if background is None else mine[-1]
         return _fit(heatmap, width, floor, radii, start)
 
-    return over_others(one, heatmaps.ndim, axes, beside=len(each))(heatmaps, *each)
+    return of_each(one, heatmaps, axes, *parameters)
 
 
 def decode_fit(
@@ -218,7 +215,7 @@ def decode_fit(
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     dim = len(axes)
-    others = tuple(size for axis, size in enumerate(heatmaps.shape) if axis not in axes)
+    others = other_sizes(heatmaps.shape, axes)
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
     blurs = None

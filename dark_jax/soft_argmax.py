@@ -8,7 +8,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.batch import over_others
+from dark_jax.batch import of_each, other_sizes
 from dark_jax.floats import as_float
 from dark_jax.keypoints import Keypoints, Status, unknown_covariance
 from dark_jax.peak import Peak, find_peak
@@ -45,7 +45,7 @@ def _of_window(
 def _decode_soft_argmax(
     heatmaps: jax.Array, temperature: jax.Array, *, radius: int | None, axes: tuple[int, ...]
 ) -> Keypoints:
-    def one(heatmap: jax.Array, temperature: jax.Array = temperature) -> Keypoints:
+    def one(heatmap: jax.Array, temperature: jax.Array) -> Keypoints:
         peak = find_peak(heatmap)
         finite = jnp.isfinite(peak.score)
         top = lax.stop_gradient(jnp.where(finite, peak.score, 0))
@@ -64,11 +64,7 @@ def _decode_soft_argmax(
         covariance = unknown_covariance(coords, status)
         return Keypoints(coords=coords, scores=peak.score, status=status, covariance=covariance)
 
-    if temperature.ndim == 0:  # not mapped: it has no part in the maps' sharding
-        return over_others(one, heatmaps.ndim, axes)(heatmaps)
-    others = [size for axis, size in enumerate(heatmaps.shape) if axis not in axes]
-    each = jnp.broadcast_to(temperature, others)
-    return over_others(one, heatmaps.ndim, axes, beside=1)(heatmaps, each)
+    return of_each(one, heatmaps, axes, temperature)
 
 
 def decode_soft_argmax(
@@ -121,7 +117,7 @@ def decode_soft_argmax(
         (around the maximum; there a disc).
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
-    others = tuple(size for axis, size in enumerate(heatmaps.shape) if axis not in axes)
+    others = other_sizes(heatmaps.shape, axes)
     spread = checks.positive_array("temperature", temperature, others)
     if radius is not None:
         radius = checks.at_least_one("radius", radius)

@@ -61,6 +61,11 @@ class Derivatives(NamedTuple):
         )
         return Derivatives(self.gradient, hessian)
 
+    def inverse(self, valid: jax.Array) -> jax.Array:
+        """``[dim, dim]``, the Hessian's inverse with its sign changed; zero where not ``valid``."""
+        unit = jnp.eye(len(self.gradient), dtype=self.gradient[0].dtype)
+        return jnp.stack([self._replace(gradient=tuple(row)).step(valid) for row in unit])
+
     def step(self, valid: jax.Array) -> jax.Array:
         """``[dim]``, the Newton step; zero where not ``valid``."""
         # The denominator is safe before the choice, or its gradient would be NaN.
