@@ -14,6 +14,7 @@ from dark_jax.gaussian import gaussian_blur
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import get_max_preds
 from dark_jax.peaks import decode_peaks
+from dark_jax.sigma import estimate_sigma
 from dark_jax.simcc import decode_simcc
 from dark_jax.soft_argmax import decode_soft_argmax
 from dark_jax.taylor import taylor
@@ -29,6 +30,7 @@ __all__ = [
     "decode_simcc",
     "decode_soft_argmax",
     "encode",
+    "estimate_sigma",
     "gaussian_blur",
     "get_final_preds",
     "get_max_preds",

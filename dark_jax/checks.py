@@ -70,6 +70,15 @@ def axes_of(
     return found
 
 
+def other_axis(name: str, value: Any, ndim: int, axes: tuple[int, ...]) -> int:
+    """``value`` as the index, from 0, of an axis of an array that is none of its maps' ``axes``."""
+    axis = _integer(name, value, "an axis")
+    if not -ndim <= axis < ndim or axis % ndim in axes:
+        others = sorted(set(range(ndim)) - set(axes))
+        raise ValueError(f"{name} must be one of {others}, the axes that are no map's, got {axis}")
+    return axis % ndim
+
+
 def _not_empty(
     name: str, array: jax.Array | np.ndarray, axes: tuple[int, ...]
 ) -> jax.Array | np.ndarray:
