@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
 from dark_jax.batch import over_others, redone_unless
-from dark_jax.keypoints import Keypoints, unknown_covariance
+from dark_jax.keypoints import Keypoints
 from dark_jax.peak import find_peak
 from dark_jax.refine import Refined, Settings
 
@@ -30,8 +30,7 @@ def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ..
             return coords, status.astype(jnp.int8)
 
         coords, status = redone_unless(found.exact, (coords, status), whole, heatmaps, axes)
-    covariance = unknown_covariance(coords, status)
-    return Keypoints(coords=coords, scores=scores, status=status, covariance=covariance)
+    return Keypoints(coords=coords, scores=scores, status=status, covariance=found.covariance)
 
 
 def decode(
@@ -40,6 +39,7 @@ def decode(
     rule: rules.Rule = rules.GUARDED,
     kernel_size: int | None = None,
     sigma: float | tuple[float, ...] | None = None,
+    covariance: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
     """Sub-pixel keypoints of heatmaps by DARK: guarded, or exactly as published.
@@ -67,6 +67,8 @@ def decode(
             static. The rule's own, 11, if neither this nor ``sigma`` is given.
         sigma: blur with a true Gaussian of this many pixels, cut at ``ceil(3 sigma)``;
             one number, or one an axis, ``(x, y, ...)``; static.
+        covariance: estimate it, of ``GUARDED`` alone; static. It takes longer than the
+            decoding.
         axes: the axes of a map in increasing order, ``(..., z, y, x)``; static.
             ``(-3, -2)`` for channels-last ``[B, H, W, J]``, ``(-1,)`` for one dimension,
             ``(-3, -2, -1)`` for volumes ``[..., D, H, W]``.
@@ -77,8 +79,12 @@ def decode(
         ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`. A step is
         too long beyond ``max(1.5, sigma of the blur)`` pixels. Under a published rule the
         coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
-        Coordinates are NaN only where the map holds a NaN (``GUARDED``) or its maximum is
-        infinite (rules that rescale).
+        ``covariance [..., dim, dim]``, where it is asked for, of their error in pixels squared
+        if what a Gaussian of about this shape leaves over around the peak is independent
+        noise; infinite where nothing was refined, where the blur reaches over an edge, which
+        biases, and where the blob is narrower than half a pixel. What it cannot know of is an
+        error that looks like a blob. Coordinates are NaN only where the map holds a NaN
+        (``GUARDED``) or its maximum is infinite (rules that rescale).
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is no ``Rule``;
@@ -107,7 +113,9 @@ def decode(
         :mod:`dark_jax.rules`.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
-    settings = refine.settings(rule, dim=len(axes), kernel_size=kernel_size, sigma=sigma)
+    settings = refine.settings(
+        rule, dim=len(axes), kernel_size=kernel_size, sigma=sigma, covariance=covariance
+    )
     return decode_along(heatmaps, settings=settings, axes=axes)
 
 

@@ -9,9 +9,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
-from dark_jax.batch import over_others, redone_unless
+from dark_jax.batch import other_sizes, over_others, redone_unless
 from dark_jax.floats import as_float
-from dark_jax.keypoints import Keypoints, Status, unknown_covariance
+from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import Peak, stored
 from dark_jax.refine import Settings
 from dark_jax.window import box, read
@@ -45,8 +45,7 @@ def _decode_peaks(
 
     beside = ()
     if threshold.ndim:  # a single one is not mapped: it has no part in the maps' sharding
-        others = [size for axis, size in enumerate(heatmaps.shape) if axis not in axes]
-        beside = (jnp.broadcast_to(threshold, others),)
+        beside = (jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes)),)
     each = over_others(one, heatmaps.ndim, axes, beside=len(beside))
     found, exact = each(heatmaps, *beside)
     return redone_unless(exact, found, flooded, heatmaps, axes, *beside)
@@ -63,7 +62,7 @@ def _refined(heatmap: jax.Array, peaks: Peak, settings: Settings) -> Keypoints:
         coords=jnp.where(spoilt, jnp.nan, coords),
         scores=jnp.where(spoilt, jnp.nan, peaks.score),
         status=status,
-        covariance=unknown_covariance(coords, status),
+        covariance=jnp.where(spoilt, jnp.inf, found.covariance),
     )
 
 
@@ -214,6 +213,7 @@ def decode_peaks(
     min_distance: int,
     kernel_size: int | None = None,
     sigma: float | tuple[float, ...] | None = None,
+    covariance: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
     """Sub-pixel keypoints of all peaks of each map: several persons, animals, particles.
@@ -240,6 +240,7 @@ def decode_peaks(
         kernel_size: odd size in pixels of the blur, as for :func:`decode`; static.
             5 if neither this nor ``sigma`` is given.
         sigma: blur with a true Gaussian of this many pixels, as for :func:`decode`; static.
+        covariance: estimate it, as for :func:`decode`; static.
         axes: the axes of a map in increasing order, as for :func:`decode`; static.
 
     Returns:
@@ -272,11 +273,17 @@ def decode_peaks(
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     count = checks.at_least_one("max_peaks", max_peaks)
     distance = checks.at_least_one("min_distance", min_distance)
-    others = tuple(size for axis, size in enumerate(heatmaps.shape) if axis not in axes)
+    others = other_sizes(heatmaps.shape, axes)
     threshold = checks.not_nan("threshold", threshold, others)
     if kernel_size is None and sigma is None:
         kernel_size = KERNEL_SIZE
-    settings = refine.settings(rules.GUARDED, dim=len(axes), kernel_size=kernel_size, sigma=sigma)
+    settings = refine.settings(
+        rules.GUARDED,
+        dim=len(axes),
+        kernel_size=kernel_size,
+        sigma=sigma,
+        covariance=covariance,
+    )
     return _decode_peaks(
         heatmaps, threshold, count=count, distance=distance, settings=settings, axes=axes
     )

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dark_jax import checks
+from dark_jax import checks, propagate
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
-from dark_jax.keypoints import Status
+from dark_jax.keypoints import Status, unknown_covariance
 from dark_jax.peak import Peak, find_peak
 from dark_jax.rules import Rescale, Rule
 from dark_jax.stencil import Derivatives, inside
@@ -22,12 +22,16 @@ CANCELLED = 0.1
 
 
 class Settings(NamedTuple):
-    """A rule and the blur it is run with: ``kernel_size`` or ``sigma``; hashable."""
+    """A rule and the blur it is run with: ``kernel_size`` or ``sigma``; hashable.
+
+    ``covariance`` asks for that too.
+    """
 
     rule: Rule
     dim: int
     kernel_size: int | None
     sigma: tuple[float, ...] | None
+    covariance: bool = False
 
     @property
     def kernels(self) -> Kernels:
@@ -59,6 +63,7 @@ def settings(
     dim: int,
     kernel_size: int | None = None,
     sigma: float | tuple[float, ...] | None = None,
+    covariance: bool = False,
 ) -> Settings:
     """The checked arguments of a decoder."""
     if not isinstance(rule, Rule):
@@ -74,20 +79,25 @@ def settings(
         raise ValueError(
             f"rule {rule.name} does not blur: got kernel_size={kernel_size}, sigma={sigma}"
         )
+    if checks.flag("covariance", covariance) and not rule.guarded:
+        raise ValueError(f"covariance is known of rule GUARDED alone, got rule {rule.name}")
     if sigma is not None:
-        return Settings(rule, dim, None, checks.positive_each("sigma", sigma, dim))
+        each = checks.positive_each("sigma", sigma, dim)
+        return Settings(rule, dim, None, each, covariance)
     size = rule.kernel_size if kernel_size is None else kernel_size
-    return Settings(rule, dim, checks.odd_kernel("kernel_size", size), None)
+    return Settings(rule, dim, checks.odd_kernel("kernel_size", size), None, covariance)
 
 
 class Refined(NamedTuple):
-    """A peak's coordinates ``[dim]`` and status, and whether the rule needs no more for them.
+    """A peak's coordinates ``[dim]``, status and covariance ``[dim, dim]``.
 
-    ``exact`` is None for rules that never need the whole map.
+    ``exact``, whether the rule needs no more for them, is None for rules that never need the
+    whole map.
     """
 
     coords: jax.Array
     status: jax.Array
+    covariance: jax.Array
     exact: jax.Array | None
 
 
@@ -103,10 +113,48 @@ def from_window(heatmap: jax.Array, peak: Peak, settings: Settings) -> Refined:
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
     coords, status = _step(values, peak, finite, heatmap.shape, settings)
+    covariance = unknown_covariance(coords, status)
+    if settings.covariance:
+        covariance = _covariance(heatmap, peak, values, status, settings)
     if rule.rescale is Rescale.NO:
-        return Refined(coords, status, None)
+        return Refined(coords, status, covariance, None)
     decided = finite & _decided(values, around, peak, rule)
-    return Refined(coords, status, decided | ~_used(peak, heatmap.shape, rule))
+    return Refined(coords, status, covariance, decided | ~_used(peak, heatmap.shape, rule))
+
+
+def _covariance(
+    heatmap: jax.Array, peak: Peak, values: jax.Array, status: jax.Array, settings: Settings
+) -> jax.Array:
+    """``[dim, dim]``, of a guarded step; infinite where it was not taken or is biased.
+
+    It is biased where the blur reaches over the edge.
+    """
+    stencil, kernels = settings.rule.stencil, settings.kernels
+    near, offsets = propagate.around(heatmap, peak.position)
+    far = max(np.abs(offsets).max(), *(stencil.reach + len(k) // 2 for k in kernels))
+    known = (status == Status.REFINED.value) & inside(
+        peak.position, heatmap.shape, low=far, high=far
+    )
+    known &= jnp.all(jnp.isfinite(near))
+    # Near one, whatever the scale of the map: squares of tiny values would vanish.
+    unit = inverse_power_of_two(jnp.where(known, peak.score, 1))
+    values, near = (jnp.where(known, each * unit, 0) for each in (values, near))
+    top = Peak(peak.position, jnp.where(known, peak.score * unit, 1))
+
+    def derivatives(values: jax.Array) -> Derivatives:
+        return stencil.derivatives(_logs(values, top, settings.rule), settings.dim)
+
+    d = derivatives(values)
+    blob, known = propagate.unblurred(d, kernels, known)
+    places = [
+        jnp.asarray(offset, near.dtype) - moved
+        for offset, moved in zip(offsets.T, d.step(known), strict=True)
+    ]
+    variance = propagate.noise(near, places, blob)
+    per_noise = propagate.propagated(
+        lambda v: derivatives(v).step(known), values, kernels, settings.offsets
+    )
+    return jnp.where(known, variance * per_noise, jnp.inf)
 
 
 def _around(heatmap: jax.Array, position: Position, settings: Settings) -> jax.Array:
