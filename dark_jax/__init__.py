@@ -6,10 +6,14 @@ centres at integers.
 
 from importlib.metadata import version as _version
 
-from dark_jax import rules
+from dark_jax import image, rules
+from dark_jax.affine import apply_affine, invert_affine, to_image
+from dark_jax.box import box_to_affine, map_to_input
+from dark_jax.crop import crop
 from dark_jax.decode import decode, get_final_preds
 from dark_jax.encode import encode
 from dark_jax.fit import decode_fit
+from dark_jax.flip import flip_heatmaps, merge_flipped
 from dark_jax.gaussian import gaussian_blur
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import get_max_preds
@@ -24,6 +28,9 @@ __version__ = _version("dark-jax")
 __all__ = [
     "Keypoints",
     "Status",
+    "apply_affine",
+    "box_to_affine",
+    "crop",
     "decode",
     "decode_fit",
     "decode_peaks",
@@ -31,9 +38,15 @@ __all__ = [
     "decode_soft_argmax",
     "encode",
     "estimate_sigma",
+    "flip_heatmaps",
     "gaussian_blur",
     "get_final_preds",
     "get_max_preds",
+    "image",
+    "invert_affine",
+    "map_to_input",
+    "merge_flipped",
     "rules",
     "taylor",
+    "to_image",
 ]

@@ -97,6 +97,78 @@ def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.n
     return array
 
 
+def boxes(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """``value`` as boxes ``[..., 4]``, finite and not empty as far as known."""
+    array = coordinates(name, value, layout="[..., 4]")
+
+    def good(known: np.ndarray) -> np.ndarray:
+        return np.asarray(np.isfinite(known).all(-1) & (known[..., 2:] > 0).all(-1))
+
+    _known(name, array, good, "finite (x, y, w, h) with positive w and h")
+    return array
+
+
+def affines(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """``value`` as affine maps of the plane, ``[..., 2, 3]``."""
+    array = real_array(name, value)
+    if tuple(array.shape[-2:]) != (2, 3):
+        raise ValueError(f"{name} must have shape [..., 2, 3], got {tuple(array.shape)}")
+    return array
+
+
+def invertible_affines(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """``value`` as affine maps, each with an inverse as far as known."""
+    array = affines(name, value)
+
+    def good(known: np.ndarray) -> np.ndarray:
+        # NaN is not singular, and comes out as it went in.
+        a, b, c, d = known[..., 0, 0], known[..., 0, 1], known[..., 1, 0], known[..., 1, 1]
+        return np.asarray(a * d - b * c != 0)
+
+    _known(name, array, good, "invertible")
+    return array
+
+
+def leads(name: str, lead: tuple[int, ...], other: str, shape: tuple[int, ...]) -> None:
+    """``lead`` are the first axes of ``shape``, or 1; else ValueError."""
+    fits = len(lead) <= len(shape) and all(
+        mine in (1, theirs) for mine, theirs in zip(lead, shape, strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"the leading axes of {name} must be the first of {other}, {tuple(shape)}, or 1, "
+            f"got {tuple(lead)}"
+        )
+
+
+def joint_pairs(name: str, value: Any, joints: int) -> tuple[tuple[int, int], ...]:
+    """``value`` as pairs of joints, no joint in two of them."""
+    expected = "pairs of joints"
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    pairs = []
+    for pair in value:
+        if not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
+            raise ValueError(f"{name} must be {expected}, got {pair!r} among them")
+        first, second = (_integer(name, joint, expected) for joint in pair)
+        pairs.append((first, second))
+    found = [joint for pair in pairs for joint in pair]
+    if any(not 0 <= joint < joints for joint in found):
+        raise ValueError(f"{name} must be joints from 0 to {joints - 1}, got {tuple(pairs)}")
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name} must name no joint twice, got {tuple(pairs)}")
+    return tuple(pairs)
+
+
+def between(name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as an integer from ``low`` to ``high``."""
+    expected = f"an integer from {low} to {high}"
+    number = _integer(name, value, expected)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be {expected}, got {number}")
+    return number
+
+
 def odd_kernel(name: str, value: Any) -> int:
     """``value`` as an odd kernel size of at least 1."""
     size = _integer(name, value, "an odd integer of at least 1")
@@ -174,7 +246,7 @@ def _known(
         known = np.asarray(array)
         wrong = ~good(known)
         if wrong.any():
-            raise ValueError(f"{name} must be {expected}, got {known[wrong].flat[0]}")
+            raise ValueError(f"{name} must be {expected}, got {known[wrong][0]}")
 
 
 def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """Floating-point care that every room needs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -8,6 +10,13 @@ from jax import lax
 def as_float(values: jax.Array) -> jax.Array:
     """float64 stays, everything else is computed in float32."""
     return values.astype(jnp.float64 if values.dtype == jnp.float64 else jnp.float32)
+
+
+def together(*arrays: jax.Array) -> list[jax.Array]:
+    """All in float64 if one is, otherwise in float32."""
+    found = [as_float(jnp.asarray(array)) for array in arrays]
+    dtype = functools.reduce(jnp.promote_types, [array.dtype for array in found])
+    return [array.astype(dtype) for array in found]
 
 
 def inverse_power_of_two(size: jax.Array) -> jax.Array:

@@ -37,6 +37,11 @@ ROOMS = (
     "simcc",
     "soft_argmax",
     "encode",
+    "image",
+    "affine",
+    "box",
+    "crop",
+    "flip",
     "__init__",
     "extras",
     "samples",
@@ -56,7 +61,7 @@ def test_all_is_the_namespace() -> None:
         name
         for name, value in vars(dark_jax).items()
         if not name.startswith("_") and not inspect.ismodule(value)
-    } | {"rules"}
+    } | {"image", "rules"}
     assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
 
 

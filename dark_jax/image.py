@@ -1,0 +1,157 @@
+"""What published code takes a heatmap pixel for in the image, and which joints mirror which.
+
+The same peak lands up to two pixels apart under four published conventions, so none is the
+default. A :class:`Convention` is a row of data, as a rule of :mod:`dark_jax.rules` is; the
+functions that take one are :func:`dark_jax.box_to_affine`, :func:`dark_jax.map_to_input` and
+:func:`dark_jax.crop`.
+
+Along each axis, a box from ``x`` that is ``w`` wide, ``S`` once it has the map's aspect and its
+padding, lies under the ``W`` pixels of a map like this, all in pixels of the image::
+
+    image = (x + w / 2 - box_middle) + (S - box_less) / (W - map_less) * (pixel - middle)
+    middle = W / 2 - map_middle
+
+Homes write boxes as a centre and a scale in units of 200 pixels, padding included. The unit
+cancels; such a pair is the box that has this middle and these sides, with ``padding=1``.
+
+Where a home breaks, its convention does the sane thing:
+
+- a box is padded wherever it is (``HRNET``, ``DARKPOSE``: not if its middle is at x = -1);
+- rotation is undone on the way back (all: batched back-mappings drop it);
+- boxes are real (``DEEPLABCUT`` rounds a crop to whole pixels first).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """Where the pixels of a map, and of the network's input, lie in a box of the image.
+
+    Attributes:
+        name: its name here.
+        home: where it is published.
+        box_middle: pixels of the image by which the box's middle is less than ``x + w / 2``.
+        map_middle: pixels by which the map's middle is less than ``W / 2``: 0.5 where that
+            counts from pixel centres, 0 where from the first pixel's edge.
+        input_middle: the same, of the network's input.
+        box_less: what is taken from the box's sides before they are divided.
+        map_less: what is taken from the sides of a map or input to divide them by: 1 where its
+            outermost pixel centres lie on the box's edges.
+        one_scale: the scale of the x axis serves y as well, so the box must have the map's
+            aspect.
+        turn: 1 where a positive rotation turns the box from the x axis towards y, clockwise
+            as seen; -1 where the other way.
+    """
+
+    name: str
+    home: str
+    box_middle: float = 0.0
+    map_middle: float = 0.0
+    input_middle: float = 0.0
+    box_less: int = 0
+    map_less: int = 0
+    one_scale: bool = False
+    turn: int = 1
+
+    def __repr__(self) -> str:
+        """The name alone: a table says the rest."""
+        return f"image.{self.name}"
+
+
+DARKPOSE = Convention(
+    name="DARKPOSE",
+    home="DarkPose: get_affine_transform",
+    box_middle=0.5,
+    map_middle=0.5,
+    input_middle=0.5,
+    box_less=1,
+    map_less=1,
+    one_scale=True,
+)
+HRNET = Convention(
+    name="HRNET",
+    home="HRNet, SimpleBaseline: get_affine_transform",
+    one_scale=True,
+)
+MMPOSE = Convention(
+    name="MMPOSE",
+    home="mmpose: get_warp_matrix, and every codec but UDP",
+)
+UDP = Convention(
+    name="UDP",
+    home="UDP-Pose, mmpose, ViTPose, transformers: get_warp_matrix, transform_preds(use_udp)",
+    map_middle=0.5,
+    input_middle=0.5,
+    map_less=1,
+    turn=-1,
+)
+HALF_PIXEL = Convention(
+    name="HALF_PIXEL",
+    home="OpenCV: resize; torch: interpolate(align_corners=False)",
+    box_middle=0.5,
+    map_middle=0.5,
+    input_middle=0.5,
+)
+DEEPLABCUT = Convention(
+    name="DEEPLABCUT",
+    home="DeepLabCut: HeatmapPredictor, top_down_crop",
+    map_middle=0.5,
+)
+SLEAP = Convention(
+    name="SLEAP",
+    home="SLEAP, sleap-nn: undo_stride, undo_input_scale, add_crop_offset",
+)
+
+CONVENTIONS = (DARKPOSE, HRNET, MMPOSE, UDP, HALF_PIXEL, DEEPLABCUT, SLEAP)
+
+COCO_JOINTS = (
+    "nose",
+    "left eye",
+    "right eye",
+    "left ear",
+    "right ear",
+    "left shoulder",
+    "right shoulder",
+    "left elbow",
+    "right elbow",
+    "left wrist",
+    "right wrist",
+    "left hip",
+    "right hip",
+    "left knee",
+    "right knee",
+    "left ankle",
+    "right ankle",
+)
+COCO_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
+COCO_EDGES = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12)),
+    *((5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+
+MPII_JOINTS = (
+    "right ankle",
+    "right knee",
+    "right hip",
+    "left hip",
+    "left knee",
+    "left ankle",
+    "pelvis",
+    "thorax",
+    "upper neck",
+    "head top",
+    "right wrist",
+    "right elbow",
+    "right shoulder",
+    "left shoulder",
+    "left elbow",
+    "left wrist",
+)
+MPII_PAIRS = ((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13))
+MPII_EDGES = (
+    *((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5)),
+    *((6, 7), (7, 8), (8, 9)),
+    *((10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15)),
+)
