@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.floats import together
+from dark_jax.floats import as_float
 from dark_jax.image import CONVENTIONS, Convention
 
 _P = ParamSpec("_P")
@@ -59,8 +59,10 @@ def _box_to_affine(
     convention: Convention,
     keep_aspect: bool,
 ) -> jax.Array:
-    boxes, padding, rotation = together(boxes, padding, rotation)
-    padding, rotation = (jnp.broadcast_to(p, boxes.shape[:-1]) for p in (padding, rotation))
+    boxes = as_float(boxes)
+    padding, rotation = (
+        jnp.broadcast_to(p.astype(boxes.dtype), boxes.shape[:-1]) for p in (padding, rotation)
+    )
     sides = boxes[..., 2:]
     middle = boxes[..., :2] + 0.5 * sides - convention.box_middle
     if keep_aspect:
@@ -113,7 +115,7 @@ def box_to_affine(
         keep_aspect: False stretches the map over the box, as a plain resize does; static.
 
     Returns:
-        ``[..., 2, 3]``, float32 (float64 for float64 input).
+        ``[..., 2, 3]``, float32 (float64 for float64 boxes).
 
     Raises:
         TypeError: no ``convention`` is named; an array does not hold real numbers; ``size``

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.affine import inverse, push
-from dark_jax.box import map_to_input_matrix, divisible_size, takes_convention
+from dark_jax.box import divisible_size, map_to_input_matrix, takes_convention
 from dark_jax.floats import together
 from dark_jax.image import Convention
 
@@ -24,8 +24,8 @@ def _crop(
     map_size: tuple[int, int],
     convention: Convention,
 ) -> jax.Array:
-    images, affine, fill = together(images, affine, fill)
-    fill = jnp.broadcast_to(fill, images.shape[-1:])
+    images, affine = together(images, affine)
+    fill = jnp.broadcast_to(fill.astype(images.dtype), images.shape[-1:])
     rows, columns = (jnp.arange(side, dtype=images.dtype) for side in size)
     x, y = jnp.meshgrid(columns, rows)
     to_map = inverse(jnp.asarray(map_to_input_matrix(map_size, size, convention), images.dtype))

@@ -1,7 +1,5 @@
 """Floating-point care that every room needs."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -15,7 +13,7 @@ def as_float(values: jax.Array) -> jax.Array:
 def together(*arrays: jax.Array) -> list[jax.Array]:
     """All in float64 if one is, otherwise in float32."""
     found = [as_float(jnp.asarray(array)) for array in arrays]
-    dtype = functools.reduce(jnp.promote_types, [array.dtype for array in found])
+    dtype = max((array.dtype for array in found), key=lambda dtype: dtype.itemsize)
     return [array.astype(dtype) for array in found]
 
 
