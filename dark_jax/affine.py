@@ -17,8 +17,7 @@ def _below(lead: jax.Array, axes: int, ndim: int) -> jax.Array:
 
 
 @jax.jit
-def inverse(affine: jax.Array) -> jax.Array:
-    """:func:`invert_affine` without the checks."""
+def _invert(affine: jax.Array) -> jax.Array:
     affine = as_float(affine)
     (a, b, x), (c, d, y) = ([affine[..., row, column] for column in range(3)] for row in range(2))
     det = a * d - b * c
@@ -55,7 +54,7 @@ def invert_affine(affine: ArrayLike) -> jax.Array:
     References:
         Cramer's rule.
     """
-    return inverse(checks.invertible_affines("affine", affine))
+    return _invert(checks.invertible_affines("affine", affine))
 
 
 @jax.jit

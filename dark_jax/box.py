@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -49,37 +49,56 @@ def _per_axis(size: tuple[int, int], less: float) -> np.ndarray:
     return np.array(size[::-1], float) - less
 
 
-@functools.partial(jax.jit, static_argnames=("size", "convention", "keep_aspect"))
+class _Law(NamedTuple):
+    """A convention for one size of map, in numbers: one program does them all."""
+
+    aspect: np.ndarray
+    counts: np.ndarray
+    pixel: np.ndarray
+    box_middle: np.ndarray
+    box_less: np.ndarray
+    turn: np.ndarray
+
+
+def _law(size: tuple[int, int], convention: Convention) -> _Law:
+    return _Law(
+        aspect=np.array(size[1] / size[0]),
+        counts=_per_axis(size, convention.map_less),
+        pixel=_per_axis(size, 0) / 2 - convention.map_middle,
+        box_middle=np.array(convention.box_middle),
+        box_less=np.array(convention.box_less),
+        turn=np.array(convention.turn),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("keep_aspect", "one_scale"))
 def _box_to_affine(
     boxes: jax.Array,
     padding: jax.Array,
     rotation: jax.Array,
+    law: _Law,
     *,
-    size: tuple[int, int],
-    convention: Convention,
     keep_aspect: bool,
+    one_scale: bool,
 ) -> jax.Array:
     boxes = as_float(boxes)
-    padding, rotation = (
-        jnp.broadcast_to(p.astype(boxes.dtype), boxes.shape[:-1]) for p in (padding, rotation)
-    )
+    dtype, lead = boxes.dtype, boxes.shape[:-1]
+    padding, rotation = (jnp.broadcast_to(p.astype(dtype), lead) for p in (padding, rotation))
+    aspect, counts, pixel, box_middle, box_less, turn = (n.astype(dtype) for n in law)
+    counts, pixel = (jnp.broadcast_to(n, (*lead, 2)) for n in (counts, pixel))
     sides = boxes[..., 2:]
-    middle = boxes[..., :2] + 0.5 * sides - convention.box_middle
+    middle = boxes[..., :2] + 0.5 * sides - box_middle
     if keep_aspect:
-        aspect = size[1] / size[0]
         across = jnp.maximum(sides[..., 0], sides[..., 1] * aspect)
         sides = jnp.stack([across, across / aspect], axis=-1)
-    counts = jnp.asarray(_per_axis(size, convention.map_less), boxes.dtype)
-    counts = jnp.broadcast_to(counts, sides.shape)
-    scale = (sides * padding[..., None] - convention.box_less) / counts
-    if convention.one_scale:
+    scale = (sides * padding[..., None] - box_less) / counts
+    if one_scale:
         scale = jnp.broadcast_to(scale[..., :1], scale.shape)
-    angle = convention.turn * jnp.deg2rad(rotation)
+    angle = turn * jnp.deg2rad(rotation)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    turn = jnp.stack([jnp.stack([cos, -sin], axis=-1), jnp.stack([sin, cos], axis=-1)], axis=-2)
-    linear = turn * scale[..., None, :]
-    pixel = jnp.asarray(_per_axis(size, 0) / 2 - convention.map_middle, boxes.dtype)
-    offset = middle - jnp.sum(linear * jnp.broadcast_to(pixel, linear.shape), axis=-1)
+    rows = jnp.stack([cos, -sin], axis=-1), jnp.stack([sin, cos], axis=-1)
+    linear = jnp.stack(rows, axis=-2) * scale[..., None, :]
+    offset = middle - jnp.sum(linear * pixel[..., None, :], axis=-1)
     return jnp.concatenate([linear, offset[..., None]], axis=-1)
 
 
@@ -102,9 +121,9 @@ def box_to_affine(
 
     Args:
         boxes: ``[..., 4]`` real, ``(x, y, w, h)`` in image pixels as COCO writes them. The
-            whole of an image is ``(0, 0, W, H)``; ``UDP`` counts between pixel centres and
-            has ``(0, 0, W - 1, H - 1)``. Not finite or not positive, and traced: the map is
-            not finite, or singular, where the box is.
+            whole of an image is ``(0, 0, W, H)``; as ``UDP`` counts, between pixel centres,
+            ``(0, 0, W - 1, H - 1)``. Traced ones are taken as they are: a box without sides
+            gives a singular map, NaN gives NaN.
         size: ``(H, W)`` of the heatmaps; static. The network's input has no part in it but
             its aspect, which must be the map's.
         convention: a :class:`dark_jax.image.Convention`; static. There is no default.
@@ -152,9 +171,9 @@ def box_to_affine(
         boxes,
         checks.positive_array("padding", padding, lead),
         checks.not_nan("rotation", rotation, lead),
-        size=divisible_size("size", size, convention),
-        convention=convention,
+        _law(divisible_size("size", size, convention), convention),
         keep_aspect=keep_aspect,
+        one_scale=convention.one_scale,
     )
 
 

@@ -4,32 +4,31 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.affine import inverse, push
+from dark_jax.affine import push
 from dark_jax.box import divisible_size, map_to_input_matrix, takes_convention
 from dark_jax.floats import together
 from dark_jax.image import Convention
 
 
-@functools.partial(jax.jit, static_argnames=("size", "map_size", "convention"))
+@functools.partial(jax.jit, static_argnames="size")
 def _crop(
     images: jax.Array,
     affine: jax.Array,
     fill: jax.Array,
+    to_map: jax.Array,
     *,
     size: tuple[int, int],
-    map_size: tuple[int, int],
-    convention: Convention,
 ) -> jax.Array:
     images, affine = together(images, affine)
     fill = jnp.broadcast_to(fill.astype(images.dtype), images.shape[-1:])
     rows, columns = (jnp.arange(side, dtype=images.dtype) for side in size)
     x, y = jnp.meshgrid(columns, rows)
-    to_map = inverse(jnp.asarray(map_to_input_matrix(map_size, size, convention), images.dtype))
-    pixels = push(jnp.stack([x, y], axis=-1), to_map)
+    pixels = push(jnp.stack([x, y], axis=-1), to_map.astype(images.dtype))
 
     def channel(image: jax.Array, outside: jax.Array, places: jax.Array) -> jax.Array:
         at = [places[..., 1], places[..., 0]]
@@ -110,11 +109,14 @@ def crop(
         raise ValueError(
             f"the leading axes of affine must begin with those of images, {lead}, got {boxes}"
         )
+    size = divisible_size("size", size, convention)
+    map_size = divisible_size("map_size", map_size, convention)
+    to_input = map_to_input_matrix(map_size, size, convention)
+    linear = np.linalg.inv(to_input[:, :2])
     return _crop(
         images,
         affine,
         checks.broadcastable("fill", fill, tuple(images.shape[-1:])),
-        size=divisible_size("size", size, convention),
-        map_size=divisible_size("map_size", map_size, convention),
-        convention=convention,
+        np.column_stack([linear, -linear @ to_input[:, 2]]),
+        size=size,
     )

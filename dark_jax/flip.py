@@ -43,11 +43,11 @@ def flip_heatmaps(
     """The heatmaps of mirrored images, mirrored back, left joints and right joints exchanged.
 
     Where a convention does not count pixels from their centres, the map of a mirrored image is
-    not the mirrored map: it lies a pixel less an input pixel to the left. ``shift=1`` moves it
-    back to within an input pixel; the first column stays what it was, as in HRNet. With
-    the wrong one the merged peak is off by half a pixel. ``1`` is right for checkpoints of
-    ``HRNET``, ``MMPOSE`` and ``SLEAP``; ``0`` for those of ``DARKPOSE``, ``UDP``, ``HALF_PIXEL``
-    (exactly) and ``DEEPLABCUT``.
+    not the mirrored map: it comes out ``1 - 1 / stride`` pixels too far left. ``shift=1`` moves
+    it right by one; the first column stays what it was, as in HRNet. Checkpoints of ``HRNET``,
+    ``MMPOSE`` and ``SLEAP`` want 1, which leaves ``1 / stride``; those of ``DARKPOSE``, ``UDP`` and
+    ``HALF_PIXEL`` want 0, which leaves nothing, and so does ``DEEPLABCUT``, where ``1 / stride``
+    is left. The other one puts merged peaks off by up to half a pixel.
 
     Args:
         heatmaps: ``[..., J, H, W]``, or laid out as ``joint_axis`` and ``axes`` say: what the
@@ -72,10 +72,10 @@ def flip_heatmaps(
 
     Example:
         >>> import dark_jax
-        >>> heatmaps = dark_jax.encode([[2.0, 1.0], [7.0, 4.0]], size=(8, 10), sigma=1.0)
+        >>> heatmaps = dark_jax.encode([[10.0, 8.0], [19.0, 15.0]], size=(24, 30))
         >>> flipped = dark_jax.flip_heatmaps(heatmaps, [(0, 1)], shift=0)
-        >>> dark_jax.decode_fit(flipped, sigma=1.0).coords.round(2).tolist()
-        [[2.0, 4.0], [7.0, 1.0]]
+        >>> dark_jax.decode(flipped).coords.round(2).tolist()
+        [[10.0, 15.0], [19.0, 8.0]]
 
     References:
         ``flip_back`` and ``SHIFT_HEATMAP`` of HRNet (Sun et al., CVPR 2019, arXiv:1902.09212).

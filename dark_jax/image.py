@@ -17,8 +17,9 @@ cancels; such a pair is the box that has this middle and these sides, with ``pad
 Where a home breaks, its convention does the sane thing:
 
 - a box is padded wherever it is (``HRNET``, ``DARKPOSE``: not if its middle is at x = -1);
-- rotation is undone on the way back (all: batched back-mappings drop it);
-- boxes are real (``DEEPLABCUT`` rounds a crop to whole pixels first).
+- rotation is undone on the way back (published ways back of whole batches drop it);
+- a box is taken as it is (HRNet's loader takes a pixel off annotated sides, DeepLabCut rounds
+  its crops to whole pixels: do so before, if you must).
 """
 
 from dataclasses import dataclass

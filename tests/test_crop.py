@@ -12,15 +12,10 @@ from jax.sharding import PartitionSpec as P
 import dark_jax
 from dark_jax import image, samples
 from tests import image_homes, synthetic, tolerances
+from tests.image_cases import SIZE, affine, each_convention
 
-SIZE, INPUT = (64, 48), (256, 192)  # H, W
-BOXES = np.array([[60.5, 40.25, 110.0, 90.0], [20.0, 30.0, 130.0, 190.0]])
-
-each_convention = pytest.mark.parametrize("convention", image.CONVENTIONS, ids=str)
-
-
-def affine(convention: image.Convention, boxes: Any = BOXES, **options: Any) -> jax.Array:
-    return dark_jax.box_to_affine(boxes, size=SIZE, convention=convention, **options)
+INPUT = (256, 192)  # H, W
+PEOPLE = np.array([[60.5, 40.25, 110.0, 90.0], [20.0, 30.0, 130.0, 190.0]])
 
 
 def crop(images: Any, push: Any, convention: image.Convention, **options: Any) -> jax.Array:
@@ -44,7 +39,7 @@ def test_reads_where_the_home_reads(convention: image.Convention, degrees: float
     """Pixel by pixel of the input, from the affine of the map."""
     with jax.enable_x64(True):
         # All the image that a turned box can reach.
-        box, shifted = BOXES[0], BOXES[0] + [200, 200, 0, 0]
+        box, shifted = PEOPLE[0], PEOPLE[0] + [200, 200, 0, 0]
         found = crop(ramps(500, 500), affine(convention, shifted, rotation=degrees), convention)
     pixels = ramps(*INPUT).reshape(-1, 2)
     home = image_homes.INPUTS[convention.name](box, (192, 256), 1.25, degrees)
@@ -134,7 +129,7 @@ def test_a_blob_comes_back(convention: image.Convention, degrees: float) -> None
     """
     truth = np.array([[118.37, 86.61], [92.75, 130.22]])
     photos = np.stack([with_blob(samples.load().image, at, sigma=6.0) for at in truth])
-    push = affine(convention, rotation=degrees, padding=np.array([1.25, 1.1]))
+    push = affine(convention, PEOPLE, rotation=degrees, padding=np.array([1.25, 1.1]))
     seen = np.asarray(crop(photos, push, convention).mean(axis=-1), np.float64)
 
     targets = image_homes.TARGETS[convention.name](np.stack([found_in(one) for one in seen]))
@@ -147,7 +142,7 @@ def test_a_blob_comes_back(convention: image.Convention, degrees: float) -> None
 class TestTransforms:
     def test_eager_jit_vmap(self) -> None:
         photos = np.stack([samples.load().image] * 2)
-        push = affine(image.UDP, rotation=20.0)
+        push = affine(image.UDP, PEOPLE, rotation=20.0)
 
         def function(photos: Any, push: Any) -> jax.Array:
             return crop(photos, push, image.UDP)
@@ -174,7 +169,7 @@ class TestTransforms:
                 cut = crop(picture, push, image.MMPOSE, fill=fill, **sizes)
                 return (cut * weights).sum()
 
-            gradients = jax.grad(loss, argnums=(0, 1, 2))(*arguments)
+            gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*arguments)
             for n, gradient in enumerate(gradients):
                 direction = generator.standard_normal(gradient.shape)
                 ahead, behind = list(arguments), list(arguments)
@@ -188,7 +183,7 @@ class TestTransforms:
     def test_sharded_images_stay_where_they_are(self, kind: AxisType) -> None:
         """Boxes to affines to crops, and keypoints to the image: no collective, same values."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(kind,))
-        boxes = np.tile(BOXES, (2, 1)).astype(np.float32)
+        boxes = np.tile(PEOPLE, (2, 1)).astype(np.float32)
         photos = synthetic.rng(9).random((4, 32, 30, 1)).astype(np.float32)
         found = dark_jax.decode(dark_jax.encode(boxes[:, None, :2] / 3, size=SIZE))
 
