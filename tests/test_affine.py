@@ -224,6 +224,6 @@ DEPTH = ONE.replace(coords=jnp.zeros((3, 3)))  # pyright: ignore[reportAttribute
         ),
     ],
 )
-def test_errors(self, call: Callable[[], Any], error: type[Exception], match: str) -> None:
+def test_errors(call: Callable[[], Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         call()
