@@ -10,10 +10,10 @@ from dark_jax.floats import as_float, together
 from dark_jax.keypoints import Keypoints
 
 
-def _below(lead: jax.Array, axes: int, ndim: int) -> jax.Array:
-    """``lead``, its last ``axes`` kept last, the axes before them made the first of ``ndim``."""
-    first = lead.ndim - axes
-    return jnp.expand_dims(lead, range(first, first + ndim - lead.ndim))
+def _below(matrices: jax.Array, ndim: int) -> jax.Array:
+    """``matrices`` with ``ndim`` axes, those before the matrix first."""
+    first = matrices.ndim - 2
+    return jnp.expand_dims(matrices, range(first, first + ndim - matrices.ndim))
 
 
 @jax.jit
@@ -61,7 +61,7 @@ def invert_affine(affine: ArrayLike) -> jax.Array:
 def push(coords: jax.Array, affine: jax.Array) -> jax.Array:
     """:func:`apply_affine` without the checks."""
     coords, affine = together(coords, affine)
-    affine = _below(affine, 2, coords.ndim + 1)
+    affine = _below(affine, coords.ndim + 1)
     # Sums of products, not a matmul: no accelerator rounds them to a shorter float.
     return jnp.sum(affine[..., :2] * coords[..., None, :], axis=-1) + affine[..., 2]
 
@@ -102,7 +102,7 @@ def apply_affine(coords: ArrayLike, affine: ArrayLike) -> jax.Array:
 @jax.jit
 def _push_covariance(covariance: jax.Array, affine: jax.Array) -> jax.Array:
     covariance, affine = together(covariance, affine)
-    jacobian = _below(affine[..., :2], 2, covariance.ndim)
+    jacobian = _below(affine[..., :2], covariance.ndim)
     unknown = jnp.any(jnp.isinf(covariance), axis=(-2, -1), keepdims=True)
     known = jnp.where(unknown, 0, covariance)
     half = jnp.matmul(jacobian, known, precision=lax.Precision.HIGHEST)

@@ -121,9 +121,9 @@ def invertible_affines(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
     array = affines(name, value)
 
     def good(known: np.ndarray) -> np.ndarray:
-        # NaN is not singular, and comes out as it went in.
-        a, b, c, d = known[..., 0, 0], known[..., 0, 1], known[..., 1, 0], known[..., 1, 1]
-        return np.asarray(a * d - b * c != 0)
+        (a, b), (c, d) = np.moveaxis(known[..., :2].astype(float), (-2, -1), (0, 1))
+        with np.errstate(invalid="ignore"):  # NaN is not singular, and comes out as it went in
+            return np.asarray(a * d - b * c != 0)
 
     _known(name, array, good, "invertible")
     return array

@@ -43,6 +43,19 @@ class TestAffines:
         twice = dark_jax.invert_affine(dark_jax.invert_affine(push))
         np.testing.assert_allclose(twice, push, rtol=1e-5, atol=1e-3)
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
+    def test_inverse_of_what_the_type_could_not_multiply(self, dtype: type) -> None:
+        """16 times 16 is 256, zero in a byte."""
+        push = np.array([[16, 0, 4], [0, 16, 8]]).astype(dtype)
+        expected = [[1 / 16, 0, -1 / 4], [0, 1 / 16, -1 / 2]]
+        np.testing.assert_array_equal(dark_jax.invert_affine(push), expected)
+
+    def test_infinite_stays_what_it_is(self) -> None:
+        """Neither an error nor a warning: only the singular are refused."""
+        push = np.array([[[np.inf, 0.0, 0.0], [0.0, np.inf, 0.0]], [[2, 0, 0], [0, 2, 0]]])
+        found = dark_jax.invert_affine(push)
+        np.testing.assert_array_equal(found[1], [[0.5, 0, 0], [0, 0.5, 0]])
+
     def test_leading_axes(self) -> None:
         """An affine serves everything below its own axes."""
         coords = synthetic.rng(0).standard_normal((2, 3, 4, 2)).astype(np.float32)
