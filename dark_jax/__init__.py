@@ -6,7 +6,7 @@ centres at integers.
 
 from importlib.metadata import version as _version
 
-from dark_jax import image, rules
+from dark_jax import image, metrics, rules
 from dark_jax.affine import apply_affine, invert_affine, to_image
 from dark_jax.box import box_to_affine, map_to_input
 from dark_jax.crop import crop
@@ -46,6 +46,7 @@ __all__ = [
     "invert_affine",
     "map_to_input",
     "merge_flipped",
+    "metrics",
     "rules",
     "taylor",
     "to_image",

@@ -88,11 +88,13 @@ def _not_empty(
 
 
 def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
-    """``value`` as coordinates of this layout, ``[2]`` or ``[..., 2]`` with any last number."""
+    """``value`` as coordinates of this layout: ``[2]``, ``[..., 2]`` or ``[..., J, 2]``."""
     array = real_array(name, value)
     *leading, dim = layout.strip("[]").split(", ")
     shape = tuple(array.shape)
-    if not shape or shape[-1] != int(dim) or (not leading and len(shape) != 1):
+    least = len(leading) - ("..." in leading) + 1
+    fits = len(shape) >= least if "..." in leading else len(shape) == least
+    if not fits or shape[-1] != int(dim):
         raise ValueError(f"{name} must have shape {layout}, got {shape}")
     return array
 
@@ -236,6 +238,13 @@ def not_nan(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | 
     return array
 
 
+def finite_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+    """``value`` as numbers that broadcast to ``shape``, finite as far as known."""
+    array = broadcastable(name, value, shape)
+    _known(name, array, np.isfinite, "finite")
+    return array
+
+
 def _known(
     name: str,
     array: jax.Array | np.ndarray,
@@ -247,6 +256,27 @@ def _known(
         wrong = ~good(known)
         if wrong.any():
             raise ValueError(f"{name} must be {expected}, got {known[wrong][0]}")
+
+
+def numbers(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """``value`` as at least one number in a row, none of them NaN as far as known."""
+    array = real_array(name, value)
+    if len(array.shape) != 1 or not array.shape[0]:
+        raise ValueError(f"{name} must be at least one number in a row, got {tuple(array.shape)}")
+    return not_nan(name, array, tuple(array.shape))
+
+
+def averaged_axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
+    """``value``, an integer, a tuple or None for all, as different axes of ``ndim``, from 0."""
+    if value is None:
+        return tuple(range(ndim))
+    expected = f"None, an axis or a tuple of different axes of {ndim}"
+    axes = value if isinstance(value, tuple | list) else (value,)
+    axes = tuple(_integer(name, axis, expected) for axis in axes)
+    found = {axis % ndim for axis in axes if -ndim <= axis < ndim}
+    if not axes or len(found) != len(axes):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return tuple(sorted(found))
 
 
 def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:

@@ -42,6 +42,8 @@ ROOMS = (
     "box",
     "crop",
     "flip",
+    "compare",
+    "metrics",
     "__init__",
     "extras",
     "samples",
@@ -51,8 +53,15 @@ ROOMS = (
     "__main__",
 )
 
+MODULES = ("metrics", "rules")
+
 FUNCTIONS = {
-    name: value for name in dark_jax.__all__ if inspect.isfunction(value := getattr(dark_jax, name))
+    f"{prefix}{name}": value
+    for prefix, module in {"": dark_jax, **{f"{m}.": getattr(dark_jax, m) for m in MODULES}}.items()
+    for name, value in vars(module).items()
+    if inspect.isfunction(value)
+    and not name.startswith("_")
+    and (value.__module__ == module.__name__ or not prefix)
 }
 
 
@@ -61,7 +70,7 @@ def test_all_is_the_namespace() -> None:
         name
         for name, value in vars(dark_jax).items()
         if not name.startswith("_") and not inspect.ismodule(value)
-    } | {"image", "rules"}
+    } | set(MODULES)
     assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
 
 
