@@ -21,6 +21,7 @@ from dark_jax.peaks import decode_peaks
 from dark_jax.sigma import estimate_sigma
 from dark_jax.simcc import decode_simcc
 from dark_jax.soft_argmax import decode_soft_argmax
+from dark_jax.tables import save
 from dark_jax.taylor import taylor
 
 __version__ = _version("dark-jax")
@@ -48,6 +49,7 @@ __all__ = [
     "merge_flipped",
     "metrics",
     "rules",
+    "save",
     "taylor",
     "to_image",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 
-def real_array(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers, or TypeError."""
     array: Any = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
     dtype = array.dtype
@@ -179,6 +179,22 @@ def odd_kernel(name: str, value: Any) -> int:
     return size
 
 
+def integer(name: str, value: Any) -> int:
+    """``value`` as an integer."""
+    return _integer(name, value, "an integer")
+
+
+def integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """``value`` as integers of any size, broadcast to ``shape``."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} must broadcast to {shape}, got shape {array.shape}") from None
+
+
 def at_least_one(name: str, value: Any) -> int:
     """``value`` as an integer of at least 1."""
     number = _integer(name, value, "an integer of at least 1")
@@ -212,7 +228,9 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
-def broadcastable(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+def broadcastable(
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...]
+) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers that broadcasts to ``shape``."""
     array = real_array(name, value)
     try:
@@ -224,14 +242,18 @@ def broadcastable(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Ar
     return array
 
 
-def positive_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+def positive_array(
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...]
+) -> jax.Array | np.ndarray:
     """``value`` as numbers that broadcast to ``shape``, positive and finite as far as known."""
     array = broadcastable(name, value, shape)
     _known(name, array, lambda known: np.isfinite(known) & (known > 0), "positive and finite")
     return array
 
 
-def not_nan(name: str, value: ArrayLike, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+def not_nan(
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...]
+) -> jax.Array | np.ndarray:
     """``value`` as numbers that broadcast to ``shape``, none of them NaN as far as known."""
     array = broadcastable(name, value, shape)
     _known(name, array, lambda known: ~np.isnan(known), "a number")
@@ -258,7 +280,7 @@ def _known(
             raise ValueError(f"{name} must be {expected}, got {known[wrong][0]}")
 
 
-def numbers(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+def numbers(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
     """``value`` as at least one number in a row, none of them NaN as far as known."""
     array = real_array(name, value)
     if len(array.shape) != 1 or not array.shape[0]:

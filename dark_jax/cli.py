@@ -1,6 +1,5 @@
 """The ``dark-jax`` command."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import dark_jax
-from dark_jax import checks, files, plot, rules, samples
+from dark_jax import checks, files, plot, rules, samples, tables
 from dark_jax.keypoints import Status
 
 # A longer table is for a file, not for eyes.
@@ -57,7 +56,7 @@ def app() -> None:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Write the keypoints; the suffix chooses: .csv, .json or .npz.",
+    help=f"Write the keypoints; the suffix chooses: {', '.join(tables.SUFFIXES)}.",
 )
 @click.option(
     "--kernel-size",
@@ -112,7 +111,7 @@ def decode(
             "dark_jax": dark_jax.__version__,
             **blur,
         }
-        contents[output] = files.results(table, output, about=about, shape=heatmaps.shape[:-2])
+        contents[output] = tables.results(table, output, about=about, shape=heatmaps.shape[:-2])
     if overlay is not None:
         maps = heatmaps.reshape(*table.scores.shape, *heatmaps.shape[-2:])
         contents[overlay] = plot.overlay(table, heatmaps=maps, photo=photo, stride=stride or 1.0)
@@ -135,7 +134,7 @@ def _check_targets(
     inputs: tuple[Path | None, ...], output: Path | None, overlay: Path | None
 ) -> None:
     if output is not None:
-        files.check_target(output, suffixes=files.RESULT_SUFFIXES, option="--output")
+        files.check_target(output, suffixes=tables.SUFFIXES, option="--output")
     if overlay is not None:
         files.check_target(overlay, suffixes=(".png",), option="--overlay")
     read = {path.resolve() for path in inputs if path is not None}
@@ -178,24 +177,21 @@ def _photo(path: Path, stride: float, shape: tuple[int, ...]) -> np.ndarray:
 
 def _decode(
     heatmaps: np.ndarray, blur: dict[str, Any], joints: tuple[str, ...] | None
-) -> files.Table:
+) -> tables.Table:
     while heatmaps.ndim < 4:
         heatmaps = heatmaps[None]
     keypoints = dark_jax.decode(heatmaps, **blur)
-    coords = np.asarray(keypoints.coords)
-    status = np.asarray(keypoints.status)
     peaks, _ = dark_jax.get_max_preds(heatmaps)
-    refined = (status == Status.REFINED)[..., None]
-    return files.Table(
-        coords=coords,
-        peaks=np.where(refined, peaks, coords),
-        scores=np.asarray(keypoints.scores),
-        status=np.array([reason.name for reason in Status])[status],
-        joints=joints or ("",) * heatmaps.shape[1],
+    refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
+    return tables.table(
+        keypoints,
+        axes=("image", "joint"),
+        joints=joints,
+        peaks=np.where(refined, peaks, keypoints.coords),
     )
 
 
-def _show(table: files.Table, *, named: bool) -> None:
+def _show(table: tables.Table, *, named: bool) -> None:
     several = len(table.scores) > 1
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     if several:
@@ -211,16 +207,23 @@ def _show(table: files.Table, *, named: bool) -> None:
         shown.add_row(
             *([str(row["image"])] if several else []),
             row["name"] or str(row["joint"]),
-            *(f"{row[name]:.3f}" for name in ("x", "y")),
-            f"{row['score']:.4g}",
+            *(_number(row[name], ".3f") for name in ("x", "y")),
+            _number(row["score"], ".4g"),
             row["status"],
-            f"{row['moved']:.3f}" if math.isfinite(row["moved"]) else "",
+            _number(row["moved"], ".3f"),
         )
     console = Console()
     console.width = max(console.width, LEAST_WIDTH)
     console.print(shown)
     if table.scores.size > MOST_ROWS:
         console.print(f"... and {table.scores.size - MOST_ROWS} more; -o writes them all")
-    refined = table.status == "REFINED"
-    mean = f", {table.moved[refined].mean():.3f} px from argmax on average" if refined.any() else ""
+    refined = table.status == Status.REFINED
+    moved = table.moved
+    mean = ""
+    if moved is not None and refined.any():
+        mean = f", {moved[refined].mean():.3f} px from argmax on average"
     console.print(f"{refined.sum()} of {refined.size} keypoints refined{mean}")
+
+
+def _number(value: float | None, layout: str) -> str:
+    return "" if value is None else format(value, layout)

@@ -1,58 +1,16 @@
-"""Heatmaps from files, keypoints to files."""
+"""Heatmaps from files; files that are written whole or not at all."""
 
-import csv
-import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dark_jax import checks
-
-RESULT_SUFFIXES = (".csv", ".json", ".npz")
-
-
-class Table(NamedTuple):
-    """Keypoints of ``B`` images with ``J`` joints as NumPy arrays.
-
-    Attributes:
-        coords: ``[B, J, 2]`` (x, y).
-        peaks: ``[B, J, 2]``, the integer peaks the coordinates were refined from.
-        scores: ``[B, J]``.
-        status: ``[B, J]`` names.
-        joints: the joints' names; empty strings if unknown.
-    """
-
-    coords: np.ndarray
-    peaks: np.ndarray
-    scores: np.ndarray
-    status: np.ndarray
-    joints: tuple[str, ...]
-
-    @property
-    def moved(self) -> np.ndarray:
-        """``[B, J]``, the distance of each keypoint from its integer peak, in pixels."""
-        return np.linalg.norm(self.coords - self.peaks, axis=-1).astype(self.coords.dtype)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One row a keypoint; NumPy scalars print as the shortest number that reads back."""
-        moved = self.moved
-        for image, joint in np.ndindex(*self.scores.shape):
-            yield {
-                "image": image,
-                "joint": joint,
-                "name": self.joints[joint],
-                "x": self.coords[image, joint, 0],
-                "y": self.coords[image, joint, 1],
-                "score": self.scores[image, joint],
-                "status": str(self.status[image, joint]),
-                "moved": moved[image, joint],
-            }
 
 
 def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
@@ -103,47 +61,9 @@ def _choose(path: Path, names: list[str], key: str | None) -> str:
     return key
 
 
-def results(table: Table, path: Path, *, about: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
-    """The contents of a result file of the format that ``path``'s suffix names.
-
-    Args:
-        table: the keypoints.
-        path: ends in ``.csv``, ``.json`` or ``.npz``.
-        about: the parameters that made the result; kept in ``.json`` and ``.npz``.
-        shape: leading shape of the source, restored in ``.npz``.
-    """
-    if path.suffix == ".csv":
-        return _csv(table)
-    if path.suffix == ".json":
-        return _json(table, about)
-    stream = io.BytesIO()
-    np.savez(
-        stream,
-        coords=table.coords.reshape(*shape, 2),
-        scores=table.scores.reshape(shape),
-        status=table.status.reshape(shape),
-        about=np.array(json.dumps(about)),
-    )
-    return stream.getvalue()
-
-
-def _csv(table: Table) -> bytes:
-    rows = list(table.rows())
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: str(value) for name, value in row.items()} for row in rows)
-    return stream.getvalue().encode()
-
-
-def _json(table: Table, about: Mapping[str, Any]) -> bytes:
-    def plain(value: Any) -> Any:
-        if not isinstance(value, np.floating):
-            return value
-        return float(str(value)) if np.isfinite(value) else None
-
-    keypoints = [{name: plain(value) for name, value in row.items()} for row in table.rows()]
-    return (json.dumps({**about, "keypoints": keypoints}, indent=1) + "\n").encode()
+def json_bytes(value: Any) -> bytes:
+    """The contents of a JSON file, in which no number may be NaN or infinite."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def check_target(path: Path, *, suffixes: tuple[str, ...], option: str) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dark_jax import extras
-from dark_jax.files import Table
+from dark_jax.keypoints import Status
+from dark_jax.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def overlay(
     """A PNG with each integer peak, as the heatmap pixel it is, and the decoded point.
 
     Args:
-        table: keypoints of ``B`` images.
+        table: keypoints of ``B`` images, ``[B, J]``, with their peaks.
         heatmaps: ``[B, J, H, W]``, drawn (their maximum over joints) where there is no photo.
         photo: ``[H stride, W stride, 3]`` behind the points of the only image; heatmap pixel
             i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
@@ -89,12 +90,13 @@ def _draw_points(axes: "Axes", table: Table, image: int, stride: float) -> None:
     patches: Any = extras.load("matplotlib.patches", extra="plot")
     effects: Any = extras.load("matplotlib.patheffects", extra="plot")
     outline = [effects.withStroke(linewidth=2.5, foreground="black")]
-    refined = table.status[image] == "REFINED"
+    refined = table.status[image] == Status.REFINED
 
     def on_photo(points: np.ndarray) -> np.ndarray:
         return (np.asarray(points, np.float64) + 0.5) * stride - 0.5
 
-    for corner in on_photo(table.peaks[image][refined]) - stride / 2:
+    peaks = table.coords[image] if table.peaks is None else table.peaks[image]
+    for corner in on_photo(peaks[refined]) - stride / 2:
         axes.add_patch(
             patches.Rectangle(
                 corner, stride, stride, fill=False, color=_PEAK, linewidth=1.0, path_effects=outline

@@ -77,6 +77,24 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
             assert row["status"] == dark_jax.Status(int(expected.status[image, joint])).name
 
 
+def test_parquet(maps: Path, tmp_path: Path) -> None:
+    """The same rows as a CSV's, and what made them."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for suffix in ("csv", "parquet"):
+        assert run(maps, "-o", tmp_path / f"out.{suffix}", "--kernel-size", 5) == 0
+    table = parquet.read_table(tmp_path / "out.parquet")
+    with (tmp_path / "out.csv").open() as stream:
+        for written, row in zip(csv.DictReader(stream), table.to_pylist(), strict=True):
+            assert list(written) == list(row)
+            for name, text in written.items():
+                value = row[name]
+                if isinstance(value, float):
+                    assert np.float32(text) == np.float32(value)
+                else:
+                    assert text == ("" if value is None else str(value))
+    assert json.loads(table.schema.metadata[b"about"])["kernel_size"] == 5
+
+
 def test_nan_is_null_in_json(tmp_path: Path) -> None:
     np.save(tmp_path / "nan.npy", np.full((5, 5), np.nan, np.float32))
     assert run(tmp_path / "nan.npy", "-o", tmp_path / "out.json") == 0
@@ -170,7 +188,7 @@ class TestBadInput:
             ("--sigma must be a positive, finite number", ["--sigma", 0]),
             ("exclude each other", ["--sigma", 1, "--kernel-size", 3]),
             ("No such option", ["--no-such-option"]),
-            ("--output must end in .csv, .json, .npz, got", ["-o", "out.xlsx"]),
+            ("--output must end in .csv, .json, .npz, .parquet, got", ["-o", "out.xlsx"]),
             ("--overlay must end in .png, got", ["--overlay", "out.gif"]),
             ("there is no folder", ["-o", "nowhere/out.csv"]),
             ("there is no folder", ["--overlay", "nowhere/out.png"]),
@@ -261,7 +279,7 @@ class TestTargets:
         assert target.read_text() == "precious"
         assert sorted(path.name for path in maps.parent.iterdir()) == ["maps.npy", "out.csv"]
         assert run(maps, "-o", target) == 0
-        assert target.read_text().startswith("image,joint,name,x,y,score,status,moved\n")
+        assert target.read_text().startswith("image,instance,joint,name,x,y,score,status,cxx,")
         assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
     def test_results_are_not_written_without_the_overlay(

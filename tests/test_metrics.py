@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -110,7 +111,10 @@ class TestByHand:
         """Too far for PCK, near enough for PCKh."""
         truth, coords = np.zeros((2, 2)), np.array([[3, 4], [3.5, 4]])
         assert metrics.pck(coords, truth, threshold=5.0) == 0
-        assert metrics.pckh(coords, truth, threshold=0.25, head_boxes=[0, 0, 20, 80 / 3]) == 0.5
+        assert (
+            metrics.pckh(coords, truth, threshold=0.25, head_boxes=np.array([0, 0, 20, 80 / 3]))
+            == 0.5
+        )
 
     def test_oks_one_width_away(self) -> None:
         """Each at d^2 = 2 area (2 sigma)^2: e^-1; with the sigmas of its own joint."""
@@ -173,6 +177,11 @@ class TestEach:
         one = jax.jit(jax.vmap(jax.vmap(lambda c, t, v: METRICS[name](c, t, visible=v))))
         expected = METRICS[name](*arguments[:2], visible=arguments[2])
         np.testing.assert_allclose(one(*arguments), expected, rtol=tolerances.COMPILED, atol=1e-7)
+
+    def test_lowers_for_accelerators(self, name: str) -> None:
+        """Without a callback or a custom call."""
+        exported = jax.export.export(total(name), platforms=["cpu", "cuda", "tpu"])(*poses(2, 3))
+        assert "custom_call" not in exported.mlir_module()
 
     def test_joints_are_alike(self, name: str) -> None:
         coords, truth, visible = poses(2, 3)
@@ -299,7 +308,7 @@ def test_predictions_that_are_not_finite() -> None:
 
 def test_small_floats_and_integers_are_computed_in_float32() -> None:
     coords, truth = jnp.asarray([[3, 4]], jnp.bfloat16), np.zeros((1, 2), np.int8)
-    found = metrics.nme(coords, truth, normalize=np.float16(2), visible=np.uint8([1]))
+    found = metrics.nme(coords, truth, normalize=np.float16(2), visible=np.ones(1, np.uint8))
     assert (found.dtype, float(found)) == (jnp.float32, 2.5)
 
 
@@ -307,7 +316,7 @@ def test_errors_of_single_arguments() -> None:
     pose = np.zeros((4, 5, 2), np.float32)
     for message, call in {
         r"area must broadcast to \(4,\), got": lambda: metrics.oks(
-            pose, pose, area=[1.0, 2.0], sigmas=0.1
+            pose, pose, area=np.ones(2), sigmas=0.1
         ),
         r"sigmas must broadcast to \(5,\), got": lambda: metrics.oks(
             pose, pose, area=1.0, sigmas=metrics.COCO_SIGMAS
@@ -316,7 +325,9 @@ def test_errors_of_single_arguments() -> None:
             pose, pose, area=1.0, sigmas=0.0
         ),
         "threshold must be a number, got nan": lambda: metrics.pck(pose, pose, threshold=np.nan),
-        r"threshold must broadcast to \(\), got": lambda: metrics.pck(pose, pose, threshold=[1.0]),
+        r"threshold must broadcast to \(\), got": lambda: metrics.pck(
+            pose, pose, threshold=np.ones(1)
+        ),
         r"normalize must broadcast to \(4,\), got": lambda: metrics.nme(
             pose, pose, normalize=np.ones(2)
         ),
