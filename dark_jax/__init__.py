@@ -6,7 +6,7 @@ centres at integers.
 
 from importlib.metadata import version as _version
 
-from dark_jax import image, metrics, rules
+from dark_jax import coco, image, metrics, rules
 from dark_jax.affine import apply_affine, invert_affine, to_image
 from dark_jax.box import box_to_affine, map_to_input
 from dark_jax.crop import crop
@@ -31,6 +31,7 @@ __all__ = [
     "Status",
     "apply_affine",
     "box_to_affine",
+    "coco",
     "crop",
     "decode",
     "decode_fit",

@@ -1,0 +1,224 @@
+"""COCO's keypoint results: written, and scored by faster-coco-eval.
+
+Coordinates here are image pixels: map a crop's keypoints back first.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import typing as npt
+
+from dark_jax import checks, extras
+from dark_jax.files import check_target, json_bytes, write_together
+from dark_jax.keypoints import Keypoints
+from dark_jax.metrics import COCO_SIGMAS
+from dark_jax.tables import found, plain
+
+# In the order of COCOeval's statistics of keypoints.
+_STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+# What must be said of a person. COCO's code ignores one without a number of keypoints, and never
+# finds one whose id is zero.
+_PREDICTED = ("image_id", "category_id", "keypoints", "score")
+_ANNOTATED = ("id", "image_id", "category_id", "keypoints", "num_keypoints", "area", "bbox")
+
+
+def results(
+    keypoints: Keypoints,
+    *,
+    image_ids: npt.ArrayLike,
+    category_id: int = 1,
+    scores: npt.ArrayLike | None = None,
+) -> list[dict[str, Any]]:
+    """Keypoints as COCO results, one a person.
+
+    A joint without a keypoint (``NO_PEAK``, ``NOT_FINITE``) is ``0, 0, 0``, as in COCO; a person
+    without any is left out.
+
+    Args:
+        keypoints: ``coords [..., J, 2]`` in image pixels, ``J`` joints in the annotations' order.
+        image_ids: of each person, integers that broadcast to ``[...]``.
+        category_id: COCO's person is 1.
+        scores: of each person, numbers that broadcast to ``[...]``: the detector's, say, times
+            that of the pose. If not given, the mean of the joints' scores, where a joint without
+            a keypoint scores 0.
+
+    Returns:
+        Dicts of ``image_id``, ``category_id``, ``keypoints`` ``[x1, y1, score1, x2, ...]`` and
+        ``score``, of plain Python numbers.
+
+    Raises:
+        TypeError: ``keypoints`` are none; ``image_ids`` or ``category_id`` are no integers.
+        ValueError: coordinates are not ``[..., J, 2]``; ``image_ids`` or ``scores`` do not
+            broadcast; a score is not finite.
+
+    Example:
+        >>> import dark_jax
+        >>> keypoints = dark_jax.decode(dark_jax.encode([[[12.0, 9.5]]], size=(24, 20)))
+        >>> person = dark_jax.coco.results(keypoints, image_ids=[139])[0]
+        >>> person["image_id"], [round(value, 2) for value in person["keypoints"][:2]]
+        (139, [12.0, 9.5])
+
+    References:
+        https://cocodataset.org/#format-results.
+    """
+    if not isinstance(keypoints, Keypoints):
+        raise TypeError(f"keypoints must be dark_jax.Keypoints, got {type(keypoints).__name__}")
+    coords = np.asarray(
+        checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., J, 2]")
+    )
+    people = coords.shape[:-2]
+    there = found(coords, np.asarray(keypoints.status))
+    # What has a place but no finite score has a score of 0.
+    of_joint = np.asarray(keypoints.scores)
+    of_joint = np.where(there & np.isfinite(of_joint), of_joint, 0)
+    of_person = of_joint.mean(-1)
+    if scores is not None:
+        of_person = np.broadcast_to(
+            checks.finite_array("scores", np.asarray(scores), people), people
+        )
+    triples = np.concatenate(
+        [np.where(there[..., None], coords, 0), of_joint[..., None]], axis=-1
+    ).reshape(*people, -1)
+    ids = checks.integers("image_ids", image_ids, people)
+    category = checks.integer("category_id", category_id)
+    return [
+        {
+            "image_id": int(ids[person]),
+            "category_id": category,
+            "keypoints": [plain(value) for value in triples[person]],
+            "score": plain(of_person[person]),
+        }
+        for person in np.ndindex(people)
+        if there[person].any()
+    ]
+
+
+def save(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Write results as COCO's JSON, whole or not at all.
+
+    Args:
+        results: of :func:`results`, of all images together.
+        path: ends in ``.json``; an older file is replaced.
+
+    Returns:
+        None.
+
+    Raises:
+        ValueError: ``path`` does not end in ``.json``; a number is not finite.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import dark_jax, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "results.json"
+        ...     dark_jax.coco.save([{"image_id": 139, "score": 0.5}], path)
+        ...     path.read_text().split()
+        ['[', '{', '"image_id":', '139,', '"score":', '0.5', '}', ']']
+
+    References:
+        https://cocodataset.org/#format-results.
+    """
+    path = Path(path)
+    check_target(path, suffixes=(".json",), option="path")
+    write_together({path: json_bytes(list(results))})
+
+
+def average_precision(
+    results: Sequence[Mapping[str, Any]] | str | os.PathLike[str],
+    annotations: Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    sigmas: Sequence[float] = COCO_SIGMAS,
+) -> dict[str, float]:
+    """COCO's average precision and recall of keypoints, by faster-coco-eval (extra ``eval``).
+
+    Args:
+        results: of :func:`results`, of all images together, or the path of their JSON.
+        annotations: COCO's ground truth, as a dict or the path of its JSON. All its images and
+            categories are scored.
+        sigmas: of each joint, as for :func:`dark_jax.metrics.oks`.
+
+    Returns:
+        ``AP``, ``AP50``, ``AP75``, ``APm``, ``APl`` and the same of ``AR``: 0 to 1, and COCO's
+        -1 where there is no person of that size.
+
+    Raises:
+        ImportError: faster-coco-eval is not installed.
+        TypeError: ``annotations`` are no dict, ``results`` no list, in a file either.
+        ValueError: a file is no JSON; ``annotations`` lack a part; ``results`` are of an image
+            that is not in them, or either not of as many joints as ``sigmas``.
+        OSError: a file cannot be read.
+
+    Example:
+        >>> import dark_jax
+        >>> pose = [value for x in range(17) for value in (10.0 * x, 20.0, 2)]
+        >>> person = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "keypoints": pose,
+        ...           "num_keypoints": 17, "area": 5000.0, "bbox": [0, 0, 160, 40]}
+        >>> truth = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": [person]}
+        >>> result = {"image_id": 1, "category_id": 1, "keypoints": pose, "score": 0.9}
+        >>> dark_jax.coco.average_precision([result], truth)["AP"]
+        1.0
+
+    References:
+        https://cocodataset.org/#keypoints-eval; https://github.com/MiXaiLL76/faster_coco_eval.
+    """
+    library: Any = extras.load("faster_coco_eval", extra="eval")
+    told, predicted = _loaded("annotations", annotations, dict), _loaded("results", results, list)
+    _check_annotations(told, joints=len(sigmas))
+    _check_results(predicted, {image["id"] for image in told["images"]}, joints=len(sigmas))
+    truth = library.COCO(told, use_deepcopy=True)
+    evaluation = library.COCOeval_faster(
+        truth, truth.loadRes(predicted), "keypoints", kpt_oks_sigmas=[*sigmas]
+    )
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return dict(zip(_STATISTICS, map(float, evaluation.stats), strict=True))
+
+
+def _loaded(name: str, value: Any, kind: type) -> Any:
+    """What a path's JSON says, or the value, as a ``dict`` or a ``list``."""
+    what = name
+    if isinstance(value, str | os.PathLike):
+        what = f"{name} in {value}"
+        try:
+            value = json.loads(Path(value).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{what}: not readable as JSON ({error})") from error
+    if not isinstance(value, Mapping if kind is dict else Sequence):
+        raise TypeError(f"{what} must be a {kind.__name__}, got {type(value).__name__}")
+    return kind(value)
+
+
+def _check_annotations(annotations: dict[str, Any], *, joints: int) -> None:
+    _check_said("annotations", annotations, ("images", "annotations", "categories"))
+    for person in annotations["annotations"]:
+        _check_said("annotations", person, _ANNOTATED)
+        if person["id"] == 0:
+            raise ValueError("annotations must have ids other than 0, got 0")
+        _check_length("annotations", person, joints)
+
+
+def _check_results(results: list[Any], images: set[Any], *, joints: int) -> None:
+    for person in results:
+        _check_said("results", person, _PREDICTED)
+        if person["image_id"] not in images:
+            raise ValueError(f"results must be of annotated images, got {person['image_id']!r}")
+        _check_length("results", person, joints)
+
+
+def _check_said(name: str, told: Mapping[str, Any], parts: tuple[str, ...]) -> None:
+    for part in parts:
+        if part not in told:
+            raise ValueError(f"{name} must say {part!r}, got only {', '.join(told) or 'nothing'}")
+
+
+def _check_length(name: str, person: Mapping[str, Any], joints: int) -> None:
+    if len(person["keypoints"]) != 3 * joints:
+        raise ValueError(
+            f"{name} must have 3 numbers for each of the {joints} sigmas, "
+            f"got {len(person['keypoints'])}"
+        )
