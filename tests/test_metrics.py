@@ -55,7 +55,7 @@ def plain(name: str, coords: np.ndarray, truth: np.ndarray, visible: np.ndarray)
 
 
 @functools.cache
-def total(name: str) -> Callable[..., Any]:
+def total(name: str) -> Any:
     """The sum of a metric over instances with its gradient in both arrays, compiled once."""
 
     def summed(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> jax.Array:
