@@ -55,7 +55,7 @@ ROOMS = (
     "__main__",
 )
 
-MODULES = ("coco", "metrics", "rules")
+MODULES = ("coco", "image", "metrics", "rules")
 
 FUNCTIONS = {
     f"{prefix}{name}": value
