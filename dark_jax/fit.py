@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import checks
 from dark_jax.batch import of_each, other_sizes
-from dark_jax.blob import REACH, Step, Window, gauss_newton, look, noise, outer, through
+from dark_jax.blob import REACH, gauss_newton, look, noise, outer, through
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur, gaussian_kernel
 from dark_jax.keypoints import Keypoints, Status
@@ -35,24 +35,22 @@ def _recentred(
 ) -> Position:
     """The pixel near a start where the Gaussian explains most of what is around it.
 
-    A matched filter over the pixels within one sigma, each with its own window of ``radii``.
+    A matched filter over the pixels within one sigma, in the one window of ``radii``.
     """
     nears = [_near(radius) for radius in radii]
     if not any(nears):
         return position
-    reaches = [radius + near for radius, near in zip(radii, nears, strict=True)]
-    window, _ = look(heatmap, position, reaches, floor)
+    window, _ = look(heatmap, position, radii, floor)
     filters, norms, allowed = [], [], []
     for place, weight, radius, near, sigma in zip(
         window.places, window.weights, radii, nears, sigmas, strict=True
     ):
         candidates = jnp.arange(-near, near + 1, dtype=place.dtype)
         distance = place[:, None] - candidates[None, :]
-        counted = jnp.abs(distance) <= radius
-        factor = jnp.where(counted, jnp.exp(-0.5 * (distance / sigma) ** 2), 0)
+        factor = jnp.exp(-0.5 * (distance / sigma) ** 2)
         filters.append(factor)
         norms.append(jnp.matmul(weight, factor**2, precision=lax.Precision.HIGHEST))
-        allowed.append(weight[radius : radius + 2 * near + 1])
+        allowed.append(weight[radius - near : radius + near + 1])
     explained = through(window.values, filters)
     norm, allow = outer(norms), outer(allowed)
     score = jnp.where(allow > 0, explained * lax.rsqrt(jnp.where(norm > 0, norm, 1)), -jnp.inf)
@@ -63,11 +61,6 @@ def _recentred(
 def _near(radius: int) -> int:
     """Pixels to re-centre by: one sigma; none for blobs so small that their maximum is near."""
     return math.ceil(radius / REACH) if radius > SMALL else 0
-
-
-def _covariance(window: Window, step: Step, valid: jax.Array, parameters: int) -> jax.Array:
-    """``[dim, dim]``, of the place: noise from what the blob leaves over, through the fit."""
-    return step.system.inverse(valid) * noise(window, step, parameters) / step.norm
 
 
 def _fit(
@@ -111,16 +104,15 @@ def _fit(
     ):
         status = jnp.where(failed, jnp.int8(reason), status)
     unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
-    final = gauss_newton(window, [*at], sigmas, with_floor=background is None)
-    parameters = len(centre) + 1 + (background is None)
     refined = status == Status.REFINED.value
-    known = refined & (final.amplitude > 0) & final.system.concave
-    covariance = _covariance(window, final, known, parameters)
+    # Noise from what the blob leaves over, through the fit; the last step is too short to tell.
+    left = noise(window, step, len(centre) + 1 + (background is None))
+    covariance = step.system.inverse(refined) * left / step.norm
     return Keypoints(
         coords=jnp.where(refined, coords, unrefined),
         scores=start.score,
         status=status,
-        covariance=jnp.where(known, covariance, jnp.inf),
+        covariance=jnp.where(refined, covariance, jnp.inf),
     )
 
 
