@@ -234,7 +234,7 @@ def broadcastable(
     """``value`` as an array of real numbers that broadcasts to ``shape``."""
     array = real_array(name, value)
     try:
-        fits = np.broadcast_shapes(array.shape, shape) == tuple(shape)
+        fits = jnp.broadcast_shapes(tuple(array.shape), shape) == tuple(shape)
     except ValueError:
         fits = False
     if not fits:
