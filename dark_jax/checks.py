@@ -3,21 +3,21 @@
 import itertools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 
 def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers, or TypeError."""
     array: Any = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
     dtype = array.dtype
-    if not (dtype.kind in "iub" or (jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8)):
+    if not _real(dtype):
         raise TypeError(f"{name} must hold real numbers of at most 64 bits, got dtype {dtype}")
     if isinstance(array, np.ndarray):
         array = array.astype(dtype.newbyteorder("="), copy=False)
@@ -25,6 +25,24 @@ def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.
         if dtype.kind in "iu" and jax.dtypes.canonicalize_dtype(dtype) != dtype:
             array = array.astype(np.float32)
     return array
+
+
+def real_dtype(name: str, value: DTypeLike) -> np.dtype:
+    """``value`` as a dtype of real numbers that JAX computes with as it is set."""
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a dtype, got {value!r}") from None
+    if not _real(dtype):
+        raise TypeError(f"{name} must be of real numbers of at most 64 bits, got {dtype}")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(f"{name} {dtype} needs jax_enable_x64, which is off")
+    return dtype
+
+
+def _real(dtype: np.dtype) -> bool:
+    floating = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8
+    return dtype.kind in "iub" or bool(floating)
 
 
 def maps(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
@@ -310,6 +328,23 @@ def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
     if min(sides) < 1:
         raise ValueError(f"{name} must be {layout}, each at least 1, got {sides}")
     return sides
+
+
+def chosen(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """``value`` as one or more different ones of the ``allowed`` words."""
+    expected = f"one or more of {allowed}"
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name} must be a tuple, {expected}, got {value!r}")
+    if not value or len(set(value)) != len(value) or not set(value) <= set(allowed):
+        raise ValueError(f"{name} must be {expected}, each once, got {value!r}")
+    return tuple(value)
+
+
+def named(name: str, value: Any) -> dict[str, Any]:
+    """``value`` as a dictionary whose keys are words."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} must be a dictionary of names and values, got {value!r}")
+    return dict(value)
 
 
 def flag(name: str, value: Any) -> bool:
