@@ -185,7 +185,9 @@ def decode_fit(
         ``covariance [..., dim, dim]`` of their error in pixels squared, if what the blob leaves
         over in the window is independent noise: then the ellipses hold what they should, at
         borders too. A second blob or a wrong sigma is left over and widens it. It cannot know
-        of errors that look like a blob: a network that is sure and wrong has a small one.
+        of errors that look like a blob: a network that is sure and wrong leaves nothing over. On
+        real frames of a small network the 1-sigma ellipse held 1 to 4 % of the errors to the
+        human label, not 39 %: it is the decoder's error, a part of the keypoint's.
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no

@@ -153,6 +153,7 @@ def test_about(artefact: bytes) -> None:
             "rule": "rules.GUARDED",
             "kernel_size": None,
             "sigma": None,
+            "covariance": False,
             "axes": [-2, -1],
         },
     }
