@@ -100,7 +100,8 @@ def estimate_sigma(
     A Gaussian is fitted to the highest blob of each map, for its place, height and width; the
     median over the maps is the answer, so that maps without a clear blob, or with several in a
     heap, do not matter while they are the fewer. A network's blobs are often wider than its
-    targets: this is the width of what it gives, which is what :func:`decode_fit` takes.
+    targets: this is the width of what it gives, which is what :func:`decode_fit` takes. The
+    median of a sharded batch costs collectives.
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through

@@ -19,7 +19,9 @@ def bound(noise: float) -> float:
     return noise * np.sqrt(2 / np.pi)
 
 
-@pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    "sigma", [1.0, 3.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.5, 2.0))]
+)
 def test_clean_maps_are_exact(sigma: float) -> None:
     """Interior and borders alike: no blob is missing pixels that a fit would need."""
     maps, points = synthetic.gaussians(0, 200, SIZE, sigma=sigma, margin=0.0)
@@ -33,7 +35,9 @@ def test_clean_maps_are_exact(sigma: float) -> None:
 @pytest.mark.parametrize(
     "noise", [0.05, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.005, 0.1))]
 )
-@pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    "sigma", [1.0, 3.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.5, 2.0))]
+)
 def test_reaches_the_bound(sigma: float, noise: float) -> None:
     """RMS error within 3 % of the bound, bias within 5 %, and the sampling error of 3000 maps."""
     maps, points = synthetic.gaussians(2, 3000, SIZE, sigma=sigma, noise=noise, margin=8.0)
@@ -60,7 +64,7 @@ def test_noisy_borders(sigma: float, mean: float) -> None:
     assert np.linalg.norm(error, axis=-1).mean() < mean
 
 
-@pytest.mark.parametrize("noise", [0.2, 0.3])
+@pytest.mark.parametrize("noise", [pytest.param(0.2, marks=pytest.mark.slow), 0.3])
 def test_peak_after_the_blur(noise: float) -> None:
     """Where the raw maximum is lost in the noise the blurred one is not."""
     maps, points = synthetic.gaussians(6, 2000, SIZE, sigma=2.0, noise=noise, margin=8.0)
@@ -165,7 +169,7 @@ def test_degenerate(name: str) -> None:
 
 def test_noise_alone_is_bounded() -> None:
     """No step leaves the neighbourhood of the peak, and the longest are refused."""
-    for sigma in (1.0, 2.0, 4.0):
+    for sigma in (1.0, 4.0):
         maps = synthetic.noise(12, 500, SIZE, zero_mean=False)
         found = dark_jax.decode_fit(maps, sigma=sigma)
         peaks = dark_jax.get_max_preds(maps[None])[0][0]

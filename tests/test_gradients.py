@@ -17,7 +17,23 @@ FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "decode sigma": lambda maps: dark_jax.decode(maps, sigma=1.5).coords,
     "get_final_preds": lambda maps: dark_jax.get_final_preds(maps)[0],
     "gaussian_blur": lambda maps: dark_jax.gaussian_blur(maps, 5),
+    "decode scores": lambda maps: dark_jax.decode(maps).scores,
+    "decode covariance": lambda maps: known(dark_jax.decode(maps, sigma=1.0, covariance=True)),
+    "fit": lambda maps: dark_jax.decode_fit(maps, sigma=1.5).coords,
+    "fit covariance": lambda maps: known(dark_jax.decode_fit(maps, sigma=1.5)),
 }
+
+
+def known(keypoints: dark_jax.Keypoints) -> jax.Array:
+    """The covariance, zero where it is infinite."""
+    return jnp.where(jnp.isfinite(keypoints.covariance), keypoints.covariance, 0)
+
+
+# What decides about the rest is among these; the others compile long.
+EACH = [
+    n if n in ("decode", "get_final_preds", "fit") else pytest.param(n, marks=pytest.mark.slow)
+    for n in FUNCTIONS
+]
 
 
 def finite_maps() -> jax.Array:
@@ -35,8 +51,8 @@ def finite_maps() -> jax.Array:
     return jnp.asarray(maps[None])
 
 
-@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("scale", [1e-25, pytest.param(1.0, marks=pytest.mark.slow), 1e25])
+@pytest.mark.parametrize("name", EACH)
 def test_finite_for_finite_maps(name: str, scale: float) -> None:
     maps = finite_maps() * scale
     weights = jnp.asarray(
@@ -53,7 +69,7 @@ def test_finite_for_finite_maps(name: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("kind", ["smooth", "clamped"])
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", EACH)
 def test_right_by_central_differences(name: str, kind: str) -> None:
     """Along random directions; ``clamped`` maps have exact zeros around the peak."""
     bumps, _ = synthetic.gaussians(3, 5, (16, 14), sigma=1.5, noise=0.01, margin=5.0)

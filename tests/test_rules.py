@@ -160,7 +160,11 @@ class TestStatus:
             assert (np.asarray(keypoints.status) == Status.NOT_CONCAVE).all()
 
 
-@pytest.mark.parametrize("leading", [(), (6,), (2, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize(
+    "leading",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in ((), (6,), (2, 1, 3))), (2, 3)],
+    ids=str,
+)
 @pytest.mark.parametrize("rule", some_slow([rules.DARKPOSE, rules.MMPOSE_UDP], fast=KINDS), ids=str)
 def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int, ...]) -> None:
     """Maps on which the clamp bites, so that the second path is taken."""

@@ -48,12 +48,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-# The same programs with other constants, or of parts that the others have: among the slow tests.
-ALIKE = ("decode sigma", "decode rule", "soft argmax window", "simcc", "simcc rule", "encode")
+# Those that every test is run with; the others are among the slow ones where compiling is long.
+FIRST = ("decode", "fit", "get_final_preds")
 
 
 def each(*names: str) -> list[Any]:
-    return [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in names]
+    return [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 EACH = each(*FUNCTIONS)
@@ -82,7 +82,7 @@ def assert_as_on_one_device(name: str, found: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_eager_jit_vmap_map(name: str) -> None:
+def test_jit_vmap_map(name: str) -> None:
     function, values = FUNCTIONS[name], jnp.asarray(maps(4, 3))
     expected = function(values)
     assert_same(jax.jit(function)(values), expected)
@@ -93,8 +93,16 @@ def test_eager_jit_vmap_map(name: str) -> None:
     assert_same(jax.vmap(one_image)(values), expected)
     assert_same(jax.vmap(one_image, in_axes=1, out_axes=0)(values.swapaxes(0, 1)), expected)
     assert_same(jax.lax.map(one_image, values, batch_size=3), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_eager(name: str) -> None:
+    """Operation by operation, each compiled on its own."""
+    function, values = FUNCTIONS[name], jnp.asarray(maps(1, 1))
+    expected = function(values)
     with jax.disable_jit():
-        assert_same(function(values[:1, :1]), jax.tree.map(lambda leaf: leaf[:1, :1], expected))
+        assert_same(function(values), expected)
 
 
 def test_encode_vmap_and_jit() -> None:
