@@ -81,9 +81,7 @@ def flip_heatmaps(
         ``flip_back`` and ``SHIFT_HEATMAP`` of HRNet (Sun et al., CVPR 2019, arXiv:1902.09212).
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
-    (joint,) = checks.axes_of("heatmaps", heatmaps.shape, "joint_axis", (joint_axis,))
-    if joint in axes:
-        raise ValueError(f"joint_axis must not be one of the axes of a map, got {joint_axis}")
+    joint = checks.other_axis("joint_axis", joint_axis, len(heatmaps.shape), axes)
     return _flip(
         heatmaps,
         pairs=checks.joint_pairs("pairs", pairs, heatmaps.shape[joint]),
