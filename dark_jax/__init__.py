@@ -21,6 +21,7 @@ from dark_jax.peaks import decode_peaks
 from dark_jax.sigma import estimate_sigma
 from dark_jax.simcc import decode_simcc
 from dark_jax.soft_argmax import decode_soft_argmax
+from dark_jax.store import UnreadChunksError, decode_store
 from dark_jax.tables import save
 from dark_jax.taylor import taylor
 
@@ -29,6 +30,7 @@ __version__ = _version("dark-jax")
 __all__ = [
     "Keypoints",
     "Status",
+    "UnreadChunksError",
     "apply_affine",
     "box_to_affine",
     "coco",
@@ -38,6 +40,7 @@ __all__ = [
     "decode_peaks",
     "decode_simcc",
     "decode_soft_argmax",
+    "decode_store",
     "encode",
     "estimate_sigma",
     "flip_heatmaps",

@@ -29,7 +29,7 @@ def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
     with path.open("rb") as stream:
         try:
             loaded = np.load(stream, allow_pickle=False)
-            array = loaded[_choose(path, loaded.files, key)] if path.suffix == ".npz" else loaded
+            array = loaded[choose(path, loaded.files, key)] if path.suffix == ".npz" else loaded
         except _UnclearKeyError:
             raise
         except Exception as error:  # a broken file breaks zip, zlib, tokenizer or memory
@@ -50,7 +50,8 @@ class _UnclearKeyError(ValueError):
     """The file is readable, but which of its arrays is meant is not known."""
 
 
-def _choose(path: Path, names: list[str], key: str | None) -> str:
+def choose(path: Path, names: list[str], key: str | None) -> str:
+    """The array that ``key`` names: "heatmaps" or the only one, if it is None."""
     if key is None:
         key = "heatmaps" if "heatmaps" in names or len(names) != 1 else names[0]
         problem = "choose one of its arrays with --key"

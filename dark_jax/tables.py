@@ -38,6 +38,7 @@ class Table(NamedTuple):
         axes: what each of the leading axes is, one of ``AXES``.
         joints: the joints' names; empty strings if unknown.
         peaks: ``[..., dim]``, the integer peaks the coordinates were refined from, if known.
+        first: where the arrays begin in a larger result, along each leading axis; else 0.
     """
 
     coords: np.ndarray
@@ -47,6 +48,7 @@ class Table(NamedTuple):
     axes: tuple[str, ...]
     joints: tuple[str, ...]
     peaks: np.ndarray | None = None
+    first: tuple[int, ...] | None = None
 
     @property
     def reasons(self) -> np.ndarray:
@@ -66,6 +68,7 @@ class Table(NamedTuple):
         place = dict(zip(self.axes, np.indices(self.scores.shape), strict=True))
         zeros = np.zeros(self.scores.shape, int)
         index = {name: place.get(name, zeros) for name in AXES}
+        first = dict(zip(self.axes, self.first or (0,) * len(self.axes), strict=True))
         dims = "xyz"[: self.coords.shape[-1]]
         floats = {name: np.where(there, self.coords[..., n], np.nan) for n, name in enumerate(dims)}
         spread = {
@@ -75,7 +78,7 @@ class Table(NamedTuple):
         if self.moved is not None:
             spread["moved"] = np.where(there, self.moved, np.nan)
         columns = {
-            **index,
+            **{name: along + first.get(name, 0) for name, along in index.items()},
             "name": np.array(self.joints, str)[index["joint"]],
             **floats,
             "score": self.scores,
