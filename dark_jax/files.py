@@ -13,8 +13,12 @@ import numpy as np
 from dark_jax import checks
 
 
-def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
+def read_heatmaps(
+    path: Path, *, key: str | None = None, axes: tuple[int, ...] = (-2, -1)
+) -> np.ndarray:
     """``[H, W]``, ``[J, H, W]`` or ``[B, J, H, W]`` heatmaps of a ``.npy`` or ``.npz`` file.
+
+    Maps laid out along other ``axes`` are moved there.
 
     Raises:
         OSError: the file cannot be read.
@@ -37,13 +41,14 @@ def read_heatmaps(path: Path, *, key: str | None = None) -> np.ndarray:
             reason = "no array of numbers in it" if "pickle" in str(error) else error
             raise ValueError(f"{path}: not a readable {path.suffix} file ({reason})") from error
     checks.real_array(f"{path}: heatmaps", array)
-    if array.ndim not in (2, 3, 4):
-        raise ValueError(
-            f"{path}: heatmaps must have shape [H, W], [J, H, W] or [B, J, H, W], got {array.shape}"
-        )
+    if not 0 <= array.ndim - len(axes) <= 2:
+        layouts = "shape [H, W], [J, H, W] or [B, J, H, W]"
+        expected = layouts if axes == (-2, -1) else f"axes {axes} and at most two more"
+        raise ValueError(f"{path}: heatmaps must have {expected}, got {array.shape}")
     if array.size == 0:
         raise ValueError(f"{path}: heatmaps are empty, shape {array.shape}")
-    return array
+    found = checks.axes_of(f"{path}: heatmaps", array.shape, "axes", axes)
+    return np.moveaxis(array, found, range(-len(found), 0))
 
 
 class _UnclearKeyError(ValueError):

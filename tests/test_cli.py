@@ -60,7 +60,8 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
         np.testing.assert_array_equal(arrays["scores"], expected.scores)
         assert arrays["status"].shape == (2, 3)
         about = json.loads(str(arrays["about"]))
-    assert about == {"source": str(maps), "dark_jax": dark_jax.__version__} | (
+    made = {"source": str(maps), "dark_jax": dark_jax.__version__, "decoder": "decode"}
+    assert about == made | {"rule": "GUARDED", "axes": [-2, -1]} | (
         parameters or {"kernel_size": 11}
     )
     written = json.loads((tmp_path / "out.json").read_text())
@@ -161,7 +162,7 @@ class TestBadInput:
             "text.npz: not a readable .npz file": tmp_path / "text.npz",
             "empty.npz: not a readable .npz file": tmp_path / "empty.npz",
             "cut.npz: not a readable .npz file": tmp_path / "cut.npz",
-            "are read from .npy or .npz, not '.txt'": tmp_path / "maps.txt",
+            "maps.txt is a store: --output must end in .zarr, .parquet": tmp_path / "maps.txt",
             "must have shape [H, W], [J, H, W] or [B, J, H, W], got (5,)": written(
                 "r1.npy", np.ones(5)
             ),
