@@ -214,7 +214,7 @@ def _decode_store(
             dark_jax.decode_store(source, output, key=key, progress=progress, **options, **engine)
     except KeyboardInterrupt:
         click.echo("dark-jax: interrupted; --resume goes on", err=True)
-        raise
+        raise click.exceptions.Abort from None
     click.echo(f"wrote {output}")
 
 

@@ -96,7 +96,7 @@ def on_cluster(
     def submitted(count: int) -> list[Any]:
         return [client.submit(work, index, pure=False) for index in itertools.islice(left, count)]
 
-    running = distributed.as_completed(submitted(WINDOW))
+    running = distributed.as_completed(submitted(WINDOW), loop=client.loop)
     try:
         for future in running:
             done(future.result())

@@ -10,9 +10,9 @@ from dark_jax.batch import other_sizes
 
 Region = tuple[slice, ...]
 
-# Bytes of maps in a piece: enough that a scheduler's milliseconds do not count, few enough
-# that every core can hold one.
-GOAL = 16 << 20
+# Bytes of maps in a piece: enough that the milliseconds of a scheduler and of files do not count,
+# few enough that every core can hold one.
+GOAL = 32 << 20
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def decode_store(
 ) -> None:
     """Decode a store of heatmaps that need not fit memory.
 
-    The store is read in pieces of whole chunks, about 16 MB of maps each or one chunk; each is
+    The store is read in pieces of whole chunks, about 32 MB of maps each or one chunk; each is
     decoded and written by itself. ``TARGET.incomplete`` keeps what is done, until all is and it
     becomes TARGET: whatever stands there is complete. A run that was killed, interrupted or
     short of a chunk is resumed, to the same bytes as if nothing had happened. Needs the extra

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,8 @@ class Unfinished:
 
     def finish(self) -> None:
         """Present the results, which are on the disk before their name is."""
-        for path in self.result.rglob("*"):
-            if path.is_file():
-                _settle(path)
+        with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
+            list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
         if self.target.exists():
             os.rename(self.target, self.folder / "replaced")
         os.rename(self.result, self.target)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,10 +83,12 @@ def group_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same(found: dict[str, np.ndarray], expected: Keypoints) -> None:
-    """As one program decodes them all at once."""
+    """As one program decodes them all at once, but for the last digit of float32."""
     np.testing.assert_array_equal(found["status"], expected.status)
     np.testing.assert_array_equal(found["scores"], expected.scores)
-    np.testing.assert_allclose(found["coords"], expected.coords, atol=tolerances.COMPILED)
+    np.testing.assert_allclose(
+        found["coords"], expected.coords, rtol=tolerances.COMPILED, atol=tolerances.COMPILED
+    )
 
 
 class TestPieces:
@@ -270,7 +271,7 @@ def test_on_a_scheduler(stores: Path) -> None:
     assert tree(stores / "out.zarr") == tree(stores / "threads.zarr")
 
 
-class Full(OSError):
+class FullError(OSError):
     pass
 
 
@@ -282,7 +283,7 @@ def full_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None
     def limit(count: int | None) -> None:
         def limited(self: Target, name: str, contents: bytes) -> None:
             if count is not None and len(written) >= count:
-                raise Full(28, "No space left on device", name)
+                raise FullError(28, "No space left on device", name)
             written.append(name)
             put(self, name, contents)
 
@@ -294,7 +295,7 @@ def full_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None
 
 class TestNothingIsLost:
     @pytest.mark.parametrize("suffix", TARGETS)
-    @pytest.mark.parametrize("count", [1, 2, 7, 8])
+    @pytest.mark.parametrize("count", [1, 2, 7, 14])
     def test_resumed(
         self, stores: Path, suffix: str, count: int, full_after: Callable[[int | None], None]
     ) -> None:
@@ -302,21 +303,20 @@ class TestNothingIsLost:
         source, target = stores / "array.zarr", stores / f"out{suffix}"
         decode_store(source, stores / f"whole{suffix}")
         whole = tree(stores / f"whole{suffix}")
-        full_after(min(count, 4) if suffix == ".parquet" else count)
-        with pytest.raises(Full):
+        full_after(count if suffix == ".zarr" else 1 + count // 3)  # the first is not a piece
+        with pytest.raises(FullError):
             decode_store(source, target)
         assert not target.exists()
         with pytest.raises(FileExistsError, match="unfinished run: resume it, or overwrite it"):
             decode_store(source, target)
         full_after(None)
+        there = tree(stores / f"out{suffix}.incomplete" / "result")
+        last = "status/c.{}.0" if suffix == ".zarr" else "part-{:08d}.parquet"
+        kept = sum(3 if n == 5 else 6 for n in range(6) if last.format(n) in there)
+        assert (kept > 0) == (count > 2)
         told: list[int] = []
         decode_store(source, target, resume=True, progress=lambda done, _: told.append(done))
-        assert (
-            told[0]
-            == {".zarr": {1: 0, 2: 0, 7: 12, 8: 12}, ".parquet": {1: 0, 2: 6, 7: 18, 8: 18}}[
-                suffix
-            ][count]
-        )
+        assert told[0] == kept
         assert tree(target) == whole
         assert not (stores / f"out{suffix}.incomplete").exists()
 
@@ -325,7 +325,7 @@ class TestNothingIsLost:
     ) -> None:
         """What a file system may leave when the power goes: a file without contents."""
         full_after(9)
-        with pytest.raises(Full):
+        with pytest.raises(FullError):
             decode_store(stores / "maps.npy", stores / "out.zarr")
         status = stores / "out.zarr.incomplete" / "result" / "status"
         (status / "c.0.0").write_bytes(b"")
@@ -351,7 +351,7 @@ class TestNothingIsLost:
         with pytest.raises(FileExistsError, match="exists: overwrite it, or choose another"):
             decode_store(source, target)
         full_after(5)
-        with pytest.raises(Full):
+        with pytest.raises(FullError):
             decode_store(source, target, overwrite=True)
         assert tree(target) == old
         full_after(None)
@@ -381,7 +381,7 @@ class TestNothingIsLost:
         source, target = stores / "maps.npy", stores / "out.zarr"
         if begun:
             full_after(3)
-            with pytest.raises(Full):
+            with pytest.raises(FullError):
                 decode_store(source, target)
         else:
             decode_store(source, target)
