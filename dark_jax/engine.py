@@ -59,7 +59,7 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Any]:
                 n_workers=workers,
                 threads_per_worker=1,
                 dashboard_address=None,
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
             ) as local,
             distributed.Client(local) as client,
         ):
