@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from tests.benchmarks import accuracy, crowds, speed
+from tests.benchmarks.tables import table
 from tests.benchmarks.timing import machine
 
 Rows = Callable[[], list[dict[str, str]]]
@@ -24,13 +25,6 @@ PARTS: dict[str, dict[str, Rows]] = {
     "accuracy": accuracy.TABLES,
     "crowds": {"Crowds": crowds.rows},
 }
-
-
-def table(rows: list[dict[str, str]]) -> str:
-    """Rows of possibly different columns as one Markdown table."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -1,0 +1,58 @@
+"""The ways a map is decoded, and the whole way from a frame to its keypoints."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import dark_jax
+from dark_jax import Keypoints, rules
+from dark_jax.blob import REACH
+from tests.benchmarks.resolution.network import UNet
+from tests.benchmarks.resolution.views import AXES, Setting
+
+Decoder = Callable[[jax.Array], Keypoints]
+
+# The quarter step of length zero: the maximum itself.
+ARGMAX = dataclasses.replace(rules.HRNET, name="ARGMAX", home="no step", fixed_step=0.0)
+
+
+def _estimated(maps: jax.Array, *, setting: Setting) -> Keypoints:
+    """By the sigma of the blobs the network gives, whatever it was trained with."""
+    sigma = dark_jax.estimate_sigma(maps, axes=AXES)
+    sigma = jnp.where(jnp.isfinite(sigma), sigma, setting.sigma)
+    radius = math.ceil(REACH * setting.sigma)
+    return dark_jax.decode_fit(maps, sigma=sigma, radius=radius, axes=AXES)
+
+
+@functools.cache
+def decoders(setting: Setting) -> Mapping[str, Decoder]:
+    """Name to function from maps ``[B, H, W, J]``."""
+    along = functools.partial(functools.partial, axes=AXES)
+    return {
+        "argmax": along(dark_jax.decode, rule=ARGMAX),
+        "quarter step": along(dark_jax.decode, rule=rules.HRNET),
+        "DARK, k = 3": along(dark_jax.decode, kernel_size=3),
+        "DARK, k = 11": along(dark_jax.decode, kernel_size=11),
+        "fit": along(dark_jax.decode_fit, sigma=setting.sigma),
+        "fit, sigma estimated": functools.partial(_estimated, setting=setting),
+    }
+
+
+@functools.partial(nnx.jit, static_argnames="ways")
+def evaluate(
+    network: UNet, inputs: jax.Array, affine: jax.Array, *, ways: tuple[Decoder, ...]
+) -> list[Keypoints]:
+    """Network, decoders and the way back to the frame: one program; one result a decoder."""
+    maps = network(inputs)
+    return [dark_jax.to_image(decoder(maps), affine) for decoder in ways]
+
+
+@nnx.jit
+def answer(network: UNet, inputs: jax.Array) -> jax.Array:
+    """The maps alone."""
+    return network(inputs)
