@@ -68,6 +68,7 @@ def wait_for_pieces(process: subprocess.Popen[str], target: Path, count: int) ->
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status, stdout and stderr; nothing of its session is left."""
+    out = err = ""
     try:
         out, err = process.communicate(timeout=LONGEST)
         deadline = time.monotonic() + 20
