@@ -81,11 +81,11 @@ def _fit(
     window = window._replace(values=window.values * inverse_power_of_two(jnp.abs(height)))
 
     at = last = jnp.zeros(len(centre), dtype)
-    concave = jnp.ones((), bool)
+    concave, steps = jnp.ones((), bool), []
     for _ in range(STEPS):
-        step = gauss_newton(window, [*at], sigmas, with_floor=background is None)
-        concave &= (step.amplitude > 0) & step.system.concave
-        last = step.system.step(concave)
+        steps.append(gauss_newton(window, [*at], sigmas, with_floor=background is None))
+        concave &= (steps[-1].amplitude > 0) & steps[-1].system.concave
+        last = steps[-1].system.step(concave)
         at += jnp.clip(last, -LONGEST, LONGEST)
 
     sizes = jnp.asarray(heatmap.shape[::-1], dtype)
@@ -106,8 +106,9 @@ def _fit(
     unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
     refined = status == Status.REFINED.value
     # Noise from what the blob leaves over, through the fit; the last step is too short to tell.
-    left = noise(window, step, len(centre) + 1 + (background is None))
-    covariance = step.system.inverse(refined) * left / step.norm
+    final = steps[-1]
+    left = noise(window, final, len(centre) + 1 + (background is None))
+    covariance = final.system.inverse(refined) * left / final.norm
     return Keypoints(
         coords=jnp.where(refined, coords, unrefined),
         scores=start.score,
