@@ -115,7 +115,9 @@ def test_sigma_of_each_map_and_traced() -> None:
     np.testing.assert_allclose(fit(maps, sigmas).coords, points, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("axes", [(-3, -2), (-1,), (-3, -2, -1)], ids=str)
+@pytest.mark.parametrize(
+    "axes", [(-3, -2), (-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
+)
 def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
     dim = len(axes)
     sides = (26, 28, 30)[:dim]
@@ -270,6 +272,7 @@ def test_covariance_of_what_is_no_blob() -> None:
     assert np.isinf(dark_jax.decode(clean).covariance).all()
 
 
+@pytest.mark.slow
 def test_covariance_is_differentiable() -> None:
     with jax.enable_x64(True):
         heatmap = synthetic.gaussians(24, 1, (20, 18), sigma=1.5, noise=0.05)[0][0]

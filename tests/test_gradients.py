@@ -51,7 +51,9 @@ def finite_maps() -> jax.Array:
     return jnp.asarray(maps[None])
 
 
-@pytest.mark.parametrize("scale", [1e-25, pytest.param(1.0, marks=pytest.mark.slow), 1e25])
+@pytest.mark.parametrize(
+    "scale", [*(pytest.param(s, marks=pytest.mark.slow) for s in (1e-25, 1.0)), 1e25]
+)
 @pytest.mark.parametrize("name", EACH)
 def test_finite_for_finite_maps(name: str, scale: float) -> None:
     maps = finite_maps() * scale

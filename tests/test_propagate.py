@@ -79,7 +79,9 @@ def test_scale_free(scale: float) -> None:
     np.testing.assert_allclose(deviation(maps * np.float32(scale)), deviation(maps), rtol=1e-3)
 
 
-@pytest.mark.parametrize("axes", [(-1,), (-3, -2, -1)], ids=str)
+@pytest.mark.parametrize(
+    "axes", [(-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
+)
 def test_any_dimension(axes: tuple[int, ...]) -> None:
     """As many sigmas away as there are axes, on average."""
     dim = len(axes)
@@ -92,6 +94,7 @@ def test_any_dimension(axes: tuple[int, ...]) -> None:
     assert abs(np.einsum("ni,nij,nj->n", error, inverse, error).mean() / dim - 1) < 0.25
 
 
+@pytest.mark.slow
 def test_of_each_peak() -> None:
     single, _ = synthetic.gaussians(7, 4, SIZE, sigma=2.0, noise=0.02, margin=14.0)
     peaks = dark_jax.decode_peaks(

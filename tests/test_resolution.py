@@ -103,6 +103,7 @@ def test_a_mirror_mirrors(few: frames.Frames) -> None:
     np.testing.assert_array_equal(seen.swap, [0, 2, 1, 4, 3])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(few: frames.Frames) -> None:
     network = tiny()
     losses = train(network, views.prepare(few, SMALL), SMALL, steps=20, seed=0)

@@ -56,7 +56,9 @@ def test_background(background: float | None) -> None:
     assert abs(float(found) / 2.0 - 1) < 0.02
 
 
-@pytest.mark.parametrize("axes", [(-1,), (-3, -2, -1)], ids=str)
+@pytest.mark.parametrize(
+    "axes", [(-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
+)
 def test_any_dimension(axes: tuple[int, ...]) -> None:
     dim = len(axes)
     points = synthetic.rng(8).uniform(6, 18, (20, dim)).astype(np.float32)
