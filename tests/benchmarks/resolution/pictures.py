@@ -51,10 +51,10 @@ def predictions(outcomes: Sequence[Outcome], frames: Frames, *, count: int = 4) 
         for n, axes in enumerate(row[: len(outcome.chosen)]):
             picture = frames.images[outcome.chosen[n]]
             axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-            axes.plot(*outcome.truth[n].T, "+", color="#7CFC00", markersize=9, label="truth")
             for name, colour in zip(SHOWN, COLOURS, strict=True):
                 style = {"color": colour, "markersize": 5, "markeredgecolor": "black"}
                 axes.plot(*outcome.coords[name][n].T, "o", label=name, **style)
+            axes.plot(*outcome.truth[n].T, "+", color="#7CFC00", markersize=9, label="truth")
             x, y, width, height = frames.boxes[outcome.chosen[n]]
             axes.set(xlim=(x, x + width), ylim=(y + height, y), xticks=[], yticks=[])
         row[0].set_ylabel("map of {} x {}".format(*setting.map_size))
