@@ -8,7 +8,7 @@ from tests.benchmarks.resolution.frames import made, read
 from tests.benchmarks.tables import table
 from tests.benchmarks.timing import RUNS, machine
 
-STEPS = 1000
+STEPS = 700
 
 
 def main() -> None:
