@@ -15,6 +15,11 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def bound(noise: float) -> float:
+    """Cramer-Rao: standard deviation of each coordinate, whatever the sigma."""
+    return noise * np.sqrt(2 / np.pi)
+
+
 def centres(seed: int, count: int, size: Size, *, margin: float) -> np.ndarray:
     """Uniform sub-pixel centres, at least ``margin`` pixels from every edge."""
     height, width = size

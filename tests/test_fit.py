@@ -10,13 +10,9 @@ import pytest
 import dark_jax
 from dark_jax import Status
 from tests import synthetic, tolerances
+from tests.synthetic import bound
 
 SIZE = (64, 48)
-
-
-def bound(noise: float) -> float:
-    """Cramer-Rao: standard deviation of each coordinate, whatever the sigma."""
-    return noise * np.sqrt(2 / np.pi)
 
 
 @pytest.mark.parametrize(

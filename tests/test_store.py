@@ -24,7 +24,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("click")
 
-from dark_jax import cli  # noqa: E402
+from dark_jax import cli  # noqa: E402  (imports click itself)
 
 SHAPE = (11, 3, 24, 20)
 CHUNKS = (2, 1, 24, 20)

@@ -14,16 +14,12 @@ import numpy as np
 import dark_jax
 from dark_jax import Status, rules
 from tests import synthetic
+from tests.synthetic import bound
 
 SIZE = (64, 48)
 COUNT = 2000
 Decoder = Callable[[np.ndarray], dark_jax.Keypoints]
 Row = dict[str, str]
-
-
-def bound(noise: float) -> float:
-    """Cramer-Rao: standard deviation of each coordinate, whatever the sigma."""
-    return noise * np.sqrt(2 / np.pi)
 
 
 def error(decoder: Decoder, maps: np.ndarray, points: np.ndarray) -> np.ndarray:
