@@ -1,4 +1,4 @@
-"""What people decode with today, where it is installed; None where it is not."""
+"""What people decode and blur with today: each loads what it needs, or raises ImportError."""
 
 import importlib
 from collections.abc import Callable
@@ -6,21 +6,28 @@ from typing import Any
 
 import numpy as np
 
-Decoder = Callable[[np.ndarray], Any]
+from tests import homes, oracle
+
+Peer = Callable[[np.ndarray], np.ndarray]
 
 
-def _module(name: str) -> Any:
+def loaded(load: Callable[[], Peer]) -> Peer | None:
+    """None where what it needs is not installed."""
     try:
-        return importlib.import_module(name)
+        return load()
     except ImportError:
         return None
 
 
-def opencv_loop(kernel: int) -> Decoder | None:
+def home(rule: str, kernel: int) -> Peer:
+    """The live home of a published rule."""
+    decode = homes.HOMES[rule]()
+    return lambda maps: decode(maps, kernel)
+
+
+def opencv_loop(kernel: int) -> Peer:
     """The reference as it is run, map by map, less the blur of maps it does not refine."""
-    if _module("cv2") is None:
-        return None
-    from tests import oracle
+    importlib.import_module("cv2")
 
     def decode(maps: np.ndarray) -> np.ndarray:
         flat = maps.reshape(-1, *maps.shape[-2:])
@@ -33,36 +40,53 @@ def opencv_loop(kernel: int) -> Decoder | None:
                 log_map = np.log(np.maximum(blurred, oracle.FLOOR))
                 gradient, hessian = oracle.derivatives(log_map, x, y)
                 coords[index] -= np.linalg.inv(hessian) @ gradient
-        return coords
+        return coords.reshape(*maps.shape[:-2], 2)
 
     return decode
 
 
-def opencv_blur(kernel: int) -> Decoder | None:
-    """Whole maps blurred and rescaled by OpenCV, map by map."""
-    if _module("cv2") is None:
-        return None
-    from tests import oracle
+def kornia_soft_argmax(temperature: float) -> Peer:
+    torch, kornia = map(importlib.import_module, ("torch", "kornia"))
 
-    def blur(maps: np.ndarray) -> list[np.ndarray]:
+    def decode(maps: np.ndarray) -> np.ndarray:
+        return kornia.geometry.spatial_soft_argmax2d(
+            torch.from_numpy(maps), temperature, normalized_coordinates=False
+        ).numpy()
+
+    return decode
+
+
+def dsntnn_soft_argmax(temperature: float) -> Peer:
+    torch, dsntnn = map(importlib.import_module, ("torch", "dsntnn"))
+
+    def decode(maps: np.ndarray) -> np.ndarray:
+        normalized = dsntnn.dsnt(dsntnn.flat_softmax(torch.from_numpy(maps) / temperature))
+        return dsntnn.normalized_to_pixel_coordinates(normalized, maps.shape[-2:]).numpy()
+
+    return decode
+
+
+def opencv_blur(kernel: int) -> Peer:
+    """Whole maps blurred and rescaled by OpenCV, map by map."""
+    importlib.import_module("cv2")
+
+    def blur(maps: np.ndarray) -> np.ndarray:
         flat = maps.reshape(-1, *maps.shape[-2:])
-        return [oracle.gaussian_blur(heatmap, kernel) for heatmap in flat]
+        return np.stack([oracle.gaussian_blur(heatmap, kernel) for heatmap in flat]).reshape(
+            maps.shape
+        )
 
     return blur
 
 
-def rtmlib(kernel: int) -> Decoder | None:
-    """Rtmlib's ViTPose decoder: argmax and ``post_dark_udp``, on a copy, which it overwrites."""
-    module = _module("rtmlib.tools.pose_estimation.post_processings")
-    if module is None:
-        return None
+def dm_pix_blur(kernel: int) -> Peer:
+    """Joints as channels, and the old maximum restored as OpenCV's users do; jitted."""
+    jax, pix = map(importlib.import_module, ("jax", "dm_pix"))
+    sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
 
-    def decode(maps: np.ndarray) -> np.ndarray:
-        maps = maps.copy()
-        batch, joints, _, width = maps.shape
-        flat = maps.reshape(batch, joints, -1)
-        y, x = np.divmod(flat.argmax(axis=2), width)
-        flat.max(axis=2)
-        return module.post_dark_udp(np.stack([x, y], axis=-1).astype(np.float32), maps, kernel)
+    @jax.jit
+    def blur(maps: Any) -> Any:
+        blurred = pix.gaussian_blur(maps, sigma, kernel, channel_axis=-3)
+        return blurred * (maps.max((-2, -1), keepdims=True) / blurred.max((-2, -1), keepdims=True))
 
-    return decode
+    return lambda maps: np.asarray(blur(maps))

@@ -57,8 +57,12 @@ def _row(shape: tuple[int, ...], dtype: str) -> dict[str, str]:
         "first call s": f"{_first_call(maps):.2f}",
         "get_final_preds / decode": ratio(ours["reference"], ours["decode"]),
     }
-    others = {"rtmlib": peers.rtmlib(KERNEL), "OpenCV loop": peers.opencv_loop(KERNEL)}
-    for name, peer in others.items():
+    others = {
+        "rtmlib": functools.partial(peers.home, "VITPOSE", KERNEL),
+        "OpenCV loop": functools.partial(peers.opencv_loop, KERNEL),
+    }
+    for name, load in others.items():
+        peer = peers.loaded(load)
         if peer is None:
             row[f"{name} / decode"] = "not installed"
         elif dtype != "float32":
@@ -126,7 +130,7 @@ def other_rows() -> list[dict[str, str]]:
     host = np.asarray(maps)
     found = []
     for kernel in (3, KERNEL, 17):
-        peer = peers.opencv_blur(kernel)
+        peer = peers.loaded(functools.partial(peers.opencv_blur, kernel))
         candidates: dict[str, Any] = {"ours": lambda k=kernel: dark_jax.gaussian_blur(maps, k)}
         if peer is not None:
             candidates["peer"] = lambda p=peer: p(host)

@@ -11,6 +11,10 @@ import jax
 import numpy as np
 
 RUNS = 21
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "opencv-python-headless", "mmpose", "rtmlib", "transformers"),
+    *("torch", "kornia", "dsntnn", "dm-pix"),
+)
 
 Candidates = Mapping[str, Callable[[], Any]]
 
@@ -44,7 +48,7 @@ def machine() -> str:
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = f"{len(names)} x {names[0].partition(':')[2].strip()}" if names else cpu
     versions = []
-    for package in ("jax", "jaxlib", "numpy", "opencv-python-headless", "rtmlib"):
+    for package in PACKAGES:
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
