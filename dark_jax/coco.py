@@ -18,6 +18,8 @@ from dark_jax.keypoints import Keypoints
 from dark_jax.metrics import COCO_SIGMAS
 from dark_jax.tables import found, plain
 
+__all__ = ["average_precision", "results", "save"]
+
 # In the order of COCOeval's statistics of keypoints.
 _STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 # What must be said of a person. COCO's code ignores one without a number of keypoints, and never

@@ -35,6 +35,16 @@ from dark_jax.keypoints import Keypoints
 PLATFORMS = ("cpu", "cuda", "tpu")
 _KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
 # Of the zip's members; a reader refuses a higher one.
+__all__ = [
+    "FORMAT",
+    "PLATFORMS",
+    "Artefact",
+    "export_decode",
+    "export_function",
+    "load",
+    "save",
+]
+
 FORMAT = 1
 
 _ABOUT, _FUNCTION = "about.json", "function.jax_export"

@@ -41,6 +41,24 @@ class Convention:
             outermost pixel centres lie on the box's edges.
         one_scale: the scale of the x axis serves y as well, so the box must have the map's
             aspect.
+__all__ = [
+    "COCO_EDGES",
+    "COCO_JOINTS",
+    "COCO_PAIRS",
+    "CONVENTIONS",
+    "DARKPOSE",
+    "DEEPLABCUT",
+    "HALF_PIXEL",
+    "HRNET",
+    "MMPOSE",
+    "MPII_EDGES",
+    "MPII_JOINTS",
+    "MPII_PAIRS",
+    "SLEAP",
+    "UDP",
+    "Convention",
+]
+
         turn: 1 where a positive rotation turns the box from the x axis towards y, clockwise
             as seen; -1 where the other way.
     """

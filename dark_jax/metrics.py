@@ -33,6 +33,8 @@ COCO_SIGMAS = (
     *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),  # shoulders, elbows, wrists
     *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),  # hips, knees, ankles
 )
+__all__ = ["COCO_SIGMAS", "MPII_HEAD", "MPII_SCORED", "auc", "epe", "nme", "oks", "pck", "pckh"]
+
 """How far annotators spread at each of COCO's 17 joints, in roots of the person's area."""
 
 MPII_SCORED = (True,) * 6 + (False, False) + (True,) * 8

@@ -14,8 +14,10 @@ from dark_jax.tables import Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = ["overlay", "read_photo"]
+
 # A grid of more pictures than this shows nothing.
-MOST_IMAGES = 16
+_MOST_IMAGES = 16
 
 _REFINED, _PEAK, _KEPT = "#00e5ff", "#ffffff", "#ff9f1c"
 
@@ -53,7 +55,7 @@ def overlay(
         stride: photo pixels per heatmap pixel.
     """
     figure_class = extras.load("matplotlib.figure", extra="plot").Figure
-    shown = min(len(table.scores), MOST_IMAGES)
+    shown = min(len(table.scores), _MOST_IMAGES)
     columns = math.ceil(math.sqrt(shown))
     rows = math.ceil(shown / columns)
     height, width = heatmaps.shape[-2:]

@@ -29,7 +29,26 @@ from dark_jax.gaussian import formula_kernel, gaussian_kernel, opencv_kernel
 from dark_jax.stencil import COMPACT, TAYLOR, Stencil
 from dark_jax.window import Padding
 
-EPS32 = float(np.finfo(np.float32).eps)
+__all__ = [
+    "COMPACT",
+    "DARKPOSE",
+    "GUARDED",
+    "HF_VITPOSE",
+    "HRNET",
+    "MMPOSE_DARK",
+    "MMPOSE_SIMCC",
+    "MMPOSE_UDP",
+    "PUBLISHED",
+    "SAPIENS2",
+    "TAYLOR",
+    "VITPOSE",
+    "Padding",
+    "Rescale",
+    "Rule",
+    "Stencil",
+]
+
+_EPS32 = float(np.finfo(np.float32).eps)
 
 
 class Rescale(enum.Enum):
@@ -111,7 +130,7 @@ _udp = functools.partial(
     ceiling=50.0,
     stencil=COMPACT,
     margin=(0, 0),
-    ridge=EPS32,
+    ridge=_EPS32,
 )
 
 GUARDED = Rule(

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = ["Sample", "load"]
+
 _JOINTS = (
     "nose",
     "neck",
