@@ -1,7 +1,47 @@
 """Keypoint heatmaps to sub-pixel coordinates, and back, in JAX.
 
-Heatmaps are ``[..., H, W]``; coordinates are ``(x, y)`` in heatmap pixels with pixel
-centres at integers.
+    >>> import jax
+    >>> import dark_jax
+    >>> heatmaps = dark_jax.encode([[20.25, 30.5], [24.0, 18.75]], size=(64, 48))
+    >>> heatmaps.shape
+    (2, 64, 48)
+    >>> jax.jit(dark_jax.decode)(heatmaps).coords.round(2).tolist()
+    [[20.25, 30.5], [24.0, 18.75]]
+
+What there is, by task:
+
+- one keypoint a map: ``decode`` (DARK, fast; published decoders as ``rules``), ``decode_fit``
+  (the most exact, for a known sigma; ``estimate_sigma`` finds it), ``decode_soft_argmax``
+  (differentiable everywhere), ``decode_simcc`` (rows of bins instead of maps)
+- several a map: ``decode_peaks``
+- what comes out: ``Keypoints`` with a ``Status`` each; ``save`` and ``coco`` write them
+- heatmaps to train with: ``encode``
+- to image pixels and back: ``box_to_affine``, ``to_image``, ``apply_affine``, ``invert_affine``,
+  ``map_to_input``, ``crop``, with a convention of ``image``
+- the flip test: ``flip_heatmaps``, ``merge_flipped``
+- how good a pose is: ``metrics``
+- more than fits memory: ``decode_store``, ``UnreadChunksError``
+- DarkPose's own functions, exactly: ``get_final_preds``, ``get_max_preds``, ``gaussian_blur``,
+  ``taylor``
+- imported by themselves: ``dark_jax.export`` (one file for a server), ``dark_jax.plot``
+  (pictures), ``dark_jax.samples`` (a real network's heatmaps)
+
+Coordinates are ``(x, y)``, ``(x,)`` or ``(x, y, z)``, with pixel centres at integers; pixels are
+heatmap pixels where nothing else is said. Sizes are ``(H, W)``. Arrays may be JAX's, NumPy's or
+lists of numbers; real are booleans, integers and floats up to 64 bits, and results are JAX's.
+Computation is in float32, or in float64 where an argument is float64 and JAX's x64 is on. A
+static argument is a Python value, fixed under ``jit``; of what may be traced, wrong values are
+an error where they are known now.
+
+Shapes have the same letters everywhere, and ``...`` for any leading axes or none:
+
+- ``B``: images of a batch
+- ``I``, ``K``: instances in an image (persons, boxes), and those of another set
+- ``J``: joints, a heatmap each
+- ``D``, ``H``, ``W``: slices, rows and columns of a map, or of an image
+- ``C``: channels of an image
+- ``T``: thresholds
+- ``dim``: how many axes a map has, one to three
 """
 
 from importlib.metadata import version as _version

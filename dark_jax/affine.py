@@ -73,7 +73,7 @@ def apply_affine(coords: ArrayLike, affine: ArrayLike) -> jax.Array:
     all the joints of ``coords [B, J, 2]``, one of ``[2, 3]`` everything.
 
     Args:
-        coords: ``[..., 2]`` real, ``(x, y)``.
+        coords: ``[..., 2]`` real, ``(x, y)`` in the pixels that ``affine`` pushes.
         affine: ``[..., 2, 3]`` real, its leading axes the first of ``coords``'s, or 1.
 
     Returns:
@@ -118,8 +118,8 @@ def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
     published rules are pushed like any coordinate: ``status`` tells them.
 
     Args:
-        keypoints: what a decoder returned, of two-dimensional maps: ``coords [..., 2]``.
-        affine: ``[..., 2, 3]``, of :func:`box_to_affine`; its leading axes the first of the
+        keypoints: a decoder's :class:`Keypoints`, of two-dimensional maps: ``coords [..., 2]``.
+        affine: ``[..., 2, 3]`` real, of :func:`box_to_affine`; its leading axes the first of the
             scores', or 1: ``[B, 2, 3]`` for keypoints ``[B, J]``.
 
     Returns:

@@ -49,7 +49,7 @@ def results(
             a keypoint scores 0.
 
     Returns:
-        Dicts of ``image_id``, ``category_id``, ``keypoints`` ``[x1, y1, score1, x2, ...]`` and
+        Dicts of ``image_id``, ``category_id``, ``keypoints`` ``x1, y1, score1, x2, ...`` and
         ``score``, of plain Python numbers.
 
     Raises:

@@ -65,17 +65,17 @@ def crop(
 
     Args:
         images: ``[..., H, W, C]`` real. Computed in float32 (float64 for float64 input).
-        affine: heatmap -> image, ``[..., 2, 3]``, of :func:`box_to_affine`. Its first axes are
+        affine: heatmap -> image, ``[..., 2, 3]`` real, of :func:`box_to_affine`. Its first axes are
             the leading ones of ``images``; further axes are boxes of the same image:
-            ``[B, N, 2, 3]`` for ``images [B, H, W, C]``, ``[N, 2, 3]`` for one image.
-        size: ``(H, W)`` of the crop, the network's input; static.
+            ``[B, I, 2, 3]`` for ``images [B, H, W, C]``, ``[I, 2, 3]`` for one image.
+        size: ``(H, W)`` of the crop, the network's input, in pixels; static.
         map_size: ``(H, W)`` of the heatmaps, the ``size`` that ``affine`` was made with; static.
         convention: the one that ``affine`` was made with; static. There is no default.
         fill: what lies outside the image: a number, or one a channel; may be traced.
 
     Returns:
-        ``[..., h, w, C]``, its leading axes those of ``affine``; float32 (float64 if an array
-        is), whatever the type of the images, and of their scale.
+        ``[..., H, W, C]`` of ``size``, its leading axes those of ``affine``; float32 (float64
+        if an array is), whatever the type of the images, and of their scale.
 
     Raises:
         TypeError: no ``convention`` is named; an array does not hold real numbers; the sizes

@@ -58,10 +58,12 @@ def decode(
     it. Use these rules inside ``jax.shard_map`` there.
 
     Args:
-        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32
+        heatmaps: JAX or NumPy array of real numbers, ``[..., H, W]``: ``[B, J, H, W]`` for ``B``
+            images with ``J`` joints, say; or laid out as ``axes`` say. Computed in float32
             (float64 for float64 input).
-        rule: a :class:`dark_jax.rules.Rule`; static. Only ``GUARDED`` decodes maps that are
-            not two-dimensional.
+        rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
+            ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or one of your
+            own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC``, volumes ``GUARDED`` alone.
         kernel_size: odd size in pixels of the blur, with the coefficients of the rule
             (OpenCV's, as for :func:`gaussian_blur`, except ``HF_VITPOSE`` and ``SAPIENS2``);
             static. The rule's own, 11, if neither this nor ``sigma`` is given.
@@ -75,16 +77,20 @@ def decode(
 
     Returns:
         :class:`Keypoints`, their axes the other axes of ``heatmaps`` in their order:
-        ``coords [..., dim]``, ``(x, y)`` (``(x,)``, ``(x, y, z)``) in heatmap pixels;
-        ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`. A step is
-        too long beyond ``max(1.5, sigma of the blur)`` pixels. Under a published rule the
-        coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
+        ``coords [..., dim]``, ``(x, y)`` (``(x,)``, ``(x, y, z)``) in heatmap pixels, centres at
+        integers (:func:`to_image` makes them image pixels); ``scores [...]``, the raw maxima;
+        both float32 (float64 for float64 input).
+        ``status [...]``, int8, a :class:`Status`: 0 ``REFINED``; or the first that applies of
+        1 ``NOT_FINITE`` (score or pixels around it), 2 ``NO_PEAK`` (no value above zero),
+        3 ``BORDER`` (the step would read outside the map), 4 ``NOT_CONCAVE`` (no maximum there)
+        and 5 ``STEP_TOO_LONG``, beyond ``max(1.5, sigma of the blur)`` pixels. Under a published
+        rule the coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
         ``covariance [..., dim, dim]``, where it is asked for, of their error in pixels squared
         if what a Gaussian of about this shape leaves over around the peak is independent
-        noise; infinite where nothing was refined, where the blur reaches over an edge, which
-        biases, and where the blob is narrower than half a pixel. What it cannot know of is an
-        error that looks like a blob. Coordinates are NaN only where the map holds a NaN
-        (``GUARDED``) or its maximum is infinite (rules that rescale).
+        noise; infinite where it is not asked for, where nothing was refined, where the blur
+        reaches over an edge, which biases, and where the blob is narrower than half a pixel.
+        What it cannot know of is an error that looks like a blob. Coordinates are NaN only
+        where the map holds a NaN (``GUARDED``) or its maximum is infinite (rules that rescale).
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is no ``Rule``;

@@ -10,6 +10,9 @@ and JAX (with ``flatbuffers``) read it::
     decode(heatmaps)["coords"]
 
 As with any program, run only artefacts whose origin you trust.
+
+- ``PLATFORMS``: what an artefact is for if nothing is said
+- ``FORMAT``: the number of the zip's layout; a reader refuses a higher one
 """
 
 import contextlib
@@ -32,9 +35,6 @@ import dark_jax
 from dark_jax import checks, extras, files
 from dark_jax.keypoints import Keypoints
 
-PLATFORMS = ("cpu", "cuda", "tpu")
-_KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
-# Of the zip's members; a reader refuses a higher one.
 __all__ = [
     "FORMAT",
     "PLATFORMS",
@@ -45,6 +45,8 @@ __all__ = [
     "save",
 ]
 
+PLATFORMS = ("cpu", "cuda", "tpu")
+_KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
 FORMAT = 1
 
 _ABOUT, _FUNCTION = "about.json", "function.jax_export"
@@ -73,16 +75,16 @@ def export_decode(
             none of them need be here.
         decoder: :func:`dark_jax.decode`, ``decode_fit``, ``decode_peaks``,
             ``decode_soft_argmax`` or a function of yours that is called like them.
-        axes: the axes of a map in ``[batch, joints, H, W]``, as for :func:`dark_jax.decode`;
-            ``(-3, -2)`` takes ``[batch, H, W, joints]``.
-        dtype: of the maps.
+        axes: the axes of a map in ``[B, J, H, W]``, as for :func:`dark_jax.decode`;
+            ``(-3, -2)`` takes ``[B, H, W, J]``.
+        dtype: of the maps, real.
         **options: of the decoder: ``rule``, ``kernel_size``, ``sigma`` and so on. They become
             part of the artefact.
 
     Returns:
         The artefact, for :func:`save` and :func:`load`. Called with heatmaps it returns
-        ``{"coords": [batch, joints, dim], "scores": ..., "status": ..., "covariance": ...}``,
-        as :class:`dark_jax.Keypoints` has them.
+        a dictionary of ``coords``, ``scores``, ``status`` and ``covariance``, as
+        :class:`dark_jax.Keypoints` has them: ``coords [B, J, dim]``.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.
@@ -241,6 +243,9 @@ def save(path: str | Path, artefact: bytes) -> None:
         path: replaced if it exists; ``.zip`` says what it is.
         artefact: of :func:`export_decode` or :func:`export_function`.
 
+    Returns:
+        None.
+
     Raises:
         TypeError: ``artefact`` is not bytes.
         OSError: the file cannot be written.
@@ -254,6 +259,9 @@ def save(path: str | Path, artefact: bytes) -> None:
         ...     export.save(f"{folder}/decode.zip", artefact)
         ...     export.load(f"{folder}/decode.zip").about["parameters"]["rule"]
         'rules.HRNET'
+
+    References:
+        The ZIP file format; :mod:`dark_jax.export` says what is in it.
     """
     if not isinstance(artefact, bytes):
         raise TypeError(f"artefact must be bytes, got {type(artefact).__name__}")
@@ -268,6 +276,17 @@ class Artefact:
         exported: the function as ``jax.export`` has it.
         about: what is in it and what made it: ``format``, the versions of ``dark_jax`` and
             ``jax``, ``platforms``, ``inputs``, ``outputs`` and ``parameters``.
+
+    Example:
+        >>> from dark_jax import export
+        >>> decode = export.load(export.export_decode(size=(64, 48), joints=17, sigma=2.0))
+        >>> decode.about["inputs"], decode.about["outputs"]["coords"]
+        (['float32[batch,17,64,48]'], 'float32[batch,17,2]')
+        >>> decode.about["parameters"]["sigma"]
+        2.0
+
+    References:
+        StableHLO's portable artefacts; ``jax.export``.
     """
 
     exported: jax.export.Exported
@@ -305,6 +324,9 @@ def load(source: str | Path | bytes | bytearray | memoryview) -> Artefact:
         >>> double = export.load(export.export_function(lambda x: 2 * x, two))
         >>> double(jax.numpy.ones(2)).tolist(), double.about["outputs"]
         ([2.0, 2.0], 'float32[2]')
+
+    References:
+        How long an artefact can be read: the compatibility guarantees of ``jax.export``.
     """
     extras.load("flatbuffers", extra="export")
     if isinstance(source, str | Path):

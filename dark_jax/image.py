@@ -20,27 +20,27 @@ Where a home breaks, its convention does the sane thing:
 - rotation is undone on the way back (published ways back of whole batches drop it);
 - a box is taken as it is (HRNet's loader takes a pixel off annotated sides, DeepLabCut rounds
   its crops to whole pixels: do so before, if you must).
+
+The conventions:
+
+- ``MMPOSE``, ``SLEAP``: pixel ``i`` of a map is pixel ``s i`` of the input, ``s`` the stride
+- ``HRNET``: the same, with one scale for both axes
+- ``UDP``: the outermost pixel centres lie on the box's edges, ``x`` and ``x + w``; also ViTPose's
+  and Hugging Face's
+- ``DARKPOSE``: they lie on the box's outermost pixels, ``x`` and ``x + w - 1``; one scale
+- ``HALF_PIXEL``: pixels are squares that fill the box, as OpenCV and torch resize
+- ``DEEPLABCUT``: pixel ``i`` is pixel ``s (i + 0.5)`` of the input
+- ``CONVENTIONS``: all of them, a tuple
+
+The joints of two data sets, counted from 0:
+
+- ``COCO_JOINTS``, ``MPII_JOINTS``: their names
+- ``COCO_PAIRS``, ``MPII_PAIRS``: which two a mirror exchanges, for :func:`dark_jax.flip_heatmaps`
+- ``COCO_EDGES``, ``MPII_EDGES``: which two a skeleton joins
 """
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, kw_only=True)
-class Convention:
-    """Where the pixels of a map, and of the network's input, lie in a box of the image.
-
-    Attributes:
-        name: its name here.
-        home: where it is published.
-        box_middle: pixels of the image by which the box's middle is less than ``x + w / 2``.
-        map_middle: pixels by which the map's middle is less than ``W / 2``: 0.5 where that
-            counts from pixel centres, 0 where from the first pixel's edge.
-        input_middle: the same, of the network's input.
-        box_less: what is taken from the box's sides before they are divided.
-        map_less: what is taken from the sides of a map or input to divide them by: 1 where its
-            outermost pixel centres lie on the box's edges.
-        one_scale: the scale of the x axis serves y as well, so the box must have the map's
-            aspect.
 __all__ = [
     "COCO_EDGES",
     "COCO_JOINTS",
@@ -59,8 +59,35 @@ __all__ = [
     "Convention",
 ]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """Where the pixels of a map, and of the network's input, lie in a box of the image.
+
+    Attributes:
+        name: its name here.
+        home: where it is published.
+        box_middle: pixels of the image by which the box's middle is less than ``x + w / 2``.
+        map_middle: pixels by which the map's middle is less than ``W / 2``: 0.5 where that
+            counts from pixel centres, 0 where from the first pixel's edge.
+        input_middle: the same, of the network's input.
+        box_less: what is taken from the box's sides before they are divided.
+        map_less: what is taken from the sides of a map or input to divide them by: 1 where its
+            outermost pixel centres lie on the box's edges.
+        one_scale: the scale of the x axis serves y as well, so the box must have the map's
+            aspect.
         turn: 1 where a positive rotation turns the box from the x axis towards y, clockwise
             as seen; -1 where the other way.
+
+    Example:
+        >>> import dark_jax
+        >>> mine = dark_jax.image.Convention(name="MINE", home="ours", map_middle=0.5)
+        >>> affine = dark_jax.map_to_input(size=(64, 48), input_size=(256, 192), convention=mine)
+        >>> dark_jax.apply_affine([10.0, 20.0], affine).tolist()
+        [42.0, 82.0]
+
+    References:
+        The ``home`` of each; Huang et al., CVPR 2020, arXiv:1911.07524, on what they cost.
     """
 
     name: str

@@ -34,6 +34,17 @@ class Status(IntEnum):
     Unrefined coordinates are the integer peak, or NaN with a NaN score. Under a published
     rule they are the rule's whatever the status, which says what the default rule would
     object to.
+
+    Example:
+        >>> import dark_jax
+        >>> keypoints = dark_jax.decode(dark_jax.encode([[8.5, 7.25], [0.0, 9.0]], size=(20, 16)))
+        >>> [dark_jax.Status(code).name for code in keypoints.status.tolist()]
+        ['REFINED', 'BORDER']
+        >>> (keypoints.status == dark_jax.Status.REFINED).tolist()
+        [True, False]
+
+    References:
+        The guards are ours; what published code does in each case is in :mod:`dark_jax.rules`.
     """
 
     REFINED = 0
@@ -48,6 +59,8 @@ class Status(IntEnum):
 class Keypoints:
     """Decoded keypoints, one per map; a pytree, built and read by name.
 
+    All but the status are float32, or float64 where the maps are.
+
     Attributes:
         coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres
             at integers; ``[..., dim]`` for maps of one or three dimensions.
@@ -56,6 +69,18 @@ class Keypoints:
         status: ``[...]`` int8, a :class:`Status`.
         covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, of the error of ``coords`` in
             pixels squared; infinite where the decoder does not know it.
+
+    Example:
+        >>> import jax
+        >>> import dark_jax
+        >>> keypoints = dark_jax.decode(dark_jax.encode([[8.5, 7.25], [0.0, 9.0]], size=(20, 16)))
+        >>> keypoints.coords.round(2).tolist(), keypoints.status.tolist()
+        ([[8.5, 7.25], [0.0, 9.0]], [0, 3])
+        >>> jax.tree.map(lambda leaf: leaf[0], keypoints).coords.round(2).tolist()
+        [8.5, 7.25]
+
+    References:
+        Pytrees are JAX's: what maps over arrays maps over keypoints.
     """
 
     coords: jax.Array

@@ -12,6 +12,11 @@ common to all:
 
 mmpose reports the mean over joints of each joint's mean over instances: average ``axis=0``, then
 over the joints that are seen. ``axis=None`` pools: each visible joint of the set counts alike.
+
+- ``COCO_SIGMAS``: how far annotators spread at each of COCO's 17 joints, in roots of the person's
+  area
+- ``MPII_SCORED``: which of MPII's 16 joints its PCKh counts: all but the pelvis and the thorax
+- ``MPII_HEAD``: MPII's head size, in diagonals of the head's box
 """
 
 import functools
@@ -28,20 +33,15 @@ from dark_jax import checks
 from dark_jax.compare import LEAST, checked, compare, distance, mean, measured
 from dark_jax.floats import as_float
 
+__all__ = ["COCO_SIGMAS", "MPII_HEAD", "MPII_SCORED", "auc", "epe", "nme", "oks", "pck", "pckh"]
+
 COCO_SIGMAS = (
     *(0.026, 0.025, 0.025, 0.035, 0.035),  # nose, eyes, ears
     *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),  # shoulders, elbows, wrists
     *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),  # hips, knees, ankles
 )
-__all__ = ["COCO_SIGMAS", "MPII_HEAD", "MPII_SCORED", "auc", "epe", "nme", "oks", "pck", "pckh"]
-
-"""How far annotators spread at each of COCO's 17 joints, in roots of the person's area."""
-
 MPII_SCORED = (True,) * 6 + (False, False) + (True,) * 8
-"""Which of MPII's 16 joints its PCKh counts: all but the pelvis and the thorax."""
-
 MPII_HEAD = 0.6
-"""MPII's head size, in diagonals of the head's box."""
 
 # Beyond this many widths exp(-x^2) is zero even in float64.
 _FAR = 28.0
@@ -111,18 +111,18 @@ def oks(
 ) -> jax.Array:
     """Object keypoint similarity: how near a pose is, as COCO has it, 0 to 1.
 
-    The mean over the visible joints of ``exp(-d^2 / (2 area (2 sigma)^2))``. All pairs of ``D``
-    predicted and ``G`` true poses: ``oks(coords[:, None], truth, ...)`` is ``[D, G]``.
+    The mean over the visible joints of ``exp(-d^2 / (2 area (2 sigma)^2))``. All pairs of ``I``
+    predicted and ``K`` true poses: ``oks(coords[:, None], truth, ...)`` is ``[I, K]``.
 
     Args:
-        coords: predictions, ``[..., J, 2]``.
-        truth: ``[..., J, 2]``; leading axes broadcast.
-        area: of each person in pixels squared, broadcasts to ``[...]``; COCO takes that of
-            the segment, not of the box. Below zero it is zero.
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        area: of each person in pixels squared, numbers that broadcast to ``[...]``; COCO
+            takes that of the segment, not of the box. Below zero it is zero.
         sigmas: of each joint, ``J`` positive numbers (or one for all), such as
             :data:`COCO_SIGMAS`.
-        visible: broadcasts to ``[..., J]``, such as COCO's flags; a joint counts where it is
-            above zero, as all do if not given.
+        visible: numbers that broadcast to ``[..., J]``, such as COCO's flags; a joint
+            counts where they are above zero, as all do if not given.
 
     Returns:
         ``[...]`` float32 (float64 where a coordinate is); 0 where no joint is visible: COCO then
@@ -165,18 +165,19 @@ def pck(
     Nearer, not as near: a distance equal to the threshold is wrong, as in mmpose and HRNet.
 
     Args:
-        coords: predictions, ``[..., J, 2]``.
-        truth: ``[..., J, 2]``; leading axes broadcast.
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
         threshold: a number, in units of ``normalize``.
-        normalize: the length of a unit in pixels, broadcasts to ``[...]``: the larger side of
-            the box, say. Joints of an instance whose unit is zero, negative or not finite do
-            not count. For a unit on each axis, divide both arrays by it before.
-        visible: broadcasts to ``[..., J]``; a joint counts where it is above zero, as all do
-            if not given.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
+            larger side of the box, say. Joints of an instance whose unit is zero, negative or not
+            finite do not count. For a unit on each axis, divide both arrays by it before.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
         axis: the axes of ``[..., J]`` to average over, None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
+        float32 (float64 where a coordinate is).
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
@@ -220,17 +221,18 @@ def pckh(
     and ``axis=None``: pelvis and thorax do not count.
 
     Args:
-        coords: predictions, ``[..., J, 2]``.
-        truth: ``[..., J, 2]``; leading axes broadcast.
-        head_boxes: ``[..., 4]``, ``(x1, y1, x2, y2)``, of leading axes that broadcast; joints
-            of an instance whose box has no diagonal do not count.
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        head_boxes: ``[..., 4]``, ``(x1, y1, x2, y2)`` in these pixels, of leading axes that
+            broadcast; joints of an instance whose box has no diagonal do not count.
         threshold: a number, in head sizes.
-        visible: broadcasts to ``[..., J]``; a joint counts where it is above zero, as all do
-            if not given.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
         axis: the axes of ``[..., J]`` to average over, None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
+        float32 (float64 where a coordinate is).
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
@@ -272,17 +274,19 @@ def auc(
     """Area under the curve of PCK over its threshold: the mean of :func:`pck` over many.
 
     Args:
-        coords: predictions, ``[..., J, 2]``.
-        truth: ``[..., J, 2]``; leading axes broadcast.
-        thresholds: ``[T]``, in units of ``normalize``. mmpose's are ``jnp.arange(20) / 20``,
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        thresholds: ``[T]`` real, in units of ``normalize``. mmpose's are ``jnp.arange(20) / 20``,
             of 30 pixels.
-        normalize: the length of a unit in pixels, broadcasts to ``[...]``; as for :func:`pck`.
-        visible: broadcasts to ``[..., J]``; a joint counts where it is above zero, as all do
-            if not given.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``; as
+            for :func:`pck`.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
         axis: the axes of ``[..., J]`` to average over, None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
+        float32 (float64 where a coordinate is).
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
@@ -320,15 +324,15 @@ def epe(
     """End-point error: the mean distance in pixels.
 
     Args:
-        coords: predictions, ``[..., J, 2]``.
-        truth: ``[..., J, 2]``; leading axes broadcast.
-        visible: broadcasts to ``[..., J]``; a joint counts where it is above zero, as all do
-            if not given.
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
         axis: the axes of ``[..., J]`` to average over, None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; 0 where nothing counts. The gradient
-        at distance zero is zero.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``, in pixels; 0 where nothing counts.
+        float32 (float64 where a coordinate is). The gradient at distance zero is zero.
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
@@ -357,18 +361,18 @@ def nme(
     """Normalised mean error: the mean distance in units of each instance, such as its face.
 
     Args:
-        coords: predictions, ``[..., J, 2]``.
-        truth: ``[..., J, 2]``; leading axes broadcast.
-        normalize: the length of a unit in pixels, broadcasts to ``[...]``: the distance of the
-            eyes, say. Joints of an instance whose unit is zero, negative or not finite do not
-            count.
-        visible: broadcasts to ``[..., J]``; a joint counts where it is above zero, as all do
-            if not given.
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
+            distance of the eyes, say. Joints of an instance whose unit is zero, negative or not
+            finite do not count.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
         axis: the axes of ``[..., J]`` to average over, None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; 0 where nothing counts. The gradient
-        at distance zero is zero.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``, in these units; 0 where nothing
+        counts. float32 (float64 where a coordinate is). The gradient at distance zero is zero.
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.

@@ -1,4 +1,4 @@
-"""Pictures of keypoints on photographs and heatmaps."""
+"""Pictures of keypoints on photographs and heatmaps; needs the extra ``plot``."""
 
 import io
 import math
@@ -23,11 +23,32 @@ _REFINED, _PEAK, _KEPT = "#00e5ff", "#ffffff", "#ff9f1c"
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """``[H, W, 3]`` uint8 RGB.
+    """A photograph from a file, as :func:`overlay` takes it.
+
+    Args:
+        path: PNG, JPEG or whatever else Pillow reads.
+
+    Returns:
+        ``[H, W, 3]`` uint8, red, green and blue.
 
     Raises:
         OSError: the file cannot be opened.
         ValueError: it is not a picture that can be read.
+        ImportError: Pillow is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> from dark_jax import plot
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "red.png"
+        ...     Image.new("RGB", (192, 256), "red").save(path)
+        ...     photo = plot.read_photo(path)
+        >>> photo.shape, photo[0, 0].tolist()
+        ((256, 192, 3), [255, 0, 0])
+
+    References:
+        Pillow's ``Image.open``.
     """
     image = extras.load("PIL.Image", extra="plot")
     with path.open("rb") as stream:
@@ -48,11 +69,34 @@ def overlay(
     """A PNG with each integer peak, as the heatmap pixel it is, and the decoded point.
 
     Args:
-        table: keypoints of ``B`` images, ``[B, J]``, with their peaks.
-        heatmaps: ``[B, J, H, W]``, drawn (their maximum over joints) where there is no photo.
-        photo: ``[H stride, W stride, 3]`` behind the points of the only image; heatmap pixel
-            i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
+        table: keypoints of ``B`` images, ``[B, J]``, of ``dark_jax.tables.table``, with their
+            integer peaks if known; in heatmap pixels.
+        heatmaps: ``[B, J, H, W]`` real, drawn (their maximum over joints) where there is no
+            photo; of more than 16 images the first.
+        photo: ``[H stride, W stride, 3]`` uint8 behind the points of the only image; heatmap
+            pixel i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
         stride: photo pixels per heatmap pixel.
+
+    Returns:
+        The PNG file, as bytes.
+
+    Raises:
+        ImportError: Matplotlib is not installed.
+
+    Example:
+        >>> import dark_jax
+        >>> from dark_jax import plot, samples, tables
+        >>> sample = samples.load()
+        >>> keypoints = dark_jax.decode(sample.heatmaps)
+        >>> table = tables.table(keypoints, axes=("image", "joint"), joints=sample.joints)
+        >>> picture = plot.overlay(
+        ...     table, heatmaps=sample.heatmaps, photo=sample.image, stride=sample.stride
+        ... )
+        >>> picture[1:4]
+        b'PNG'
+
+    References:
+        Matplotlib's ``imshow``: pixel centres at integers there too.
     """
     figure_class = extras.load("matplotlib.figure", extra="plot").Figure
     shown = min(len(table.scores), _MOST_IMAGES)

@@ -4,6 +4,28 @@ Eight functions are called DARK and no two give the same numbers. A :class:`Rule
 of them does; ``decode(heatmaps, rule=...)`` does it. Published rules are frozen: a checkpoint
 decodes tomorrow as it does today. Only ``GUARDED`` may improve, with a version that says so.
 
+Kernels are OpenCV's of 11 pixels, on maps padded with zeros, if nothing else is said;
+``vars(rule)`` has every number.
+
+- ``GUARDED``: ours and the default: ``DARKPOSE``'s step, taken only where it leads to a maximum
+  nearby. Scale-free; the only one for volumes.
+- ``DARKPOSE``: DarkPose's ``get_final_preds``: Newton's step over differences of two pixels; a
+  peak within two pixels of an edge stays.
+- ``MMPOSE_DARK``: the same in mmpose (``MSRAHeatmap`` with ``unbiased=True``).
+- ``MMPOSE_UDP``: mmpose's ``UDPHeatmap``: values clamped from 1e-3 to 50, direct neighbours only,
+  up to the edge.
+- ``MMPOSE_SIMCC``: mmpose's SimCC with ``use_dark``, of rows of bins; a kernel of 37.
+- ``VITPOSE``: as ``MMPOSE_UDP``, not rescaled, mirrored at the edge; rtmlib's too.
+- ``HF_VITPOSE``: Hugging Face's VitPose: as ``VITPOSE``, a narrower Gaussian (sigma 0.8 px).
+- ``SAPIENS2``: Hugging Face's Sapiens2: as ``MMPOSE_UDP``, OpenCV's formula at every size.
+- ``HRNET``: HRNet and SimpleBaseline: no blur, a quarter of a pixel towards the higher neighbour.
+- ``PUBLISHED``: all but ``GUARDED``, a tuple.
+
+Two stencils for a rule of your own:
+
+- ``TAYLOR``: second differences over two pixels, mixed ones of four diagonal neighbours
+- ``COMPACT``: over one pixel, mixed ones of two diagonal neighbours
+
 Where a home breaks, its rule does the sane thing:
 
 - a map without a positive maximum gives the sentinel itself, also where the home returns NaN
@@ -56,6 +78,19 @@ class Rescale(enum.Enum):
 
     Under a logarithm that is a constant the step does not see, unless ``floor`` or ``ceiling``
     bites: then the whole map is blurred for its maximum.
+
+    Attributes:
+        NO: by nothing.
+        TO_OLD_MAXIMUM: by what gives it the maximum it had before the blur.
+        TO_OLD_MAXIMUM_IF_POSITIVE: the same, unless the blurred maximum is not above zero.
+
+    Example:
+        >>> from dark_jax import rules
+        >>> [rule.name for rule in rules.PUBLISHED if rule.rescale is rules.Rescale.NO]
+        ['VITPOSE', 'HF_VITPOSE', 'HRNET']
+
+    References:
+        ``TO_OLD_MAXIMUM`` is that of DarkPose's ``gaussian_blur``, the last one ``SAPIENS2``'s.
     """
 
     NO = "no"
@@ -71,11 +106,12 @@ class Rule:
         name: its name here.
         home: where it is published.
         dims: numbers of map axes it is defined for.
-        kernel: kernel size in pixels to the coefficients of the blur; None does not blur.
+        kernel: kernel size in pixels to the coefficients of the blur, float64, as many; None
+            does not blur.
         kernel_size: the size where the caller names none; odd.
         padding: what the blur sees outside the map.
         rescale: what the blurred map is multiplied by.
-        floor: values below are raised to it before the logarithm.
+        floor: values below are raised to it before the logarithm; in the map's units.
         ceiling: values above are lowered to it.
         scale_free: ``floor`` and ``ceiling`` are multiples of the map's maximum.
         stencil: the differences that make gradient and Hessian.
@@ -87,6 +123,18 @@ class Rule:
             they are taken all the same, and ``status`` tells.
         longest: the longest credible step in pixels, or the blur's sigma if that is more.
         missing: both coordinates of a map without a positive maximum; None keeps its argmax.
+
+    Example:
+        >>> import dataclasses
+        >>> import dark_jax
+        >>> mine = dataclasses.replace(dark_jax.rules.VITPOSE, name="MINE", kernel_size=17)
+        >>> heatmaps = dark_jax.encode([[20.25, 30.5], [24.0, 18.75]], size=(64, 48))
+        >>> dark_jax.decode(heatmaps, rule=mine).coords.round(2).tolist()
+        [[20.25, 30.5], [24.0, 18.75]]
+
+    References:
+        The ``home`` of each; Zhang et al., CVPR 2020, arXiv:1910.06278 (``DARKPOSE``); Huang et
+        al., CVPR 2020, arXiv:1911.07524 (UDP).
     """
 
     name: str

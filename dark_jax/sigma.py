@@ -110,12 +110,13 @@ def estimate_sigma(
         background: what a map is where no blob is; a number or an array that broadcasts to the
             shape of ``heatmaps`` without ``axes``; may be traced. None fits a constant in each
             window.
-        max_sigma: blobs that seem wider do not count; static. The work grows with its square.
+        max_sigma: blobs that seem wider, in pixels, do not count; static. The work grows
+            with its square.
         axes: the axes of a map in increasing order, as for :func:`decode`; static.
 
     Returns:
         ``[]`` in pixels, or ``[J]`` along ``joint_axis``; infinite where no map has a clear
-        blob. One number for all axes of a map.
+        blob. One number for all axes of a map, float32 (float64 for float64 input).
 
     Raises:
         TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are no

@@ -52,8 +52,8 @@ def decode_simcc(
     -1, so ``-1 / split_ratio`` here, as at home.
 
     Args:
-        x_bins: ``[..., Wx]`` real.
-        y_bins: ``[..., Wy]`` real, with the same leading axes.
+        x_bins: ``[..., W]`` real, a row of bins along x.
+        y_bins: ``[..., H]`` real, along y, with the same leading axes.
         split_ratio: bins for each pixel of the network's input; static.
         rule: ``rules.MMPOSE_SIMCC`` or ``rules.GUARDED``; static.
         kernel_size: odd size of the blur in bins, or one for x and one for y; static. The

@@ -95,6 +95,18 @@ class Stencil:
         reach: pixels between the points of a second difference, 1 or 2.
         corners: a mixed difference takes all ``4`` diagonal neighbours, or the ``2`` of
             equal signs and the direct ones.
+
+    Example:
+        >>> import dataclasses
+        >>> from dark_jax import decode, encode, rules
+        >>> mixed = rules.Stencil(reach=1, corners=4)
+        >>> rule = dataclasses.replace(rules.GUARDED, name="MIXED", stencil=mixed)
+        >>> decode(encode([20.25, 30.5], size=(64, 48)), rule=rule).coords.round(2).tolist()
+        [20.25, 30.5]
+
+    References:
+        ``rules.TAYLOR`` is that of DarkPose's ``taylor``, ``rules.COMPACT`` that of mmpose's
+        ``refine_keypoints_dark_udp``.
     """
 
     reach: int

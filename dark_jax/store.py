@@ -29,8 +29,29 @@ class UnreadChunksError(RuntimeError):
     """Chunks of a source cannot be read; everything else is decoded and kept.
 
     Attributes:
-        unread: for each, ``path``, ``chunk`` and ``reason``.
+        unread: a tuple with ``path``, ``chunk`` (its index in the array's grid) and ``reason``
+            of each.
         kept: the folder with what is there; its maps without a chunk are ``NOT_FINITE``.
+
+    Example:
+        >>> import dark_jax, pathlib, tempfile, zarr
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = pathlib.Path(name)
+        ...     maps = zarr.create_array(
+        ...         folder / "maps.zarr", shape=(4, 64, 48), chunks=(2, 64, 48), dtype="float32"
+        ...     )
+        ...     maps[...] = dark_jax.encode([[20.25, 30.5]] * 4, size=(64, 48))
+        ...     _ = (folder / "maps.zarr" / "c" / "1" / "0" / "0").write_bytes(b"damaged")
+        ...     try:
+        ...         dark_jax.decode_store(folder / "maps.zarr", folder / "keypoints.zarr")
+        ...     except dark_jax.UnreadChunksError as error:
+        ...         [chunk.chunk for chunk in error.unread]
+        ...         zarr.open_group(error.kept)["status"][:].tolist()
+        [(1, 0, 0)]
+        [0, 0, 1, 1]
+
+    References:
+        Where chunks lie: Zarr's specification, version 3.
     """
 
     def __init__(self, unread: list[Unread], kept: Path) -> None:

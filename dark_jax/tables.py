@@ -215,15 +215,15 @@ def save(
         joints: a name for each joint.
         about: whatever made the result and JSON can say; kept in all but ``.csv``.
 
+    Returns:
+        None.
+
     Raises:
         TypeError: ``keypoints`` are none.
         ValueError: ``path`` has another suffix; ``axes`` are not what the scores have;
             ``joints`` are not one name each.
         OSError: the file cannot be written.
         ImportError: pyarrow is not installed, and ``path`` ends in ``.parquet``.
-
-    Returns:
-        None.
 
     Example:
         >>> import dark_jax, pathlib, tempfile

@@ -22,7 +22,21 @@ Kernels = tuple[np.ndarray, ...]
 class Padding(enum.Enum):
     """What a blur sees outside the map: zeros, or the map mirrored.
 
-    ``REFLECT`` does not repeat the edge pixel, ``SYMMETRIC`` does; NumPy's names.
+    NumPy's names.
+
+    Attributes:
+        ZEROS: zeros.
+        REFLECT: the map mirrored at the centres of its edge pixels, which are not repeated.
+        SYMMETRIC: mirrored at its edges, so that the edge pixels come twice.
+
+    Example:
+        >>> from dark_jax import rules
+        >>> [rule.name for rule in rules.PUBLISHED if rule.padding is not rules.Padding.ZEROS]
+        ['VITPOSE', 'HF_VITPOSE']
+
+    References:
+        ``numpy.pad``, whose modes they are; ``BORDER_REFLECT_101`` and ``BORDER_REFLECT`` of
+        OpenCV.
     """
 
     ZEROS = "zeros"

@@ -33,11 +33,20 @@ class Sample(NamedTuple):
     """Heatmaps with the photograph they belong to.
 
     Attributes:
-        heatmaps: ``[1, 18, 32, 32]`` float16.
-        image: ``[256, 256, 3]`` uint8, RGB.
+        heatmaps: ``[B, J, H, W]``, here ``[1, 18, 32, 32]``, float16.
+        image: ``[H, W, C]``, here ``[256, 256, 3]``, uint8, RGB.
         stride: image pixels per heatmap pixel; heatmap pixel i covers image pixels
             ``stride i`` to ``stride i + stride - 1``.
         joints: names of the 18 joints.
+
+    Example:
+        >>> from dark_jax import samples
+        >>> sample = samples.load()
+        >>> sample.heatmaps.shape, sample.image.shape, sample.stride, sample.joints[:2]
+        ((1, 18, 32, 32), (256, 256, 3), 8, ('nose', 'neck'))
+
+    References:
+        ``dark_jax/samples/README.md``.
     """
 
     heatmaps: np.ndarray
@@ -47,7 +56,26 @@ class Sample(NamedTuple):
 
 
 def load() -> Sample:
-    """The astronaut: OpenPose MobileNet-thin on NASA's portrait of Eileen Collins."""
+    """The astronaut: OpenPose MobileNet-thin on NASA's portrait of Eileen Collins.
+
+    Returns:
+        A :class:`Sample`.
+
+    Raises:
+        FileNotFoundError: the file is missing from the installation.
+
+    Example:
+        >>> import dark_jax
+        >>> from dark_jax import samples
+        >>> sample = samples.load()
+        >>> keypoints = dark_jax.decode(sample.heatmaps)
+        >>> left_eye = keypoints.coords[0, sample.joints.index("left eye")]
+        >>> ((left_eye + 0.5) * sample.stride - 0.5).astype(int).tolist()  # in image pixels
+        [123, 51]
+
+    References:
+        Provenance and licences are in ``dark_jax/samples/README.md``.
+    """
     file = resources.files("dark_jax.samples") / "astronaut_openpose_thin.npz"
     with file.open("rb") as stream, np.load(stream) as arrays:
         return Sample(arrays["heatmaps"], arrays["image"], stride=8, joints=_JOINTS)
