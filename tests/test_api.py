@@ -1,10 +1,16 @@
 """The public surface, by reflection."""
 
 import ast
+import builtins
+import doctest
+import enum
+import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -62,16 +68,50 @@ ROOMS = (
     "__main__",
 )
 
-MODULES = ("coco", "image", "metrics", "rules")
+# What users import; the last three wait until they are asked for.
+MODULES = ("coco", "image", "metrics", "rules", "export", "plot", "samples")
+NAMESPACES = {name: importlib.import_module(f"dark_jax.{name}") for name in MODULES}
 
-FUNCTIONS = {
-    f"{prefix}{name}": value
-    for prefix, module in {"": dark_jax, **{f"{m}.": getattr(dark_jax, m) for m in MODULES}}.items()
-    for name, value in vars(module).items()
-    if inspect.isfunction(value)
-    and not name.startswith("_")
-    and (value.__module__ == module.__name__ or not prefix)
+# What is another room's and shown here too, for whoever writes a rule.
+ALSO_SHOWN = {"rules": {"COMPACT", "TAYLOR", "Padding", "Stencil"}}
+
+PUBLIC: dict[str, Any] = {
+    f"{prefix}{name}": getattr(module, name)
+    for prefix, module in {"": dark_jax, **{f"{m}.": NAMESPACES[m] for m in MODULES}}.items()
+    for name in module.__all__
 }
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+DOCUMENTED = {
+    **FUNCTIONS,
+    **CLASSES,
+    **{f"dark_jax.{name}": module for name, module in NAMESPACES.items()},
+}
+
+# Not what is indexed: a slice, a name.
+SHAPE = re.compile(r"\[([^\[\]:'\"]*)\]")
+
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
+
+
+def sections(value: Any) -> dict[str, str]:
+    """A docstring's sections in their order; the text before them has no name."""
+    doc = inspect.getdoc(value) or ""
+    text, *others = re.split(rf"^({'|'.join(SECTIONS)}):\n", doc, flags=re.MULTILINE)
+    return {"": text, **dict(zip(others[::2], others[1::2], strict=True))}
+
+
+def entries(section: str) -> dict[str, str]:
+    """What a section says of each name."""
+    _, *others = re.split(r"^    \**(\w+): ", section, flags=re.MULTILINE)
+    return dict(zip(others[::2], others[1::2], strict=True))
+
+
+def attributes(cls: type) -> list[str]:
+    """The names of what an instance of a public class holds, or of what an enumeration does."""
+    if issubclass(cls, enum.Enum):
+        return [member.name for member in cls]
+    return [*inspect.signature(cls).parameters]
 
 
 def test_all_is_the_namespace() -> None:
@@ -79,15 +119,32 @@ def test_all_is_the_namespace() -> None:
         name
         for name, value in vars(dark_jax).items()
         if not name.startswith("_") and not inspect.ismodule(value)
-    } | set(MODULES)
+    } | {"coco", "image", "metrics", "rules"}
     assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MODULES)
+def test_all_is_what_a_module_defines(name: str) -> None:
+    defined = set()
+    for node in ast.parse(inspect.getsource(NAMESPACES[name])).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            defined |= {
+                at.id
+                for at in ast.walk(node)
+                if isinstance(at, ast.Name) and isinstance(at.ctx, ast.Store)
+            }
+    public = {name for name in defined if not name.startswith("_")} | ALSO_SHOWN.get(name, set())
+    assert sorted(NAMESPACES[name].__all__) == sorted(public)
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTED if name not in REFERENCE])
 def test_defaults_are_keyword_only(name: str) -> None:
-    if name in REFERENCE:
+    value = DOCUMENTED[name]
+    if inspect.ismodule(value) or (inspect.isclass(value) and issubclass(value, enum.Enum)):
         return
-    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+    for parameter in inspect.signature(value).parameters.values():
         if parameter.default is not parameter.empty:
             assert parameter.kind is parameter.KEYWORD_ONLY
 
@@ -104,13 +161,97 @@ def test_reference_signatures() -> None:
         assert inspect.signature(FUNCTIONS[name]).parameters["kernel"].default == 3
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
 def test_docstrings_are_complete(name: str) -> None:
-    doc = inspect.getdoc(FUNCTIONS[name]) or ""
-    for section in ("Args:", "Returns:", "Raises:", "References:", "Example:"):
-        assert section in doc, section
-    for parameter in inspect.signature(FUNCTIONS[name]).parameters:
-        assert f"    {parameter}: " in doc
+    """Every section is there, in one order, and says something of every name."""
+    value = PUBLIC[name]
+    found = sections(value)
+    if inspect.isclass(value):
+        assert [*found] == ["", "Attributes", "Example", "References"]
+        assert [*entries(found["Attributes"])] == attributes(value)
+    else:
+        parameters = [*inspect.signature(value).parameters]
+        before = ["", "Args"] if parameters else [""]
+        assert [*found] == [*before, "Returns", "Raises", "Example", "References"]
+        assert [*entries(found.get("Args", ""))] == parameters
+        for error in entries(found["Raises"]):
+            assert issubclass(getattr(builtins, error, None) or PUBLIC[error], Exception)
+    assert found[""].split("\n")[0].endswith("."), "no summary in one line"
+    assert all(text.strip() for text in found.values())
+
+
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
+def test_examples_show_what_comes_out(name: str) -> None:
+    """Doctests run them (pytest --doctest-modules); one without output would show nothing."""
+    examples = doctest.DocTestParser().get_examples(sections(PUBLIC[name])["Example"])
+    assert any(example.want for example in examples)
+
+
+TYPES = re.compile(r"float|int|real|numbers|bool|any type|same type|as ``\w+``|Keypoints")
+
+
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
+def test_arrays_have_a_type(name: str) -> None:
+    """Wherever there is a shape, and whatever is returned: Keypoints say theirs."""
+    value, found = PUBLIC[name], sections(PUBLIC[name])
+    told = entries(found.get("Args", found.get("Attributes", "")))
+    told = {k: v for k, v in told.items() if SHAPE.search(v) and k not in ("axes", "axis")}
+    if "Array" in str(inspect.signature(value).return_annotation):
+        told["Returns"] = found["Returns"]
+    assert [name for name, text in told.items() if not TYPES.search(text)] == []
+
+
+# Arguments that are lengths, or places.
+LENGTHS = {"boxes", "coords", "kernel_size", "max_sigma", "min_distance", "normalize"}
+LENGTHS |= {"coord", "head_boxes", "kernel", "radius", "shift", "sigma", "stride", "truth"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lengths_have_a_unit(name: str) -> None:
+    """Or the function where they have."""
+    for parameter, text in entries(sections(FUNCTIONS[name]).get("Args", "")).items():
+        if parameter in LENGTHS:
+            assert re.search(r"pixel|bins|as for :func:", text), parameter
+
+
+def listed(module: Any) -> list[str]:
+    """What the lists of a module's docstring explain, such as ``- ``A``, ``B``: two letters``."""
+    heads = re.findall(r"^- ((?:``\w+``(?:, |: ))+)", module.__doc__ or "", re.MULTILINE)
+    return re.findall(r"\w+", " ".join(heads))
+
+
+LETTERS = listed(dark_jax)
+
+
+def shapes(value: Any) -> set[str]:
+    """The letters in the shapes of a docstring."""
+    text = "".join(text for name, text in sections(value).items() if name != "Example")
+    return {letter for shape in SHAPE.findall(text) for letter in re.findall(r"[^\W\d]\w*", shape)}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_letters_of_shapes_are_declared(name: str) -> None:
+    value = DOCUMENTED[name]
+    parameters = inspect.signature(value).parameters if inspect.isfunction(value) else ()
+    assert shapes(value) <= {*LETTERS, *parameters}
+
+
+def test_letters_of_shapes_are_used() -> None:
+    assert len(LETTERS) == len(set(LETTERS))
+    assert set(LETTERS) <= set().union(*map(shapes, DOCUMENTED.values()))
+
+
+def test_the_package_leads_to_everything() -> None:
+    apart = [f"dark_jax.{name}" for name in MODULES if name not in dark_jax.__all__]
+    for name in (*dark_jax.__all__, *apart):
+        assert f"``{name}``" in (dark_jax.__doc__ or ""), name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_explain_their_data(name: str) -> None:
+    module = NAMESPACES[name]
+    explained = {name for name in module.__all__ if hasattr(getattr(module, name), "__name__")}
+    assert sorted(listed(module)) == sorted(set(module.__all__) - explained)
 
 
 def test_keypoints_are_frozen_pytrees_built_by_name() -> None:
