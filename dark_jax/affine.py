@@ -1,5 +1,7 @@
 """Affine maps of the plane: coordinates and keypoints through them, and their inverses."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import lax

@@ -1,5 +1,7 @@
 """Boxes and conventions to affine maps from heatmaps."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar

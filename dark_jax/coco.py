@@ -3,6 +3,8 @@
 Coordinates here are image pixels: map a crop's keypoints back first.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,7 @@
 """What a network sees of an image."""
 
+from __future__ import annotations
+
 import functools
 
 import jax

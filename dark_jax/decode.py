@@ -1,5 +1,7 @@
 """Peak, window, step: composition only."""
 
+from __future__ import annotations
+
 import functools
 
 import jax

@@ -1,5 +1,7 @@
 """Gaussian targets: keypoints to heatmaps."""
 
+from __future__ import annotations
+
 import functools
 
 import jax

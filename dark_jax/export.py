@@ -15,6 +15,8 @@ As with any program, run only artefacts whose origin you trust.
 - ``FORMAT``: the number of the zip's layout; a reader refuses a higher one
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect

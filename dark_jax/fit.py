@@ -1,5 +1,7 @@
 """Least squares of a Gaussian of known width around a peak, and the error of its place."""
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Sequence

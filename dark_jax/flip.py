@@ -1,5 +1,7 @@
 """The flip test: heatmaps of mirrored images, mirrored back and merged."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """Gaussian kernels and the blur of whole maps."""
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Sequence

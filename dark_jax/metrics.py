@@ -19,6 +19,8 @@ over the joints that are seen. ``axis=None`` pools: each visible joint of the se
 - ``MPII_HEAD``: MPII's head size, in diagonals of the head's box
 """
 
+from __future__ import annotations
+
 import functools
 import operator
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """The peak of a map, by reductions that run at the speed of memory."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """The many peaks of a map."""
 
+from __future__ import annotations
+
 import functools
 
 import jax

@@ -1,5 +1,7 @@
 """Pictures of keypoints on photographs and heatmaps; needs the extra ``plot``."""
 
+from __future__ import annotations
+
 import io
 import math
 from pathlib import Path
@@ -132,7 +134,7 @@ def overlay(
     return stream.getvalue()
 
 
-def _draw_points(axes: "Axes", table: Table, image: int, stride: float) -> None:
+def _draw_points(axes: Axes, table: Table, image: int, stride: float) -> None:
     patches: Any = extras.load("matplotlib.patches", extra="plot")
     effects: Any = extras.load("matplotlib.patheffects", extra="plot")
     outline = [effects.withStroke(linewidth=2.5, foreground="black")]

@@ -1,5 +1,7 @@
 """How wide the blobs of a batch are."""
 
+from __future__ import annotations
+
 import functools
 import math
 

@@ -1,5 +1,7 @@
 """SimCC: one row of bins for each coordinate instead of a map."""
 
+from __future__ import annotations
+
 import functools
 
 import jax

@@ -1,5 +1,7 @@
 """The expectation of a map's softmax: differentiable everywhere."""
 
+from __future__ import annotations
+
 import functools
 
 import jax

@@ -1,5 +1,7 @@
 """Stores of heatmaps in, keypoints out: larger than memory, and nothing lost on the way."""
 
+from __future__ import annotations
+
 import functools
 import json
 import math

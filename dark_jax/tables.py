@@ -1,5 +1,7 @@
 """Keypoints as long tables: one row a keypoint, in the format a file's suffix names."""
 
+from __future__ import annotations
+
 import csv
 import io
 import itertools

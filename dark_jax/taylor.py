@@ -1,5 +1,7 @@
 """The reference's Newton step on a log map."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -201,6 +201,12 @@ def test_arrays_have_a_type(name: str) -> None:
     assert [name for name, text in told.items() if not TYPES.search(text)] == []
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_help_shows_types_as_they_are_written(name: str) -> None:
+    """ArrayLike, not the eight types that it stands for."""
+    assert all(isinstance(shown, str) for shown in FUNCTIONS[name].__annotations__.values())
+
+
 # Arguments that are lengths, or places.
 LENGTHS = {"boxes", "coords", "kernel_size", "max_sigma", "min_distance", "normalize"}
 LENGTHS |= {"coord", "head_boxes", "kernel", "radius", "shift", "sigma", "stride", "truth"}

@@ -1,5 +1,7 @@
 """A real network's heatmaps of a real photograph; provenance and licences in README.md."""
 
+from __future__ import annotations
+
 from importlib import resources
 from typing import NamedTuple
 
