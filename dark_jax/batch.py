@@ -10,42 +10,42 @@ from jax import lax
 _T = TypeVar("_T")
 
 
-def over_others(
-    one: Callable[..., Any], ndim: int, axes: tuple[int, ...] = (-2, -1), *, beside: int = 0
-) -> Callable[..., Any]:
-    """Map ``one`` over every axis but ``axes`` of an array with ``ndim`` of them.
-
-    ``beside`` more arguments have those other axes alone, first and in the same order, and
-    so have the results. Nested ``vmap`` rather than a reshape or a transposition: merging
-    batch and joints would make sharded inputs gather, and moving axes would copy the maps.
-    """
-    kept = {axis % ndim for axis in axes}
-    others = [axis for axis in range(ndim) if axis not in kept]
-    for outside, axis in reversed(list(enumerate(others))):
-        one = jax.vmap(one, in_axes=(axis - outside, *[0] * beside))
-    return one
-
-
 def other_sizes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """The sides of ``shape`` that are not among ``axes``, which count from 0."""
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
 
-def of_each(
-    one: Callable[..., _T], maps: jax.Array, axes: tuple[int, ...], *parameters: jax.Array
-) -> _T:
-    """``one(map, *parameters)`` of every map; parameters are single, or broadcast to the maps.
+def of_each(one: Callable[..., _T], maps: jax.Array, axes: tuple[int, ...], *parameters: Any) -> _T:
+    """``one(map, *parameters)`` of every map along ``axes``, which count from 0.
 
-    Single ones are not mapped: they have no part in the maps' sharding.
+    Parameters are arrays, or trees of them; single ones, or ones that broadcast to the maps'
+    other axes. Single ones are not mapped: they have no part in the maps' sharding.
     """
     others = other_sizes(maps.shape, axes)
-    mapped = [jnp.broadcast_to(value, others) for value in parameters if value.ndim]
+    leaves, tree = jax.tree.flatten(parameters)
+    mapped = [jnp.broadcast_to(leaf, others) for leaf in leaves if leaf.ndim]
 
     def with_parameters(heatmap: jax.Array, *mine: jax.Array) -> _T:
         left = iter(mine)
-        return one(heatmap, *[next(left) if value.ndim else value for value in parameters])
+        each = [next(left) if leaf.ndim else leaf for leaf in leaves]
+        return one(heatmap, *jax.tree.unflatten(tree, each))
 
-    return over_others(with_parameters, maps.ndim, axes, beside=len(mapped))(maps, *mapped)
+    return _over_others(with_parameters, maps.ndim, axes, beside=len(mapped))(maps, *mapped)
+
+
+def _over_others(
+    one: Callable[..., _T], ndim: int, axes: tuple[int, ...], *, beside: int
+) -> Callable[..., _T]:
+    """``one`` mapped over every axis but ``axes`` of an array with ``ndim`` of them.
+
+    ``beside`` more arguments have those other axes alone, first and in the same order, and
+    so have the results. Nested ``vmap`` rather than a reshape or a transposition: merging
+    batch and joints would make sharded inputs gather, and moving axes would copy the maps.
+    """
+    others = [axis for axis in range(ndim) if axis not in axes]
+    for outside, axis in reversed(list(enumerate(others))):
+        one = jax.vmap(one, in_axes=(axis - outside, *[0] * beside))
+    return one
 
 
 def redone_unless(
@@ -77,7 +77,7 @@ def redone_unless(
                 return redone_unless(exact, found, one, maps, below, *beside, levels=levels - 1)
 
             return lax.map(part, parts)
-        again = over_others(one, maps.ndim, axes, beside=len(beside))(maps, *beside)
+        again = of_each(one, maps, axes, *beside)
 
         def choose(old: jax.Array, new: jax.Array) -> jax.Array:
             return jnp.where(exact.reshape(exact.shape + (1,) * (old.ndim - exact.ndim)), old, new)

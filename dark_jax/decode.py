@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
-from dark_jax.batch import over_others, redone_unless
+from dark_jax.batch import of_each, redone_unless
 from dark_jax.keypoints import Keypoints
 from dark_jax.peak import find_peak
 from dark_jax.refine import Refined, Settings
@@ -23,7 +23,7 @@ def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ..
         peak = find_peak(heatmap)
         return refine.from_window(heatmap, peak, settings), peak.score
 
-    found, scores = over_others(one, heatmaps.ndim, axes)(heatmaps)
+    found, scores = of_each(one, heatmaps, axes)
     coords, status = found.coords, found.status
     if found.exact is not None:
 

@@ -74,6 +74,7 @@ def _fit(
 ) -> Keypoints:
     """One map's peak."""
     dtype = start.score.dtype
+    sigmas = [sigma.astype(dtype) for sigma in sigmas]
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
     known = jnp.isfinite(start.score)
     height = jnp.where(known, start.score, floor) - floor
@@ -129,20 +130,18 @@ def _decode_fit(
     blurs: tuple[float, ...] | None,
     axes: tuple[int, ...],
 ) -> Keypoints:
-    parameters = sigmas if background is None else (*sigmas, background)
-
-    def one(heatmap: jax.Array, *mine: jax.Array) -> Keypoints:
-        mine = tuple(value.astype(as_float(heatmap).dtype) for value in mine)
+    def one(
+        heatmap: jax.Array, sigmas: tuple[jax.Array, ...], background: jax.Array | None
+    ) -> Keypoints:
         start = find_peak(heatmap)
         if blurs is not None:
             whole = as_float(heatmap)
             whole = jnp.where(jnp.isfinite(whole), whole, 0)
             smooth = blur(whole, [gaussian_kernel(sigma) for sigma in blurs])
             start = Peak(find_peak(smooth).position, start.score)
-        width, floor = mine[: len(sigmas)], None if background is None else mine[-1]
-        return _fit(heatmap, width, floor, radii, start)
+        return _fit(heatmap, sigmas, background, radii, start)
 
-    return of_each(one, heatmaps, axes, *parameters)
+    return of_each(one, heatmaps, axes, sigmas, background)
 
 
 def decode_fit(

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.batch import over_others
+from dark_jax.batch import of_each
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.peak import maximum
 
@@ -95,7 +95,7 @@ def blur_to_old_maximum(
 @functools.partial(jax.jit, static_argnames="kernel")
 def _gaussian_blur(heatmaps: jax.Array, *, kernel: int) -> jax.Array:
     weights = (opencv_kernel(kernel),) * 2
-    return over_others(lambda heatmap: blur_to_old_maximum(heatmap, weights), 4)(heatmaps)
+    return of_each(lambda heatmap: blur_to_old_maximum(heatmap, weights), heatmaps, (2, 3))
 
 
 def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:

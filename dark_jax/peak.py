@@ -10,7 +10,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.batch import over_others
+from dark_jax.batch import of_each
 from dark_jax.floats import as_float
 
 
@@ -94,7 +94,7 @@ def _get_max_preds(heatmaps: jax.Array) -> tuple[jax.Array, jax.Array]:
         peak = find_peak(heatmap)
         return jnp.where(peak.score > 0, peak.coords, 0), peak.score[None]
 
-    return over_others(one, 4)(heatmaps)
+    return of_each(one, heatmaps, (2, 3))
 
 
 def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:

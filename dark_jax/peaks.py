@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
-from dark_jax.batch import other_sizes, over_others, redone_unless
+from dark_jax.batch import of_each, other_sizes, redone_unless
 from dark_jax.floats import as_float
 from dark_jax.keypoints import Keypoints, Status
 from dark_jax.peak import Peak, stored
@@ -34,7 +34,7 @@ def _decode_peaks(
     axes: tuple[int, ...],
 ) -> Keypoints:
     def one(
-        heatmap: jax.Array, threshold: jax.Array = threshold, *, flood: bool = False
+        heatmap: jax.Array, threshold: jax.Array, *, flood: bool = False
     ) -> tuple[Keypoints, jax.Array]:
         tops = _tops(heatmap, threshold, distance)
         if flood:
@@ -45,12 +45,9 @@ def _decode_peaks(
     def flooded(*args: jax.Array) -> Keypoints:
         return one(*args, flood=True)[0]
 
-    beside = ()
-    if threshold.ndim:  # a single one is not mapped: it has no part in the maps' sharding
-        beside = (jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes)),)
-    each = over_others(one, heatmaps.ndim, axes, beside=len(beside))
-    found, exact = each(heatmaps, *beside)
-    return redone_unless(exact, found, flooded, heatmaps, axes, *beside)
+    found, exact = of_each(one, heatmaps, axes, threshold)
+    thresholds = jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes))
+    return redone_unless(exact, found, flooded, heatmaps, axes, thresholds)
 
 
 def _refined(heatmap: jax.Array, peaks: Peak, settings: Settings) -> Keypoints:

@@ -38,30 +38,30 @@ def _first_guess(values: jax.Array) -> jax.Array:
 
 
 def _fitted(
-    heatmap: jax.Array, *background: jax.Array, widest: float
+    heatmap: jax.Array, background: jax.Array | None, *, widest: float
 ) -> tuple[jax.Array, jax.Array]:
     """The sigma of a map's highest blob; and whether there is one."""
     peak = find_peak(heatmap)
     dim, dtype = heatmap.ndim, peak.score.dtype
-    floor = background[0].astype(dtype) if background else jnp.zeros((), dtype)
+    floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
+    with_floor = background is None
     window, finite = look(heatmap, peak.position, [math.ceil(REACH * widest)] * dim, floor)
     height = jnp.where(finite, peak.score - floor, 0)
     window = window._replace(values=window.values * inverse_power_of_two(height))
 
     def fit(at: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
         near = window.within([*at], [REACH * sigma] * dim)
-        step = gauss_newton(near, [*at], [sigma] * dim, with_floor=not background, with_width=True)
+        step = gauss_newton(near, [*at], [sigma] * dim, with_floor=with_floor, with_width=True)
         concave = (step.amplitude > 0) & step.system.concave
         further = step.system.step(concave) / jnp.append(jnp.full(dim, sigma), 1)
         settled = jnp.all(jnp.abs(further) < LONGEST)
-        left = noise(near, step, dim + 2 + (not background))
+        left = noise(near, step, dim + 2 + with_floor)
         clear = step.amplitude > CLEAR * jnp.sqrt(jnp.where(left > 0, left, 0))
         return further, concave & settled & clear
 
     def improved(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         at, sigma = state
-        further = fit(at, sigma)[0]
-        further = jnp.clip(further, -LONGEST, LONGEST)
+        further = jnp.clip(fit(at, sigma)[0], -LONGEST, LONGEST)
         sigma_next = jnp.clip(sigma * jnp.exp(further[dim]), NARROWEST, widest)
         return at + sigma * further[:dim], sigma_next
 
@@ -69,7 +69,7 @@ def _fitted(
     at, sigma = lax.fori_loop(0, STEPS, improved, (jnp.zeros(dim, dtype), start))
     _, good = fit(at, sigma)
     inner = (sigma > NARROWEST) & (sigma < widest)
-    return sigma, good & inner & (height > 0) & jnp.isfinite(peak.score)
+    return sigma, good & inner & (height > 0)
 
 
 @functools.partial(jax.jit, static_argnames=("widest", "axes", "joint_axis"))
@@ -81,8 +81,8 @@ def _estimate_sigma(
     axes: tuple[int, ...],
     joint_axis: int | None,
 ) -> jax.Array:
-    beside = () if background is None else (background,)
-    sigmas, good = of_each(functools.partial(_fitted, widest=widest), heatmaps, axes, *beside)
+    fitted = functools.partial(_fitted, widest=widest)
+    sigmas, good = of_each(fitted, heatmaps, axes, background)
     others = [axis for axis in range(heatmaps.ndim) if axis not in axes]
     over = tuple(n for n, axis in enumerate(others) if axis != joint_axis)
     median = jnp.nanmedian(jnp.where(good, sigmas, jnp.nan), axis=over)
