@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.floats import as_float, inverse_power_of_two
+from dark_jax.floats import as_float, inverse_power_of_two, together
 
 # Scales below are taken for zero: their squares, which gradients are divided by, would vanish.
 LEAST = 1e-15
@@ -48,11 +48,8 @@ class Compared(NamedTuple):
 
 def compare(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> Compared:
     """At the precision of the finer; a joint without a finite truth does not count."""
-    coords, truth = as_float(coords), as_float(truth)
-    dtype = np.promote_types(coords.dtype, truth.dtype)
-    shape = np.broadcast_shapes(coords.shape, truth.shape)
-    coords, truth = (jnp.broadcast_to(each.astype(dtype), shape) for each in (coords, truth))
-    counted = jnp.broadcast_to(as_float(visible) > 0, shape[:-1])
+    coords, truth = jnp.broadcast_arrays(*together(coords, truth))
+    counted = jnp.broadcast_to(as_float(visible) > 0, coords.shape[:-1])
     counted &= jnp.all(jnp.isfinite(truth), axis=-1)
     return Compared(jnp.where(counted[..., None], coords - truth, 0), counted)
 

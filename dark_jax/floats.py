@@ -12,7 +12,7 @@ def as_float(values: jax.Array) -> jax.Array:
 
 def together(*arrays: jax.Array) -> list[jax.Array]:
     """All in float64 if one is, otherwise in float32."""
-    found = [as_float(jnp.asarray(array)) for array in arrays]
+    found = [as_float(array) for array in arrays]
     dtype = max((array.dtype for array in found), key=lambda dtype: dtype.itemsize)
     return [array.astype(dtype) for array in found]
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax import checks
-from dark_jax.floats import as_float, inverse_power_of_two
+from dark_jax.floats import as_float, inverse_power_of_two, together
 from dark_jax.stencil import TAYLOR
 from dark_jax.window import read
 
@@ -27,8 +26,7 @@ def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
     log_values *= inverse_power_of_two(jnp.max(jnp.abs(log_values)))
     d = TAYLOR.derivatives(log_values, 2)
     step = d.step(TAYLOR.inside((x, y), heatmap.shape) & (d.det != 0))
-    dtype = np.promote_types(coord.dtype, step.dtype)
-    return coord.astype(dtype) + step.astype(dtype)
+    return jnp.add(*together(coord, step))
 
 
 def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
