@@ -171,6 +171,6 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
         ``get_final_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
     """
     heatmaps = checks.maps("heatmaps", heatmaps, layout="[B, J, H, W]")
-    kernel = checks.odd_kernel("kernel", kernel)
-    settings = refine.settings(rules.DARKPOSE, dim=2, kernel_size=kernel)
+    size = checks.odd_kernel("kernel", kernel)
+    settings = Settings(rules.DARKPOSE, dim=2, kernel_size=size, sigma=None)
     return _get_final_preds(heatmaps, settings=settings)

@@ -14,13 +14,12 @@ from dark_jax.keypoints import Keypoints, unknown_covariance
 from dark_jax.refine import Settings
 
 
-@functools.partial(jax.jit, static_argnames=("split_ratio", "settings", "missing"))
+@functools.partial(jax.jit, static_argnames=("split_ratio", "settings"))
 def _decode_simcc(
     bins: tuple[jax.Array, jax.Array],
     *,
     split_ratio: float,
     settings: tuple[Settings, Settings],
-    missing: float | None,
 ) -> Keypoints:
     x, y = (
         decode_along(one, settings=each, axes=(one.ndim - 1,))
@@ -28,6 +27,7 @@ def _decode_simcc(
     )
     coords = jnp.concatenate([x.coords, y.coords], axis=-1)
     scores = jnp.minimum(x.scores, y.scores)
+    missing = settings[0].rule.missing
     if missing is not None:
         coords = jnp.where((scores > 0)[..., None], coords, missing)
     # The reason that takes precedence; REFINED, which is zero, only where both are.
@@ -99,5 +99,4 @@ def decode_simcc(
         (x, y),
         split_ratio=checks.positive("split_ratio", split_ratio),
         settings=(along_x, along_y),
-        missing=rule.missing,
     )
