@@ -114,18 +114,13 @@ class Stencil:
 
     def offsets(self, dim: int) -> np.ndarray:
         """``[n, dim]`` (dx, dy, ...) of the pixels that are read; the peak itself first."""
-        found = [
-            np.zeros(dim, np.int32),
-            *(sign * axis for sign in self._signs for axis in np.eye(dim, dtype=np.int32)),
-        ]
-        for i, j in itertools.combinations(np.eye(dim, dtype=np.int32), 2):
+        axes = np.eye(dim, dtype=np.int32)
+        steps = [sign * length for length in range(1, self.reach + 1) for sign in (-1, 1)]
+        found = [0 * axes[0], *(step * axis for step in steps for axis in axes)]
+        for i, j in itertools.combinations(axes, 2):
             found += [i + j, -i - j] if self.corners == 2 else [i + j, -i - j, i - j, j - i]
         filled = -len(found) % _VECTOR
         return np.stack(found + [found[0]] * filled)
-
-    @property
-    def _signs(self) -> tuple[int, ...]:
-        return tuple(sign * length for length in range(1, self.reach + 1) for sign in (-1, 1))
 
     def derivatives(self, values: jax.Array, dim: int) -> Derivatives:
         """Central differences of the log ``values`` at ``offsets(dim)``."""
