@@ -58,7 +58,7 @@ def maps_along(
 ) -> tuple[jax.Array | np.ndarray, tuple[int, ...]]:
     """``value`` as maps along ``axes``, and these as indices from 0, in increasing order."""
     array, axes = real_array(name, value), map_axes("axes", axes)
-    found = axes_of(name, tuple(array.shape), "axes", axes)
+    found = axes_of(name, tuple(array.shape), axes)
     return _not_empty(name, array, found), found
 
 
@@ -73,17 +73,15 @@ def map_axes(name: str, value: Any) -> tuple[int, ...]:
     return axes
 
 
-def axes_of(
-    array: str, shape: tuple[int, ...], name: str, axes: tuple[int, ...]
-) -> tuple[int, ...]:
-    """``axes`` of an array of ``shape`` as indices from 0, which must increase."""
+def axes_of(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """``axes`` of an array of this name and ``shape`` as indices from 0, which must increase."""
     ndim = len(shape)
     if any(not -ndim <= axis < ndim for axis in axes):
-        raise ValueError(f"{array} must have {name} {axes}, got shape {shape}")
+        raise ValueError(f"{name} must have axes {axes}, got shape {shape}")
     found = tuple(axis % ndim for axis in axes)
     if any(before >= after for before, after in itertools.pairwise(found)):
         raise ValueError(
-            f"{name} must be in increasing order, (..., z, y, x), got {axes} of {array} {shape}"
+            f"axes must be in increasing order, (..., z, y, x), got {axes} of {name} {shape}"
         )
     return found
 

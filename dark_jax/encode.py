@@ -116,5 +116,5 @@ def encode(
         checks.broadcastable("visible", True if visible is None else visible, joints),
         size=size,
         quantize=checks.flag("quantize", quantize),
-        axes=checks.axes_of("the heatmaps", (*joints, *size), "axes", axes),
+        axes=checks.axes_of("the heatmaps", (*joints, *size), axes),
     )

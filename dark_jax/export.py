@@ -115,7 +115,7 @@ def export_decode(
         batch,
         some if joints is None else checks.at_least_one("joints", joints),
     )
-    along = checks.axes_of("heatmaps", (*others, *sides), "axes", axes)
+    along = checks.axes_of("heatmaps", (*others, *sides), axes)
     left, right = iter(others), iter(sides)
     shape = [next(right if axis in along else left) for axis in range(2 + len(axes))]
     # Refuses what is no option of the decoder, and knows those that were left out.

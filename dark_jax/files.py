@@ -47,7 +47,7 @@ def read_heatmaps(
         raise ValueError(f"{path}: heatmaps must have {expected}, got {array.shape}")
     if array.size == 0:
         raise ValueError(f"{path}: heatmaps are empty, shape {array.shape}")
-    found = checks.axes_of(f"{path}: heatmaps", array.shape, "axes", axes)
+    found = checks.axes_of(f"{path}: heatmaps", array.shape, axes)
     return np.moveaxis(array, found, range(-len(found), 0))
 
 

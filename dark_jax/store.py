@@ -276,7 +276,7 @@ def _job(
     if 0 in reader.shape:
         raise ValueError(f"{reader.where}: is empty, shape {reader.shape}")
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
-    axes = checks.axes_of(reader.where, reader.shape, "axes", checks.map_axes("axes", decoder.axes))
+    axes = checks.axes_of(reader.where, reader.shape, checks.map_axes("axes", decoder.axes))
     grid = pieces.cut(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
     if len(grid.others) >= len(targets.TABLE_AXES) and unfinished.target.suffix == ".parquet":
         raise ValueError(
