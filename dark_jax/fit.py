@@ -17,7 +17,7 @@ from dark_jax.batch import of_each, other_sizes
 from dark_jax.blob import REACH, gauss_newton, look, noise, outer, through
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur, gaussian_kernel
-from dark_jax.keypoints import Keypoints, Status
+from dark_jax.keypoints import Keypoints, Status, status_of
 from dark_jax.peak import Peak, find_peak
 from dark_jax.window import Position
 
@@ -97,15 +97,15 @@ def _fit(
     lost = jnp.any(jnp.abs(last) > LONGEST) | jnp.any(
         jnp.abs(at) > jnp.maximum(1.5, jnp.stack([*sigmas]))
     )
-    peak = height > 0
-    status = lost.astype(jnp.int8) * jnp.int8(Status.STEP_TOO_LONG)
-    for failed, reason in (  # the last that applies wins
-        (~concave, Status.NOT_CONCAVE),
-        (outside, Status.BORDER),
-        (~peak, Status.NO_PEAK),
-        (~finite | ~known, Status.NOT_FINITE),
-    ):
-        status = jnp.where(failed, jnp.int8(reason), status)
+    status = status_of(
+        {
+            Status.NOT_FINITE: ~finite | ~known,
+            Status.NO_PEAK: ~(height > 0),
+            Status.BORDER: outside,
+            Status.NOT_CONCAVE: ~concave,
+            Status.STEP_TOO_LONG: lost,
+        }
+    )
     unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
     refined = status == Status.REFINED.value
     # Noise from what the blob leaves over, through the fit; the last step is too short to tell.

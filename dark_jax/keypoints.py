@@ -1,5 +1,6 @@
 """What a decoder returns."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, TypeVar, dataclass_transform
 
@@ -87,6 +88,16 @@ class Keypoints:
     scores: jax.Array
     status: jax.Array
     covariance: jax.Array
+
+
+def status_of(reasons: Mapping[Status, jax.Array]) -> jax.Array:
+    """``[...]`` int8: of the reasons that apply the one that takes precedence; else REFINED."""
+    last, *others = sorted(reasons, reverse=True)
+    # Computed rather than chosen: a choice between two constants fails on explicit meshes.
+    status = reasons[last].astype(jnp.int8) * jnp.int8(last)
+    for reason in others:
+        status = jnp.where(reasons[reason], jnp.int8(reason), status)
+    return status
 
 
 def unknown_covariance(coords: jax.Array, status: jax.Array) -> jax.Array:

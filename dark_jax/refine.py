@@ -10,7 +10,7 @@ import numpy as np
 from dark_jax import checks, propagate
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
-from dark_jax.keypoints import Status, unknown_covariance
+from dark_jax.keypoints import Status, status_of, unknown_covariance
 from dark_jax.peak import Peak, find_peak
 from dark_jax.rules import Rescale, Rule
 from dark_jax.stencil import Derivatives, inside
@@ -253,16 +253,15 @@ def _status(
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
     too_long = sum(x * x for x in d.numerator) > (settings.longest * d.det) ** 2
-    # Computed rather than chosen: a choice between two constants fails on explicit meshes.
-    status = (newton & too_long).astype(jnp.int8) * jnp.int8(Status.STEP_TOO_LONG)
-    for failed, reason in (  # the last that applies wins
-        (newton & ~d.concave, Status.NOT_CONCAVE),
-        (~surrounded, Status.BORDER),
-        (~(peak.score > 0), Status.NO_PEAK),
-        (~finite, Status.NOT_FINITE),
-    ):
-        status = jnp.where(failed, jnp.int8(reason), status)
-    return status
+    return status_of(
+        {
+            Status.NOT_FINITE: ~finite,
+            Status.NO_PEAK: ~(peak.score > 0),
+            Status.BORDER: ~surrounded,
+            Status.NOT_CONCAVE: newton & ~d.concave,
+            Status.STEP_TOO_LONG: newton & too_long,
+        }
+    )
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from dark_jax import checks
 from dark_jax.batch import of_each, other_sizes
 from dark_jax.floats import as_float
-from dark_jax.keypoints import Keypoints, Status, unknown_covariance
+from dark_jax.keypoints import Keypoints, Status, status_of, unknown_covariance
 from dark_jax.peak import Peak, find_peak
 from dark_jax.stencil import inside
 from dark_jax.window import box, read
@@ -52,17 +52,15 @@ def _decode_soft_argmax(
         finite = jnp.isfinite(peak.score)
         top = lax.stop_gradient(jnp.where(finite, peak.score, 0))
         temperature = temperature.astype(top.dtype)
-        border = jnp.zeros_like(finite)
+        reasons = {Status.NOT_FINITE: ~finite, Status.NO_PEAK: ~(peak.score > 0)}
         if radius is None:
             coords = _of_map(heatmap, peak, top, temperature)
         else:
             coords = _of_window(heatmap, peak, top, temperature, radius)
-            border = ~inside(peak.position, heatmap.shape, low=radius, high=radius)
+            near = inside(peak.position, heatmap.shape, low=radius, high=radius)
+            reasons[Status.BORDER] = ~near
         known = jnp.where(jnp.isnan(peak.score), jnp.nan, peak.coords)
-        status = border.astype(jnp.int8) * jnp.int8(Status.BORDER)
-        status = jnp.where(~(peak.score > 0), jnp.int8(Status.NO_PEAK), status)
-        status = jnp.where(finite, status, jnp.int8(Status.NOT_FINITE))
-        coords = jnp.where(finite, coords, known)
+        coords, status = jnp.where(finite, coords, known), status_of(reasons)
         covariance = unknown_covariance(coords, status)
         return Keypoints(coords=coords, scores=peak.score, status=status, covariance=covariance)
 
