@@ -91,6 +91,42 @@ def outer(factors: Sequence[jax.Array]) -> jax.Array:
     return product
 
 
+class _Inner(NamedTuple):
+    """Inner products of functions on a window with one another, and with its values.
+
+    Of the bases' columns they are ``grams``, one an axis, and ``seen``. What is left of the
+    functions once ``constant`` is projected out has the ``product`` and the ``observed``.
+    """
+
+    grams: Sequence[jax.Array]
+    seen: jax.Array
+    constant: _Sum | None
+
+    def raw(self, u: _Sum, v: _Sum) -> jax.Array:
+        products = [
+            functools.reduce(
+                jnp.multiply, [gram[i, j] for gram, i, j in zip(self.grams, a, b, strict=True)]
+            )
+            for a, b in itertools.product(u, v)
+        ]
+        return functools.reduce(jnp.add, products)
+
+    def product(self, u: _Sum, v: _Sum) -> jax.Array:
+        if self.constant is None:
+            return self.raw(u, v)
+        along = self.raw(u, self.constant) * self.raw(v, self.constant)
+        return self.raw(u, v) - along / self.raw(self.constant, self.constant)
+
+    def read_off(self, u: _Sum) -> jax.Array:
+        return functools.reduce(jnp.add, [self.seen[term[::-1]] for term in u])
+
+    def observed(self, u: _Sum) -> jax.Array:
+        if self.constant is None:
+            return self.read_off(u)
+        along = self.raw(u, self.constant) * self.read_off(self.constant)
+        return self.read_off(u) - along / self.raw(self.constant, self.constant)
+
+
 def gauss_newton(
     window: Window,
     at: Sequence[jax.Array],
@@ -110,7 +146,6 @@ def gauss_newton(
         factor = weight * jnp.exp(-0.5 * u * u)
         columns = [factor, factor * u / sigma, weight]
         bases.append(jnp.stack(columns + [factor * u * u] * with_width, axis=-1))
-    seen = through(window.values, bases)
     grams = [jnp.matmul(basis.T, basis, precision=lax.Precision.HIGHEST) for basis in bases]
 
     # The Gaussian, a constant, the Gaussian's derivatives by the unknowns.
@@ -122,43 +157,26 @@ def gauss_newton(
     if with_width:
         slopes.append(along[1])
 
-    def raw(u: _Sum, v: _Sum) -> jax.Array:
-        products = [
-            functools.reduce(jnp.multiply, [g[i, j] for g, i, j in zip(grams, a, b, strict=True)])
-            for a, b in itertools.product(u, v)
-        ]
-        return functools.reduce(jnp.add, products)
-
-    def product(u: _Sum, v: _Sum) -> jax.Array:
-        floor = raw(u, constant) * raw(v, constant) / raw(constant, constant)
-        return raw(u, v) - floor if with_floor else raw(u, v)
-
-    def read_off(u: _Sum) -> jax.Array:
-        return functools.reduce(jnp.add, [seen[term[::-1]] for term in u])
-
-    def observed(u: _Sum) -> jax.Array:
-        floor = raw(u, constant) * read_off(constant) / raw(constant, constant)
-        return read_off(u) - floor if with_floor else read_off(u)
-
-    norm = product(model, model)
+    inner = _Inner(grams, through(window.values, bases), constant if with_floor else None)
+    norm = inner.product(model, model)
     norm = jnp.where(norm > 0, norm, 1)
-    amplitude = observed(model) / norm
-    shared = [product(u, model) / norm for u in slopes]
+    amplitude = inner.observed(model) / norm
+    shared = [inner.product(u, model) / norm for u in slopes]
     gradient = [
-        amplitude * (observed(u) / norm - amplitude * s)
+        amplitude * (inner.observed(u) / norm - amplitude * s)
         for u, s in zip(slopes, shared, strict=True)
     ]
     hessian = [
         [
-            -(amplitude**2) * (product(u, v) / norm - s * t)
+            -(amplitude**2) * (inner.product(u, v) / norm - s * t)
             for v, t in zip(slopes, shared, strict=True)
         ]
         for u, s in zip(slopes, shared, strict=True)
     ]
     floor = jnp.zeros_like(amplitude)
     if with_floor:
-        floor = read_off(constant) - amplitude * raw(model, constant)
-        floor /= raw(constant, constant)
+        floor = inner.read_off(constant) - amplitude * inner.raw(model, constant)
+        floor /= inner.raw(constant, constant)
     system = Derivatives(tuple(gradient), tuple(map(tuple, hessian)))
     return Step(amplitude, floor, tuple(basis[:, 0] for basis in bases), norm, system)
 
