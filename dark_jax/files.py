@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -72,11 +73,16 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def check_target(path: Path, *, suffixes: tuple[str, ...], option: str) -> None:
-    """ValueError or OSError unless a file of one of ``suffixes`` can be written at ``path``."""
+def check_target(
+    path: Path, *, suffixes: tuple[str, ...], option: str, folder_too: bool = False
+) -> None:
+    """ValueError or OSError unless a file of one of ``suffixes`` can be written at ``path``.
+
+    Nor may a folder be there, unless ``folder_too``.
+    """
     if path.suffix not in suffixes:
         raise ValueError(f"{option} must end in {', '.join(suffixes)}, got {str(path)!r}")
-    if path.is_dir():
+    if path.is_dir() and not folder_too:
         raise IsADirectoryError(f"{option} {path} is a directory")
     folder = path.resolve().parent
     if not folder.is_dir():
@@ -107,6 +113,13 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for name in beside:
             with suppress(OSError):  # gone where it was renamed
                 os.unlink(name)
+
+
+def write_aside(path: Path, contents: bytes, *, spare: Path) -> None:
+    """Write a file whole or not at all: in ``spare``, of the same file system, then renamed."""
+    aside = spare / uuid.uuid4().hex
+    aside.write_bytes(contents)
+    os.replace(aside, path)
 
 
 def _umask() -> int:

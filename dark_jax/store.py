@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dark_jax import checks, engine, extras, pieces, rules, sources, targets
+from dark_jax import checks, engine, extras, files, pieces, rules, sources, targets
 from dark_jax.decode import decode
 from dark_jax.fit import decode_fit
 from dark_jax.keypoints import Keypoints, Status
@@ -229,7 +228,7 @@ def decode_store(
     with ExitStack() as stack:
         reader = stack.enter_context(sources.opened(source, key=key))
         job = _job(source, key, reader, decoder, unfinished)
-        about = json.loads(json.dumps(dict(job.target.about)))
+        about = job.target.about
         unfinished.check(about, resume=resume, overwrite=overwrite)
         client = None
         if workers is not None or scheduler is not None:
@@ -255,17 +254,12 @@ def _check_options(rule: Any, workers: Any, scheduler: Any, resume: bool, overwr
 
 def _checked_target(source: Path, target: Path) -> Path:
     """``target`` without links, if a folder can be made there."""
-    if target.suffix not in targets.KINDS:
-        raise ValueError(f"target must end in {', '.join(targets.KINDS)}, got {str(target)!r}")
+    files.check_target(target, suffixes=tuple(targets.KINDS), option="target", folder_too=True)
     for module in ("dask", "distributed", "zarr" if target.suffix == ".zarr" else "pyarrow"):
         extras.load(module, extra="store")
     read, written = source.resolve(), target.resolve()
     if read == written or read in written.parents or written in read.parents:
         raise ValueError(f"target {target} would overwrite what is read from {source}")
-    if not written.parent.is_dir():
-        raise FileNotFoundError(f"target {target}: there is no folder {written.parent}")
-    if not os.access(written.parent, os.W_OK):
-        raise PermissionError(f"target {target} cannot be written")
     return written
 
 

@@ -2,8 +2,7 @@
 
 import json
 import math
-import os
-import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ TABLE_AXES = ((), ("joint",), ("image", "joint"), ("image", "instance", "joint")
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(ABC):
     """Where pieces go.
 
     A piece is there, whole, or it is not: every file is written aside and then renamed, and the
@@ -43,13 +42,17 @@ class Target:
     covariance: bool
     about: Mapping[str, Any]
 
+    @abstractmethod
     def create(self) -> None:
         """Everything but the pieces, into an empty folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, index: tuple[int, ...], keypoints: Keypoints) -> None:
         """One piece: NumPy arrays of the full size of a piece."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def _last(self, index: tuple[int, ...]) -> str:
+        """The file of a piece that is written last."""
 
     def has(self, index: tuple[int, ...]) -> bool:
         """Whether a piece is there."""
@@ -57,13 +60,8 @@ class Target:
         # A file without contents is what a file system may leave when the power goes.
         return last.exists() and last.stat().st_size > 0
 
-    def _last(self, index: tuple[int, ...]) -> str:
-        raise NotImplementedError
-
     def _put(self, name: str, contents: bytes) -> None:
-        aside = self.spare / uuid.uuid4().hex
-        aside.write_bytes(contents)
-        os.replace(aside, self.folder / name)
+        files.write_aside(self.folder / name, contents, spare=self.spare)
 
 
 class ZarrTarget(Target):
@@ -77,8 +75,7 @@ class ZarrTarget(Target):
         zarr: Any = extras.load("zarr", extra="store")
         attributes = {**self.about, "status": {reason.name: reason.value for reason in Status}}
         group = zarr.create_group(self.folder, zarr_format=3, attributes=attributes)
-        dim = len(self.pieces.axes)
-        for name, (dtype, fill, beyond) in self._arrays(dim).items():
+        for name, (dtype, fill, beyond) in self._arrays().items():
             group.create_array(
                 name,
                 shape=(*self.pieces.others, *beyond),
@@ -90,8 +87,9 @@ class ZarrTarget(Target):
                 chunk_key_encoding={"name": "default", "separator": "."},
             )
 
-    def _arrays(self, dim: int) -> dict[str, tuple[np.dtype, float, tuple[int, ...]]]:
+    def _arrays(self) -> dict[str, tuple[np.dtype, float, tuple[int, ...]]]:
         """Name to type, fill value and further axes; the last one is written last."""
+        dim = len(self.pieces.axes)
         covariance = {"covariance": (self.dtype, math.inf, (dim, dim))}
         return {
             "coords": (self.dtype, math.nan, (dim,)),
@@ -102,7 +100,7 @@ class ZarrTarget(Target):
 
     def write(self, index: tuple[int, ...], keypoints: Keypoints) -> None:
         """A chunk of each array."""
-        for name, (dtype, _, beyond) in self._arrays(len(self.pieces.axes)).items():
+        for name, (dtype, _, beyond) in self._arrays().items():
             values = np.asarray(getattr(keypoints, name))
             contents = values.astype(dtype.newbyteorder("<")).tobytes()
             self._put(self._chunk(name, index, len(beyond)), contents)

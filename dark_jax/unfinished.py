@@ -9,7 +9,7 @@ at TARGET is complete.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +58,7 @@ class Unfinished:
         finally:
             lock.release()
 
-    def check(self, about: dict[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    def check(self, about: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
         """Whether all is done already; ValueError or OSError unless a run may begin or go on.
 
         Writes nothing.
@@ -83,7 +83,7 @@ class Unfinished:
         self._same(done, about)
         return True
 
-    def _same(self, begun: dict[str, Any], about: dict[str, Any]) -> None:
+    def _same(self, begun: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         for name, value in about.items():
             if begun.get(name) != value:
                 raise ValueError(
@@ -100,9 +100,7 @@ class Unfinished:
             self._unread.mkdir()
             self.spare.mkdir()
             target.create()
-            aside = self.spare / "about.json"
-            aside.write_bytes(files.json_bytes(target.about))
-            os.replace(aside, self._about)
+            files.write_aside(self._about, files.json_bytes(target.about), spare=self.spare)
 
     def todo(self, target: Target) -> list[tuple[int, ...]]:
         """The pieces that are not there, or lack a chunk."""
@@ -114,9 +112,8 @@ class Unfinished:
 
     def note(self, pieces: Pieces, index: tuple[int, ...], unread: list[Unread]) -> None:
         """Say which chunks a piece lacks, before it is written."""
-        aside = self.spare / f"unread-{pieces.number(index)}"
-        aside.write_bytes(files.json_bytes([chunk._asdict() for chunk in unread]))
-        os.replace(aside, self._note(pieces, index))
+        contents = files.json_bytes([chunk._asdict() for chunk in unread])
+        files.write_aside(self._note(pieces, index), contents, spare=self.spare)
 
     def whole(self, pieces: Pieces, index: tuple[int, ...]) -> None:
         """Nothing is lacking any more, once the piece is written."""
