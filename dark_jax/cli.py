@@ -290,12 +290,11 @@ def _decode(heatmaps: np.ndarray, decoder: Decoder, joints: tuple[str, ...] | No
     while heatmaps.ndim < dim + 2:
         heatmaps = heatmaps[None]
     keypoints = dataclasses.replace(decoder, axes=tuple(range(-dim, 0)))(heatmaps)
-    moved = None
+    peaks = None
     if dim == 2:
-        peaks, _ = dark_jax.get_max_preds(heatmaps)
         refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
-        moved = np.where(refined, peaks, keypoints.coords)
-    return tables.table(keypoints, axes=("image", "joint"), joints=joints, peaks=moved)
+        peaks = np.where(refined, dark_jax.get_max_preds(heatmaps)[0], keypoints.coords)
+    return tables.table(keypoints, axes=("image", "joint"), joints=joints, peaks=peaks)
 
 
 def _show(table: tables.Table, *, named: bool) -> None:

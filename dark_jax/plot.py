@@ -152,12 +152,11 @@ def _draw_points(axes: Axes, table: Table, image: int, stride: float) -> None:
         )
     # For the legend alone: patches bring no marker of their own.
     axes.plot([], [], "s", mfc="none", mec=_PEAK, mew=1.2, label="argmax", path_effects=outline)
-    for points, colour, label in (
-        (table.coords[image][refined], _REFINED, "DARK"),
-        (table.coords[image][~refined], _KEPT, "not refined (see status)"),
+    for points, marker, colour, label in (
+        (table.coords[image][refined], "o", _REFINED, "DARK"),
+        (table.coords[image][~refined], "x", _KEPT, "not refined (see status)"),
     ):
         x, y = on_photo(points).T
-        marker = "o" if colour == _REFINED else "x"
         axes.plot(
             x,
             y,

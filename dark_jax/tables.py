@@ -77,8 +77,8 @@ class Table(NamedTuple):
             f"c{dims[i]}{dims[j]}": np.where(there, self.covariance[..., i, j], np.nan)
             for i, j in itertools.combinations_with_replacement(range(len(dims)), 2)
         }
-        if self.moved is not None:
-            spread["moved"] = np.where(there, self.moved, np.nan)
+        if (moved := self.moved) is not None:
+            spread["moved"] = np.where(there, moved, np.nan)
         columns = {
             **{name: along + first.get(name, 0) for name, along in index.items()},
             "name": np.array(self.joints, str)[index["joint"]],
