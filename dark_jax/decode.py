@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dark_jax import checks, refine, rules
@@ -26,11 +25,7 @@ def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ..
     found, scores = of_each(one, heatmaps, axes)
     coords, status = found.coords, found.status
     if found.exact is not None:
-
-        def whole(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
-            coords, status = refine.from_map(heatmap, settings)
-            return coords, status.astype(jnp.int8)
-
+        whole = functools.partial(refine.from_map, settings=settings)
         coords, status = redone_unless(found.exact, (coords, status), whole, heatmaps, axes)
     return Keypoints(coords=coords, scores=scores, status=status, covariance=found.covariance)
 

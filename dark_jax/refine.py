@@ -268,11 +268,11 @@ def _status(
 def from_map(heatmap: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
     """Coordinates and status of a map's maximum, the whole map blurred, in float64.
 
-    Whatever the precision outside; the status as a float, which has a tangent.
+    Whatever the precision outside.
     """
     with jax.enable_x64(True):
-        found = _from_map(heatmap.astype(jnp.float64), settings)
-        return jax.tree.map(lambda leaf: leaf.astype(as_float(heatmap).dtype), found)
+        coords, status = _from_map(heatmap.astype(jnp.float64), settings)
+        return coords.astype(as_float(heatmap).dtype), status
 
 
 @from_map.defjvp
@@ -288,5 +288,4 @@ def _from_map(heatmap: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Ar
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
     values = read(whole, peak.position, settings.offsets)
-    coords, status = _step(values, peak, finite, heatmap.shape, settings)
-    return coords, status.astype(coords.dtype)
+    return _step(values, peak, finite, heatmap.shape, settings)
