@@ -8,6 +8,8 @@ import functools
 
 import numpy as np
 
+from dark_jax import Keypoints
+
 Size = tuple[int, int]
 
 
@@ -18,6 +20,18 @@ def rng(seed: int) -> np.random.Generator:
 def bound(noise: float) -> float:
     """Cramer-Rao: standard deviation of each coordinate, whatever the sigma."""
     return noise * np.sqrt(2 / np.pi)
+
+
+def squared_deviations(keypoints: Keypoints, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors by the decoder's own measure, squared: as many as its ellipses are wide.
+
+    ``[known]``, of the keypoints whose covariance is finite; and which these are, ``[count]``.
+    """
+    covariance = np.asarray(keypoints.covariance, np.float64)
+    known = np.asarray(np.isfinite(covariance).all(axis=(-2, -1)))
+    errors = (np.asarray(keypoints.coords) - points)[known]
+    inverse = np.linalg.inv(covariance[known])
+    return np.einsum("ni,nij,nj->n", errors, inverse, errors), known
 
 
 def centres(seed: int, count: int, size: Size, *, margin: float) -> np.ndarray:

@@ -151,10 +151,7 @@ def wrong_model_rows() -> list[Row]:
 
 def coverage(keypoints: dark_jax.Keypoints, points: np.ndarray) -> Row:
     """Which share of the errors the ellipses hold, where there is one."""
-    covariance = np.asarray(keypoints.covariance, np.float64)
-    known = np.isfinite(covariance).all(axis=(-2, -1))
-    errors = (np.asarray(keypoints.coords) - points)[known]
-    squared = np.einsum("ni,nij,nj->n", errors, np.linalg.inv(covariance[known]), errors)
+    squared, known = synthetic.squared_deviations(keypoints, points)
     return {
         "known": f"{100 * known.mean():.1f} %",
         "within 1 sigma (39.3)": f"{100 * (squared < 1).mean():.1f}",
