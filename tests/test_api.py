@@ -320,3 +320,20 @@ def test_missing_extra_names_its_cure() -> None:
 
     with pytest.raises(ImportError, match=r'pip install "dark_jax\[plot\]"'):
         extras.load("a_package_nobody_has.part", extra="plot")
+
+
+def test_files_and_functions_stay_small() -> None:
+    """Files of at most 400 lines, functions of at most 60, without their docstrings."""
+    for path in (*PACKAGE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")):
+        text = path.read_text()
+        lines = len(text.splitlines())
+        assert lines <= 400, (path, lines)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                documented = ast.get_docstring(node) is not None
+                code = _lines(node) - documented * _lines(node.body[0])
+                assert code <= 60, (path, node.name, code)
+
+
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
