@@ -189,9 +189,10 @@ def between(name: str, value: Any, low: int, high: int) -> int:
 
 def odd_kernel(name: str, value: Any) -> int:
     """``value`` as an odd kernel size of at least 1."""
-    size = _integer(name, value, "an odd integer of at least 1")
+    expected = "an odd integer of at least 1"
+    size = _integer(name, value, expected)
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"{name} must be an odd integer of at least 1, got {size}")
+        raise ValueError(f"{name} must be {expected}, got {size}")
     return size
 
 
@@ -213,9 +214,10 @@ def integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def at_least_one(name: str, value: Any) -> int:
     """``value`` as an integer of at least 1."""
-    number = _integer(name, value, "an integer of at least 1")
+    expected = "an integer of at least 1"
+    number = _integer(name, value, expected)
     if number < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {number}")
+        raise ValueError(f"{name} must be {expected}, got {number}")
     return number
 
 
