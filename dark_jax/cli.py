@@ -155,7 +155,9 @@ def decode(
     if image is not None and stride is not None:
         photo = _photo(image, stride, heatmaps.shape)
 
-    table = _decode(heatmaps, decoder, joints)
+    maps = heatmaps[(None,) * (dim + 2 - heatmaps.ndim)]
+    keypoints = dataclasses.replace(decoder, axes=tuple(range(-dim, 0)))(maps)
+    table = _table(keypoints, maps, joints)
     contents: dict[Path, bytes] = {}
     if output is not None:
         about = {
@@ -165,8 +167,9 @@ def decode(
         }
         contents[output] = tables.results(table, output, about=about, shape=heatmaps.shape[:-dim])
     if overlay is not None:
-        maps = heatmaps.reshape(*table.scores.shape, *heatmaps.shape[-2:])
-        contents[overlay] = plot.overlay(table, heatmaps=maps, photo=photo, stride=stride or 1.0)
+        contents[overlay] = plot.overlay(
+            keypoints, heatmaps=maps, photo=photo, stride=stride or 1.0
+        )
     files.write_together(contents)
     _show(table, named=joints is not None)
     for path in contents:
@@ -285,15 +288,13 @@ def _photo(path: Path, stride: float, shape: tuple[int, ...]) -> np.ndarray:
     return photo
 
 
-def _decode(heatmaps: np.ndarray, decoder: Decoder, joints: tuple[str, ...] | None) -> tables.Table:
-    dim = len(decoder.axes)
-    while heatmaps.ndim < dim + 2:
-        heatmaps = heatmaps[None]
-    keypoints = dataclasses.replace(decoder, axes=tuple(range(-dim, 0)))(heatmaps)
+def _table(
+    keypoints: dark_jax.Keypoints, maps: np.ndarray, joints: tuple[str, ...] | None
+) -> tables.Table:
     peaks = None
-    if dim == 2:
+    if maps.ndim == 4:
         refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
-        peaks = np.where(refined, dark_jax.get_max_preds(heatmaps)[0], keypoints.coords)
+        peaks = np.where(refined, dark_jax.get_max_preds(maps)[0], keypoints.coords)
     return tables.table(keypoints, axes=("image", "joint"), joints=joints, peaks=peaks)
 
 

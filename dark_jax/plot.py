@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dark_jax import extras
-from dark_jax.keypoints import Status
-from dark_jax.tables import Table
+from dark_jax.keypoints import Keypoints, Status
+from dark_jax.peak import get_max_preds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def overlay(
-    table: Table,
+    keypoints: Keypoints,
     *,
     heatmaps: np.ndarray,
     photo: np.ndarray | None = None,
@@ -71,10 +71,9 @@ def overlay(
     """A PNG with each integer peak, as the heatmap pixel it is, and the decoded point.
 
     Args:
-        table: keypoints of ``B`` images, ``[B, J]``, of ``dark_jax.tables.table``, with their
-            integer peaks if known; in heatmap pixels.
-        heatmaps: ``[B, J, H, W]`` real, drawn (their maximum over joints) where there is no
-            photo; of more than 16 images the first.
+        keypoints: one for each map, its scores ``[B, J]`` or ``[J]`` float, in heatmap pixels.
+        heatmaps: ``[B, J, H, W]`` or ``[J, H, W]`` real, drawn (their maximum over joints) where
+            there is no photo; of more than 16 images the first.
         photo: ``[H stride, W stride, 3]`` uint8 behind the points of the only image; heatmap
             pixel i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
         stride: photo pixels per heatmap pixel.
@@ -84,15 +83,18 @@ def overlay(
 
     Raises:
         ImportError: Matplotlib is not installed.
+        ValueError: ``heatmaps`` are not one a keypoint; ``photo`` is given for more than one
+            image, or is no picture.
 
     Example:
         >>> import dark_jax
-        >>> from dark_jax import plot, samples, tables
+        >>> from dark_jax import plot, samples
         >>> sample = samples.load()
-        >>> keypoints = dark_jax.decode(sample.heatmaps)
-        >>> table = tables.table(keypoints, axes=("image", "joint"), joints=sample.joints)
         >>> picture = plot.overlay(
-        ...     table, heatmaps=sample.heatmaps, photo=sample.image, stride=sample.stride
+        ...     dark_jax.decode(sample.heatmaps),
+        ...     heatmaps=sample.heatmaps,
+        ...     photo=sample.image,
+        ...     stride=sample.stride,
         ... )
         >>> picture[1:4]
         b'PNG'
@@ -100,11 +102,26 @@ def overlay(
     References:
         Matplotlib's ``imshow``: pixel centres at integers there too.
     """
+    coords, status = np.asarray(keypoints.coords), np.asarray(keypoints.status)
+    maps = np.asarray(heatmaps)
+    if maps.ndim not in (3, 4) or maps.shape[:-2] != status.shape:
+        raise ValueError(
+            f"heatmaps must be [..., H, W] with the axes of keypoints, {status.shape}, one or two, "
+            f"got shape {maps.shape}"
+        )
+    if maps.ndim == 3:
+        coords, status, maps = coords[None], status[None], maps[None]
+    if photo is not None and (len(maps) > 1 or np.ndim(photo) != 3):
+        raise ValueError(
+            f"photo must be [H, W, 3], of the only image, got shape {np.shape(photo)} "
+            f"for {len(maps)} images"
+        )
+    peaks = np.asarray(get_max_preds(maps)[0])
     figure_class = extras.load("matplotlib.figure", extra="plot").Figure
-    shown = min(len(table.scores), _MOST_IMAGES)
+    shown = min(len(maps), _MOST_IMAGES)
     columns = math.ceil(math.sqrt(shown))
     rows = math.ceil(shown / columns)
-    height, width = heatmaps.shape[-2:]
+    height, width = maps.shape[-2:]
     scale = 8.0 / max(columns * width, rows * height)
     figure = figure_class(
         figsize=(max(columns * width * scale, 4.0), rows * height * scale + 0.9),
@@ -113,19 +130,19 @@ def overlay(
     for image in range(shown):
         axes = figure.add_subplot(rows, columns, image + 1)
         if photo is None:
-            backdrop = np.asarray(heatmaps[image], np.float32).max(axis=0)
+            backdrop = np.asarray(maps[image], np.float32).max(axis=0)
             axes.imshow(backdrop, cmap="magma", interpolation="nearest")
         else:
             axes.imshow(photo, interpolation="lanczos")
-        _draw_points(axes, table, image, stride)
+        _draw_points(axes, peaks[image], coords[image], status[image], stride)
         axes.set_xlim(-0.5, width * stride - 0.5)
         axes.set_ylim(height * stride - 0.5, -0.5)
         axes.set_axis_off()
-        if len(table.scores) > 1:
+        if len(maps) > 1:
             axes.set_title(f"image {image}", fontsize=9)
     title = "argmax: one square pixel of the heatmap; DARK: a point"
-    if shown < len(table.scores):
-        title += f" (first {shown} of {len(table.scores)} images)"
+    if shown < len(maps):
+        title += f" (first {shown} of {len(maps)} images)"
     figure.suptitle(title, fontsize=11)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
@@ -134,16 +151,17 @@ def overlay(
     return stream.getvalue()
 
 
-def _draw_points(axes: Axes, table: Table, image: int, stride: float) -> None:
+def _draw_points(
+    axes: Axes, peaks: np.ndarray, coords: np.ndarray, status: np.ndarray, stride: float
+) -> None:
     patches: Any = extras.load("matplotlib.patches", extra="plot")
     effects: Any = extras.load("matplotlib.patheffects", extra="plot")
     outline = [effects.withStroke(linewidth=2.5, foreground="black")]
-    refined = table.status[image] == Status.REFINED
+    refined = status == Status.REFINED
 
     def on_photo(points: np.ndarray) -> np.ndarray:
         return (np.asarray(points, np.float64) + 0.5) * stride - 0.5
 
-    peaks = table.coords[image] if table.peaks is None else table.peaks[image]
     for corner in on_photo(peaks[refined]) - stride / 2:
         axes.add_patch(
             patches.Rectangle(
@@ -153,8 +171,8 @@ def _draw_points(axes: Axes, table: Table, image: int, stride: float) -> None:
     # For the legend alone: patches bring no marker of their own.
     axes.plot([], [], "s", mfc="none", mec=_PEAK, mew=1.2, label="argmax", path_effects=outline)
     for points, marker, colour, label in (
-        (table.coords[image][refined], "o", _REFINED, "DARK"),
-        (table.coords[image][~refined], "x", _KEPT, "not refined (see status)"),
+        (coords[refined], "o", _REFINED, "DARK"),
+        (coords[~refined], "x", _KEPT, "not refined (see status)"),
     ):
         x, y = on_photo(points).T
         axes.plot(

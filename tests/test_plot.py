@@ -1,0 +1,47 @@
+"""Pictures of keypoints: what is drawn where, and what cannot be drawn."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib import image as pictures
+
+import dark_jax
+from dark_jax import plot
+
+MAPS = np.asarray(dark_jax.encode([[[5.2, 7.9], [11.5, 3.0]]], size=(16, 20), sigma=1.5))
+CYAN = (0.0, 229 / 255, 1.0)
+
+
+def shares_of_cyan(png: bytes) -> np.ndarray:
+    """Middle of the pixels of the refined points, as shares of the picture's width and height."""
+    drawn = pictures.imread(io.BytesIO(png))
+    y, x = np.nonzero(np.abs(drawn[..., :3] - CYAN).max(axis=-1) < 0.02)
+    return np.array([x.mean() / drawn.shape[1], y.mean() / drawn.shape[0]])
+
+
+def test_a_point_is_drawn_where_it_is() -> None:
+    """Left and right, with and without the axis of images, on the maps and on a photo."""
+    photo = np.zeros((64, 80, 3), np.uint8)
+    for joint, to_the_left in ((0, True), (1, False)):
+        maps = MAPS[:, joint : joint + 1]
+        keypoints = dark_jax.decode(maps)
+        one = plot.overlay(dark_jax.decode(maps[0]), heatmaps=maps[0])
+        assert plot.overlay(keypoints, heatmaps=maps) == one
+        on_photo = plot.overlay(keypoints, heatmaps=maps, photo=photo, stride=4.0)
+        np.testing.assert_allclose(shares_of_cyan(on_photo), shares_of_cyan(one), atol=0.01)
+        assert (shares_of_cyan(one)[0] < 0.5) == to_the_left
+
+
+def test_what_cannot_be_drawn_is_named() -> None:
+    keypoints = dark_jax.decode(MAPS)
+    with pytest.raises(
+        ValueError, match=r"heatmaps must be .* keypoints, \(1, 2\).* \(1, 16, 20\)"
+    ):
+        plot.overlay(keypoints, heatmaps=MAPS[:, 0])
+    photo = np.zeros((64, 80, 3), np.uint8)
+    twice = np.concatenate([MAPS, MAPS])
+    with pytest.raises(ValueError, match=r"photo must be \[H, W, 3\].* for 2 images"):
+        plot.overlay(dark_jax.decode(twice), heatmaps=twice, photo=photo)
+    with pytest.raises(ValueError, match=r"photo must be .* got shape \(64, 80\)"):
+        plot.overlay(keypoints, heatmaps=MAPS, photo=photo[..., 0])
