@@ -13,7 +13,7 @@ import pytest
 
 from dark_jax import decode_store, pieces
 from tests import synthetic
-from tests.test_store import tree
+from tests.store.cases import tree
 
 zarr = pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")
@@ -24,6 +24,11 @@ pytestmark = pytest.mark.slow
 
 # A piece a chunk, as small as may be, so that there is much to kill.
 SMALL = "from dark_jax import pieces; pieces.GOAL = 1; "
+# So slow that it is still at work when a busy machine gets to kill it.
+SLOW = SMALL + (
+    "import time; from dark_jax import targets; put = targets.Target._put; "
+    "targets.Target._put = lambda *each: (time.sleep(0.01), put(*each)); "
+)
 COMMAND = "import sys; from dark_jax import cli; sys.exit(cli.run(sys.argv[1:]))"
 KILLS = 10
 LONGEST = 120.0
@@ -46,7 +51,7 @@ def started(code: str, *arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         start_new_session=True,
     )
@@ -90,7 +95,7 @@ def test_kill_and_resume(source: Path, tmp_path: Path, suffix: str) -> None:
     kills, counts = 0, []
     while kills < KILLS:
         before = pieces_there(target)
-        process = started(SMALL + COMMAND, "decode", source, "-o", target, "--resume")
+        process = started(SLOW + COMMAND, "decode", source, "-o", target, "--resume")
         wait_for_pieces(process, target, before + int(random.integers(1, 40)))
         time.sleep(random.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
@@ -115,7 +120,7 @@ def test_ctrl_c(source: Path, tmp_path: Path, workers: list[str]) -> None:
     """
     target = tmp_path / "out.zarr"
     arguments = ["decode", source, "-o", target]
-    process = started(SMALL + COMMAND, *arguments, *workers)
+    process = started(SLOW + COMMAND, *arguments, *workers)
     wait_for_pieces(process, target, 20)
     os.killpg(process.pid, signal.SIGINT)
     status, out, err = end(process)
