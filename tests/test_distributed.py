@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.test_transforms import COLLECTIVE, FUNCTIONS, assert_as_on_one_device, maps
+from tests.programs import COLLECTIVE, FUNCTIONS, assert_as_on_one_device, maps
 
 ROOT = Path(__file__).parent.parent
 

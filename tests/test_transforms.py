@@ -15,84 +15,66 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import dark_jax
-from tests import synthetic, tolerances
-
-SIZE = (20, 18)
-
-COLLECTIVE = re.compile(r"\b(?:[\w-]*all-[\w-]+|collective-[\w-]+|reduce-scatter[\w-]*)\(")
-
-
-def maps(batch: int, joints: int) -> np.ndarray:
-    """Bumps, and in every image one map whose zeros the reference's clamp bites on."""
-    values, _ = synthetic.gaussians(0, batch * joints, SIZE, sigma=2.0, noise=0.02, margin=0.0)
-    values = values.reshape(batch, joints, *SIZE)
-    values[:, 0] = synthetic.cut(values[:, 0], threshold=0.8)
-    return values
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "decode": dark_jax.decode,
-    "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
-    "decode rule": lambda m: dark_jax.decode(m, rule=dark_jax.rules.VITPOSE),
-    "fit": lambda m: dark_jax.decode_fit(m, sigma=2.0),
-    # Sharp: the last bits of a whole background's weights would be 4e-5 px.
-    "soft argmax": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.03),
-    "soft argmax window": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.1, radius=4),
-    "peaks": lambda m: dark_jax.decode_peaks(m, max_peaks=5, threshold=0.2, min_distance=2),
-    "simcc": lambda m: dark_jax.decode_simcc(m.max(-2), m.max(-1), rule=dark_jax.rules.GUARDED),
-    "simcc rule": lambda m: dark_jax.decode_simcc(m.max(-2), m.max(-1)),
-    "encode": lambda m: dark_jax.encode(SIZE[0] * m[..., 0, :2], size=SIZE),
-    "get_max_preds": dark_jax.get_max_preds,
-    "gaussian_blur": dark_jax.gaussian_blur,
-    "get_final_preds": dark_jax.get_final_preds,
-}
-
+from tests import synthetic
+from tests.programs import (
+    BATCH,
+    COLLECTIVE,
+    FUNCTIONS,
+    SIZE,
+    assert_as_on_one_device,
+    assert_same,
+    maps,
+)
 
 # Those that every test is run with; the others are among the slow ones where compiling is long.
-FIRST = ("decode", "fit", "get_final_preds")
+FIRST = ("decode", "get_final_preds")
 
 
-def each(*names: str) -> list[Any]:
-    return [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in names]
+def each(*names: str, first: tuple[str, ...] = FIRST) -> list[Any]:
+    return [n if n in first else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
-
-EACH = each(*FUNCTIONS)
 
 # Those that choose from the data which maps to read again.
 CHOOSING = ("get_final_preds", "peaks", "simcc rule")
 SELF_CONTAINED = [name for name in FUNCTIONS if name not in CHOOSING]
 
-
-def assert_same(found: Any, expected: Any) -> None:
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerances.COMPILED * 20)
+# Which axes of a batch the two of a mesh share out.
+SPECS = (P("b", "j"), P("b"), P(None, "j"), P(("b", "j")))
 
 
-def assert_as_on_one_device(name: str, found: Any, expected: Any) -> None:
-    """Integer peaks, and whatever else is whole, to the bit; the rest to a millionth of a pixel."""
-    # But for the rounding of a sum over the whole map.
-    rounding = tolerances.EPS32 * max(SIZE) if name == "soft argmax" else 0
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        whole = np.asarray(b == jnp.round(b))
-        np.testing.assert_array_equal(np.asarray(a)[whole], np.asarray(b)[whole])
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerances.COMPILED + rounding)
+def shared_out(*names: str) -> list[Any]:
+    """All by batch and by joints; the first ones in every other way too."""
+    return [
+        pytest.param(
+            name,
+            spec,
+            id=f"{name}-{spec}",
+            marks=[] if name in FIRST and spec == SPECS[0] else pytest.mark.slow,
+        )
+        for name in names
+        for spec in SPECS
+        if name in FIRST or spec == SPECS[0]
+    ]
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_jit_vmap_map(name: str) -> None:
-    function, values = FUNCTIONS[name], jnp.asarray(maps(4, 3))
-    expected = function(values)
-    assert_same(jax.jit(function)(values), expected)
+def of_one_image(name: str) -> Callable[[jax.Array], Any]:
+    return lambda image: jax.tree.map(lambda leaf: leaf[0], FUNCTIONS[name](image[None]))
 
-    def one_image(image: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
 
-    assert_same(jax.vmap(one_image)(values), expected)
-    assert_same(jax.vmap(one_image, in_axes=1, out_axes=0)(values.swapaxes(0, 1)), expected)
-    assert_same(jax.lax.map(one_image, values, batch_size=3), expected)
+@pytest.mark.parametrize("name", each(*FUNCTIONS, first=(*FIRST, "fit")))
+def test_jit_and_vmap(name: str) -> None:
+    values = jnp.asarray(maps(*BATCH))
+    expected = FUNCTIONS[name](values)
+    assert_same(jax.jit(FUNCTIONS[name])(values), expected)
+    assert_same(jax.vmap(of_one_image(name))(values), expected)
+
+
+@pytest.mark.parametrize("name", each(*FUNCTIONS, first=("decode",)))
+def test_vmap_along_another_axis_and_map(name: str) -> None:
+    values, one = jnp.asarray(maps(*BATCH)), of_one_image(name)
+    expected = FUNCTIONS[name](values)
+    assert_same(jax.vmap(one, in_axes=1, out_axes=0)(values.swapaxes(0, 1)), expected)
+    assert_same(jax.lax.map(one, values, batch_size=3), expected)
 
 
 @pytest.mark.slow
@@ -136,21 +118,14 @@ def test_one_compilation_a_shape() -> None:
 class TestSharded:
     """On four virtual devices."""
 
-    SPECS = (
-        P("b", "j"),
-        pytest.param(P("b"), marks=pytest.mark.slow),
-        pytest.param(P(None, "j"), marks=pytest.mark.slow),
-        pytest.param(P(("b", "j")), marks=pytest.mark.slow),
-    )
-
-    @pytest.fixture(params=[AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+    @pytest.fixture
     def mesh(self, request: pytest.FixtureRequest) -> jax.sharding.Mesh:
         return jax.make_mesh((2, 2), ("b", "j"), axis_types=(request.param,) * 2)
 
-    @pytest.mark.parametrize("spec", SPECS, ids=str)
-    @pytest.mark.parametrize("name", each(*SELF_CONTAINED))
-    def test_no_collective(self, mesh: jax.sharding.Mesh, spec: P, name: str) -> None:
-        values = maps(8, 4)
+    @pytest.mark.parametrize("mesh", [AxisType.Auto, AxisType.Explicit], indirect=True, ids=str)
+    @pytest.mark.parametrize(("name", "spec"), shared_out(*SELF_CONTAINED))
+    def test_no_collective(self, mesh: jax.sharding.Mesh, name: str, spec: P) -> None:
+        values = maps(*BATCH)
         expected = FUNCTIONS[name](values)
         sharded = jax.device_put(values, NamedSharding(mesh, spec))
         with jax.set_mesh(mesh):
@@ -166,11 +141,16 @@ class TestSharded:
             assert not leaf.sharding.is_fully_replicated
         assert_as_on_one_device(name, found, expected)
 
-    @pytest.mark.parametrize("spec", SPECS, ids=str)
-    @pytest.mark.parametrize("name", EACH)
-    def test_shard_map(self, mesh: jax.sharding.Mesh, spec: P, name: str) -> None:
+    @pytest.mark.parametrize(
+        "mesh",
+        [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)],
+        indirect=True,
+        ids=str,
+    )
+    @pytest.mark.parametrize(("name", "spec"), shared_out(*FUNCTIONS))
+    def test_shard_map(self, mesh: jax.sharding.Mesh, name: str, spec: P) -> None:
         """Everything runs inside ``shard_map``, the reference's batch-wide choice included."""
-        values = maps(8, 4)
+        values = maps(*BATCH)
         expected = FUNCTIONS[name](values)
         sharded = jax.device_put(values, NamedSharding(mesh, spec))
         function = jax.jit(jax.shard_map(FUNCTIONS[name], mesh=mesh, in_specs=spec, out_specs=spec))
@@ -184,7 +164,7 @@ class TestSharded:
     def test_choosing_on_an_explicit_mesh(self, name: str) -> None:
         """Documented to be refused outside ``shard_map``."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Explicit,))
-        sharded = jax.device_put(maps(8, 4), NamedSharding(mesh, P("b")))
+        sharded = jax.device_put(maps(*BATCH), NamedSharding(mesh, P("b")))
         with jax.set_mesh(mesh), pytest.raises(ValueError, match="should be replicated"):
             FUNCTIONS[name](sharded)
 
@@ -192,15 +172,15 @@ class TestSharded:
     def test_choosing_on_a_sharded_batch(self, name: str) -> None:
         """Documented to cost collectives; right all the same."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
-        values = maps(8, 4)
+        values = maps(*BATCH)
         sharded = jax.device_put(values, NamedSharding(mesh, P("b")))
         assert_as_on_one_device(name, jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", each(*FUNCTIONS))
 def test_lowers_for_every_platform(name: str) -> None:
     """Lowered for CUDA and TPU as well, run on the CPU."""
-    values = maps(2, 3)
+    values = maps(*BATCH)
 
     def flat(m: jax.Array) -> list[jax.Array]:
         return jax.tree.leaves(FUNCTIONS[name](m))

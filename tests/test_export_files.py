@@ -1,0 +1,157 @@
+"""An artefact as a file: whole or refused, with words that say why."""
+
+import dataclasses
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from tests import synthetic
+from tests.programs import SIZE
+
+pytest.importorskip("flatbuffers")
+
+from dark_jax import export
+
+
+@pytest.fixture(scope="module")
+def small() -> bytes:
+    """A function so short that every byte of its artefact can be tried."""
+    return export.export_function(lambda x: x + 1, jax.ShapeDtypeStruct((2,), jnp.float32))
+
+
+def test_save(tmp_path: Path, small: bytes) -> None:
+    """Whole or not at all, and nothing beside it."""
+    target = tmp_path / "function.zip"
+    for artefact in (b"of yesterday", small):
+        export.save(target, artefact)
+        assert target.read_bytes() == artefact
+    for path in (target, str(target)):
+        np.testing.assert_array_equal(export.load(path)(np.zeros(2, np.float32)), [1, 1])
+    with pytest.raises(TypeError, match="artefact must be bytes, got PosixPath"):
+        export.save(tmp_path / "other.zip", target)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(OSError, match="cannot be written"):
+        export.save(tmp_path / "nowhere" / "function.zip", small)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_damaged(tmp_path: Path, small: bytes) -> None:
+    """No byte can be lost or changed unnoticed, but where the zip does not use it."""
+    whole = export.load(small)
+    for length in range(0, len(small), 7):
+        with pytest.raises(ValueError, match="source must be an artefact"):
+            export.load(small[:length])
+    unnoticed = 0
+    bits = synthetic.rng(0).integers(0, 8, len(small))
+    for place, bit in enumerate(bits):
+        damaged = bytearray(small)
+        damaged[place] ^= 1 << int(bit)
+        try:
+            found = export.load(damaged)
+        except ValueError:
+            continue
+        unnoticed += 1
+        assert found.about == whole.about
+        assert found.exported.mlir_module_serialized == whole.exported.mlir_module_serialized
+    assert unnoticed < 150  # times, attributes and the like in the zip's headers
+    (tmp_path / "notes.txt").write_text("no artefact")
+    with pytest.raises(ValueError, match=r"notes\.txt must be an artefact of dark_jax\.export"):
+        export.load(tmp_path / "notes.txt")
+
+
+def forged(artefact: bytes, about: dict[str, Any], **changes: Any) -> bytes:
+    """An artefact as another version might have made it."""
+    whole = export.load(artefact)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("about.json", json.dumps({**whole.about, **about}))
+        exported = dataclasses.replace(whole.exported, **changes)
+        archive.writestr("function.jax_export", exported.serialize())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("about", "changes", "message"),
+    [
+        ({"format": 2, "dark_jax": "9.0"}, {}, r"dark_jax 9\.0 .* format 2; .* formats up to 1"),
+        (
+            {"jax": "99.0"},
+            {"calling_convention_version": 99},
+            r"with jax 99\.0, which jax \S+ does not read: calling convention 99",
+        ),
+        (
+            {"jax": "99.0"},
+            {"mlir_module_serialized": b"ML\xefR" + bytes(range(50))},
+            r"with jax 99\.0, which jax \S+ does not read: INVALID_ARGUMENT",
+        ),
+    ],
+)
+def test_too_new(
+    small: bytes, about: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match="source was made by .*" + message):
+        export.load(forged(small, about, **changes))
+
+
+def test_made_by_another_jax(small: bytes) -> None:
+    """A version is no reason to refuse what can be read."""
+    found = export.load(forged(small, {"jax": "99.0"}))(np.zeros(2, np.float32))
+    np.testing.assert_array_equal(found, [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"size": (64,)}, ValueError, r"size must be \(H, W\)"),
+        ({"size": (64, 0)}, ValueError, "size must be .* each at least 1"),
+        ({"joints": 0}, ValueError, "joints must be an integer of at least 1, got 0"),
+        ({"joints": "17"}, TypeError, "joints must be an integer"),
+        ({"axes": (-1, -2)}, ValueError, "axes must be in increasing order"),
+        ({"axes": (-5, -1)}, ValueError, r"heatmaps must have axes \(-5, -1\)"),
+        ({"platforms": "cpu"}, TypeError, "platforms must be a tuple, one or more of"),
+        ({"platforms": ()}, ValueError, "platforms must be one or more of"),
+        ({"platforms": ("gpu",)}, ValueError, "platforms must be one or more of .*cuda"),
+        ({"platforms": ("cpu", "cpu")}, ValueError, "each once"),
+        ({"dtype": "complex64"}, TypeError, "dtype must be of real numbers"),
+        ({"dtype": "float"}, ValueError, "dtype float64 needs jax_enable_x64"),
+        ({"dtype": "pixels"}, TypeError, "dtype must be a dtype, got 'pixels'"),
+        ({"kernel": 11}, TypeError, "unexpected keyword argument 'kernel'"),
+        ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer"),
+        ({"decoder": dark_jax.decode_fit}, TypeError, "missing a required .*argument: 'sigma'"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        export.export_decode(**{"size": SIZE, **arguments})
+
+
+class Pair(NamedTuple):
+    first: jax.Array
+
+
+def test_bad_functions() -> None:
+    one = jax.ShapeDtypeStruct((2,), jnp.float32)
+    with pytest.raises(TypeError, match=r"arrays in dictionaries, lists and tuples, .*Pair"):
+        export.export_function(Pair, one, platforms=("cpu",))
+    for parameters in ({1: "one"}, ["sigma"]):
+        with pytest.raises(TypeError, match="parameters must be a dictionary of names"):
+            export.export_function(jnp.abs, one, parameters=parameters)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="source must be a path or bytes, got int"):
+        export.load(3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        export.load("nowhere")
+
+
+def test_missing_flatbuffers(monkeypatch: pytest.MonkeyPatch, small: bytes) -> None:
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    for call in (lambda: export.load(small), lambda: export.export_decode(size=SIZE)):
+        with pytest.raises(ImportError, match=r'flatbuffers .*pip install "dark_jax\[export\]"'):
+            call()
