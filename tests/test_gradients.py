@@ -29,9 +29,10 @@ def known(keypoints: dark_jax.Keypoints) -> jax.Array:
     return jnp.where(jnp.isfinite(keypoints.covariance), keypoints.covariance, 0)
 
 
-# What decides about the rest is among these; the others compile long.
+# What decides about the rest is among these; the others compile long, and the fit has fast
+# tests of its gradient among its own.
 EACH = [
-    n if n in ("decode", "get_final_preds", "fit") else pytest.param(n, marks=pytest.mark.slow)
+    n if n in ("decode", "get_final_preds") else pytest.param(n, marks=pytest.mark.slow)
     for n in FUNCTIONS
 ]
 
@@ -51,23 +52,41 @@ def finite_maps() -> jax.Array:
     return jnp.asarray(maps[None])
 
 
+@functools.cache
+def weighted(name: str) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The weighted sum of a function's results with its gradient in the maps, compiled once."""
+    return jax.jit(jax.value_and_grad(lambda maps, w: (FUNCTIONS[name](maps) * w).sum()))
+
+
+def weights_for(name: str, maps: jax.Array) -> jax.Array:
+    shape = jax.eval_shape(FUNCTIONS[name], maps).shape
+    return jnp.asarray(synthetic.rng(2).standard_normal(shape), maps.dtype)
+
+
 @pytest.mark.parametrize(
     "scale", [*(pytest.param(s, marks=pytest.mark.slow) for s in (1e-25, 1.0)), 1e25]
 )
 @pytest.mark.parametrize("name", EACH)
 def test_finite_for_finite_maps(name: str, scale: float) -> None:
     maps = finite_maps() * scale
-    weights = jnp.asarray(
-        synthetic.rng(2).standard_normal(FUNCTIONS[name](maps).shape), jnp.float32
-    )
-    gradient = jax.grad(lambda m: (FUNCTIONS[name](m) * weights).sum())(maps)
+    _, gradient = weighted(name)(maps, weights_for(name, maps))
     assert np.isfinite(gradient).all()
-    under_vmap = jax.vmap(
-        jax.grad(lambda m, w: (FUNCTIONS[name](m[None]) * w[None]).sum()), in_axes=(0, 0)
-    )(maps, weights)
-    assert np.isfinite(under_vmap).all()
-    _, tangent = jax.jvp(FUNCTIONS[name], (maps,), (jnp.ones_like(maps),))
-    assert np.isfinite(tangent).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_finite_map_by_map_and_forwards(name: str) -> None:
+    """Under vmap and in forward mode, at every scale: two more programs of each function."""
+
+    def one_map(values: jax.Array, w: jax.Array) -> jax.Array:
+        return (FUNCTIONS[name](values[None]) * w[None]).sum()
+
+    under_vmap = jax.jit(jax.vmap(jax.grad(one_map)))
+    forwards = jax.jit(lambda m: jax.jvp(FUNCTIONS[name], (m,), (jnp.ones_like(m),)))
+    for scale in (1e-25, 1.0, 1e25):
+        maps = finite_maps() * scale
+        assert np.isfinite(under_vmap(maps, weights_for(name, maps))).all()
+        assert np.isfinite(forwards(maps)[1]).all()
 
 
 @pytest.mark.parametrize("kind", ["smooth", "clamped"])
@@ -79,18 +98,16 @@ def test_right_by_central_differences(name: str, kind: str) -> None:
     generator = synthetic.rng(4)
     with jax.enable_x64(True):
         maps = jnp.asarray(maps, jnp.float64)[None]
-        weights = jnp.asarray(generator.standard_normal(FUNCTIONS[name](maps).shape))
-
-        @jax.jit
-        def loss(values: jax.Array) -> jax.Array:
-            return (FUNCTIONS[name](values) * weights).sum()
-
-        gradient = jax.grad(loss)(maps)
+        weights = weights_for(name, maps)
+        _, gradient = weighted(name)(maps, weights)
         for _ in range(5):
             # Zeros stay zeros: the logarithm's floor is a switch.
             direction = generator.standard_normal(maps.shape) * (np.asarray(maps) != 0)
             step = 1e-6
-            slope = (loss(maps + step * direction) - loss(maps - step * direction)) / (2 * step)
+            ahead, behind = (
+                weighted(name)(maps + sign * step * direction, weights)[0] for sign in (1, -1)
+            )
+            slope = (ahead - behind) / (2 * step)
             np.testing.assert_allclose(
                 (gradient * direction).sum(), slope, rtol=tolerances.GRADIENT, atol=1e-6
             )
@@ -113,10 +130,11 @@ def test_encode() -> None:
         sigma = jnp.asarray(generator.uniform(1, 3, 6))
         weights = jnp.asarray(generator.standard_normal((6, 10, 11)))
 
+        @jax.jit
         def loss(c: jax.Array, s: jax.Array) -> jax.Array:
             return (dark_jax.encode(c, size=(10, 11), sigma=s) * weights).sum()
 
-        by_coords, by_sigma = jax.grad(loss, argnums=(0, 1))(coords, sigma)
+        by_coords, by_sigma = jax.jit(jax.grad(loss, argnums=(0, 1)))(coords, sigma)
         step = 1e-6
         for index in np.ndindex(6, 2):
             nudge = jnp.zeros((6, 2)).at[index].set(step)
@@ -142,8 +160,8 @@ def test_encode_is_finite_everywhere() -> None:
 
 def test_decode_of_encode_has_the_identity_as_jacobian() -> None:
     """Moving the keypoint moves the decoded one by as much."""
+    jacobian = jax.jit(
+        jax.jacobian(lambda c: dark_jax.decode(dark_jax.encode(c, size=(25, 24), sigma=2.0)).coords)
+    )
     for point in ([11.3, 12.8], [12.0, 12.0]):
-        jacobian = jax.jacobian(
-            lambda c: dark_jax.decode(dark_jax.encode(c, size=(25, 24), sigma=2.0)).coords
-        )(jnp.array(point))
-        np.testing.assert_allclose(jacobian, np.eye(2), atol=5e-3)
+        np.testing.assert_allclose(jacobian(jnp.array(point)), np.eye(2), atol=5e-3)

@@ -53,27 +53,27 @@ def test_home(golden: dict[str, np.ndarray], rule: rules.Rule, kernel: int) -> N
     """Every finite map with a positive maximum; the others are the next test's."""
     maps = golden["maps"]
     kept = np.isfinite(maps).all((1, 2)) & (maps.max((1, 2)) > 0)
-    maps, expected = maps[kept], golden[f"{rule.name}/{kernel}"][kept]
-    well = well_conditioned(oracle.answers(maps, kernel, rule.name))
-    assert well.sum() > 0.75 * len(maps)
-    error = np.abs(coords(maps, rule, kernel) - expected).max(axis=-1)
-    assert error[well].max() <= tolerances.HOME
+    found, expected = coords(maps, rule, kernel)[kept], golden[f"{rule.name}/{kernel}"][kept]
+    well = well_conditioned(oracle.answers(maps[kept], kernel, rule.name))
+    assert well.sum() > 0.75 * kept.sum()
+    assert np.abs(found - expected).max(axis=-1)[well].max() <= tolerances.HOME
 
 
 @pytest.mark.parametrize("rule", FLAT, ids=str)
 def test_sentinels(golden: dict[str, np.ndarray], rule: rules.Rule) -> None:
     """Also where the home gives NaN, or a step read from another map's memory."""
-    maps = golden["maps"][~(golden["maps"].max((1, 2)) > 0)]
+    maps = golden["maps"]
     keypoints = dark_jax.decode(maps, rule=rule)
-    np.testing.assert_array_equal(keypoints.coords, np.full((len(maps), 2), rule.missing))
+    none = ~(maps.max((1, 2)) > 0)
+    np.testing.assert_array_equal(np.asarray(keypoints.coords)[none], rule.missing)
     nan = np.isnan(maps).any((1, 2))
     infinite = np.isinf(maps).all((1, 2))
     expected = np.where(nan | infinite, Status.NOT_FINITE, Status.NO_PEAK)
-    np.testing.assert_array_equal(keypoints.status, expected)
+    np.testing.assert_array_equal(np.asarray(keypoints.status)[none], expected[none])
 
 
 @pytest.mark.parametrize("kernel", some_slow((1, 3, 7, 11, 17), fast=(7,)))
-@pytest.mark.parametrize("rule", FLAT, ids=str)
+@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.DARKPOSE, *KINDS)), ids=str)
 @pytest.mark.parametrize("size", [(7, 12), pytest.param((24, 20), marks=pytest.mark.slow)], ids=str)
 def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> None:
     """The float64 oracle, on maps, sizes and kernels the homes were not asked."""
@@ -152,9 +152,11 @@ class TestStatus:
         assert keypoints.status == Status.BORDER
         assert abs(float(keypoints.coords[1]) - 9.3) < 0.05
 
-    def test_a_clamp_that_hides_the_peak(self) -> None:
+    def test_a_clamp_that_hides_the_peak(self, golden: dict[str, np.ndarray]) -> None:
         """Homes with a floor of 1e-3 fail in silence on maps of another scale."""
-        maps = np.float32(1e-3) * synthetic.gaussians(0, 8, (24, 20), sigma=2.0, margin=6.0)[0]
+        count, *size = golden["maps"].shape  # what the tests above compile
+        maps, _ = synthetic.gaussians(0, count, (size[0], size[1]), sigma=2.0, margin=6.0)
+        maps *= np.float32(1e-3)
         for rule in (rules.MMPOSE_UDP, rules.VITPOSE, rules.HF_VITPOSE, rules.SAPIENS2):
             keypoints = dark_jax.decode(maps, rule=rule)
             assert (np.asarray(keypoints.status) == Status.NOT_CONCAVE).all()
@@ -189,7 +191,7 @@ def test_gradients_are_finite(rule: rules.Rule) -> None:
     maps = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
     maps += [*synthetic.cut(synthetic.gaussians(0, 4, (16, 14), sigma=1.5)[0], threshold=0.7)]
     stack = jnp.asarray(np.stack(maps))
-    gradient = jax.grad(lambda m: dark_jax.decode(m, rule=rule).coords.sum())(stack)
+    gradient = jax.jit(jax.grad(lambda m: dark_jax.decode(m, rule=rule).coords.sum()))(stack)
     assert np.isfinite(gradient).all()
 
 

@@ -69,6 +69,7 @@ def test_step_and_definiteness_are_those_of_numpy(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_flat_map_is_singular_and_steps_nowhere(stencil: Stencil, dim: int) -> None:
+    @jax.jit
     def step(values: jax.Array) -> jax.Array:
         d = stencil.derivatives(values, dim)
         return d.step(d.det != 0)
