@@ -103,8 +103,15 @@ def test_nan_is_null_in_json(tmp_path: Path) -> None:
     assert (row["x"], row["score"], row["status"]) == (None, None, "NOT_FINITE")
 
 
-@pytest.mark.parametrize("shape", [(24, 20), (6, 24, 20), (2, 3, 24, 20)])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8"])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((24, 20), "float32"),
+        ((6, 24, 20), "float64"),
+        ((2, 3, 24, 20), "float16"),
+        ((2, 3, 24, 20), "uint8"),
+    ],
+)
 def test_ranks_and_types(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
     values = np.zeros((6, 24, 20)) + synthetic.gaussians(0, 6, (24, 20), sigma=2.0)[0]
     count = int(np.prod(shape[:-2]))

@@ -24,7 +24,13 @@ def deviation(maps: np.ndarray, **options: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("noise", [pytest.param(0.01, marks=pytest.mark.slow), 0.1])
 @pytest.mark.parametrize("sigma", [2.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 3))])
-@pytest.mark.parametrize("matched", [True, False], ids=["sigma", "default kernel"])
+@pytest.mark.parametrize(
+    "matched",
+    [
+        pytest.param(True, id="sigma"),
+        pytest.param(False, id="default kernel", marks=pytest.mark.slow),
+    ],
+)
 def test_coverage(matched: bool, sigma: float, noise: float) -> None:
     """The ellipses hold as many of 5000 errors as they should; nobody's guess of the noise.
 
@@ -62,6 +68,7 @@ def test_infinite_where_it_cannot_be_known() -> None:
     assert np.isinf(np.asarray(dark_jax.decode(spike).covariance)).all()
 
 
+@pytest.mark.slow
 def test_large_where_the_map_is_no_blob() -> None:
     clean, _ = synthetic.gaussians(2, 50, SIZE, sigma=2.0, noise=0.02, margin=12.0)
     two, _ = synthetic.second_peak(3, 50, SIZE, sigma=2.0, height=0.6, distance=5.0)
@@ -117,6 +124,7 @@ def test_right_by_central_differences() -> None:
         np.testing.assert_allclose(found, slope, rtol=tolerances.GRADIENT)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite() -> None:
     finite = [m for m in synthetic.degenerate(SIZE).values() if np.isfinite(m).all()]
     maps = jnp.asarray(np.stack(finite))

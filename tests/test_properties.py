@@ -18,7 +18,9 @@ DECODERS: dict[str, Callable[[np.ndarray], jax.Array]] = {
 }
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(
+    params=["decode", "get_final_preds", pytest.param("decode sigma", marks=pytest.mark.slow)]
+)
 def decoder(request: pytest.FixtureRequest) -> Callable[[np.ndarray], np.ndarray]:
     return lambda maps: np.asarray(DECODERS[request.param](maps))
 

@@ -13,6 +13,8 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 
 
+# Slow: forty programs, and every function's own example runs as a doctest.
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python"])
 def test_python_runs(code: str) -> None:
     exec(compile(code, "README.md", "exec"), {})
