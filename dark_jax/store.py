@@ -281,7 +281,7 @@ def _job(
     native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
     found = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
     about = {
-        "source": str(source),
+        "source": str(source.resolve()),  # the same wherever a run goes on
         **({} if key is None else {"key": key}),
         "shape": [*reader.shape],
         "dtype": reader.dtype.name,

@@ -1,5 +1,6 @@
 """Nothing is lost on the way: full disks, interruptions, and runs at the same time."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,28 @@ class TestNothingIsLost:
         with pytest.raises(ValueError, match="another source"):
             decode_store(stores / "array.zarr", target, resume=True)
         assert tree(stores) == before
+
+    def test_resumed_from_another_folder(
+        self,
+        stores: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        full_after: Callable[[int | None], None],
+    ) -> None:
+        """A relative path is that of the folder it was given in: the same store or another."""
+        other = stores / "other"
+        other.mkdir()
+        shutil.copy(stores / "maps.npy", other)
+        target = stores / "out.zarr"
+        monkeypatch.chdir(stores)
+        full_after(3)
+        with pytest.raises(FullError):
+            decode_store("maps.npy", target)
+        full_after(None)
+        monkeypatch.chdir(other)
+        with pytest.raises(ValueError, match="another source"):
+            decode_store("maps.npy", target, resume=True)
+        decode_store("../maps.npy", target, resume=True)
+        assert target.exists()
 
     def test_two_runs(self, stores: Path) -> None:
         """The second refuses, whatever it asks for, and spoils nothing."""
