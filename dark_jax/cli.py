@@ -232,7 +232,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         bar.TextColumn("{task.fields[rate]:,.0f}/s"),
         bar.TimeRemainingColumn(),
     )
-    with bar.Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+    with bar.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as shown:
 
         def tell(done: int, total: int) -> None:
             if not shown.tasks:  # what was done before is no speed

@@ -86,6 +86,16 @@ def test_the_bar(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in stream.getvalue()
 
 
+def test_no_bar(
+    stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in a pipe either where colours are forced, as Jupyter does for what it starts."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
+    assert cli.run(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
