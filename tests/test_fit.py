@@ -262,6 +262,7 @@ def test_coverage(border: bool, sigma: float, noise: float) -> None:
     assert abs(squared.mean() - 2) < 0.2
 
 
+@pytest.mark.slow
 def test_covariance_of_what_is_no_blob() -> None:
     """Large where another blob or nothing is in the window; infinite where nothing was fitted."""
     clean, _ = synthetic.gaussians(22, 20, SIZE, sigma=2.0, noise=0.02, margin=10.0)

@@ -54,6 +54,7 @@ def test_shared_pixels_of_the_blurred_values() -> None:
     np.testing.assert_allclose(gram(kernels, offsets), responses.T @ responses, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_infinite_where_it_cannot_be_known() -> None:
     """Borders within reach of the blur, what is not refined, and a blob as narrow as the blur."""
     edges, _ = synthetic.border(1, SIZE, sigma=2.0)
@@ -77,6 +78,7 @@ def test_large_where_the_map_is_no_blob() -> None:
     assert np.median(deviation(two)[inside]) > 1.5 * np.median(deviation(clean))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [255.0, 1e-25, 1e25])
 def test_scale_free(scale: float) -> None:
     maps, _ = synthetic.gaussians(4, 50, SIZE, sigma=2.0, noise=0.02, margin=12.0)

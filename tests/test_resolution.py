@@ -72,6 +72,7 @@ def test_made_frames_show_the_landmark_where_the_truth_is() -> None:
     assert max(errors) < 0.3
 
 
+@pytest.mark.slow
 def test_examples_draw_targets_where_the_input_shows_the_point() -> None:
     """Turned, mirrored, scaled and shifted alike: a blob in the frame is under its target."""
     setting = Setting(64, 1.5)
@@ -111,6 +112,7 @@ def test_training_lowers_the_loss(few: frames.Frames) -> None:
     assert losses[-5:].mean() < 0.5 * losses[:5].mean()
 
 
+@pytest.mark.slow
 def test_evaluation_is_one_program(few: frames.Frames) -> None:
     """It lowers as a whole, and gives what its parts give one after the other."""
     seen = views.prepare(few, SMALL)

@@ -32,6 +32,13 @@ def test_of_each_joint() -> None:
     maps = dark_jax.encode(points, size=SIZE, sigma=sigmas)
     found = dark_jax.estimate_sigma(maps, joint_axis=1)
     np.testing.assert_allclose(found, sigmas, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_of_each_joint_of_other_layouts() -> None:
+    sigmas = np.array([1.0, 2.5, 4.0], np.float32)
+    points = synthetic.centres(3, 60, SIZE, margin=3.0).astype(np.float32).reshape(20, 3, 2)
+    maps = dark_jax.encode(points, size=SIZE, sigma=sigmas)
     last = jnp.moveaxis(maps, 1, -1)
     found = dark_jax.estimate_sigma(last, joint_axis=-1, axes=(-3, -2))
     np.testing.assert_allclose(found, sigmas, rtol=1e-3)
@@ -74,6 +81,7 @@ def test_nothing_there_is_infinite() -> None:
     assert np.isinf(dark_jax.estimate_sigma(maps[0]))
 
 
+@pytest.mark.slow
 def test_what_decode_fit_takes() -> None:
     """A tracer as well: estimated and used in one jit."""
     maps, points = synthetic.gaussians(10, 60, SIZE, sigma=2.0, noise=0.02, margin=8.0)

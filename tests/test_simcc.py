@@ -17,7 +17,10 @@ def golden() -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("kernel", homes.SIMCC_KERNELS)
+@pytest.mark.parametrize(
+    "kernel",
+    [k if k == 11 else pytest.param(k, marks=pytest.mark.slow) for k in homes.SIMCC_KERNELS],
+)
 def test_home(golden: dict[str, np.ndarray], kernel: int) -> None:
     """Gaussian, noisy, bordering, tied, low and high bins."""
     x, y = golden["bins/x"], golden["bins/y"]

@@ -61,7 +61,7 @@ def of_one_image(name: str) -> Callable[[jax.Array], Any]:
     return lambda image: jax.tree.map(lambda leaf: leaf[0], FUNCTIONS[name](image[None]))
 
 
-@pytest.mark.parametrize("name", each(*FUNCTIONS, first=(*FIRST, "fit")))
+@pytest.mark.parametrize("name", each(*FUNCTIONS))
 def test_jit_and_vmap(name: str) -> None:
     values = jnp.asarray(maps(*BATCH))
     expected = FUNCTIONS[name](values)
