@@ -9,8 +9,13 @@ from matplotlib import image as pictures
 import dark_jax
 from dark_jax import plot
 
-MAPS = np.asarray(dark_jax.encode([[[5.2, 7.9], [11.5, 3.0]]], size=(16, 20), sigma=1.5))
 CYAN = (0.0, 229 / 255, 1.0)
+
+
+@pytest.fixture(scope="module")
+def maps() -> np.ndarray:
+    points = np.array([[[5.2, 7.9], [11.5, 3.0]]])
+    return np.asarray(dark_jax.encode(points, size=(16, 20), sigma=1.5))
 
 
 def shares_of_cyan(png: bytes) -> np.ndarray:
@@ -20,28 +25,28 @@ def shares_of_cyan(png: bytes) -> np.ndarray:
     return np.array([x.mean() / drawn.shape[1], y.mean() / drawn.shape[0]])
 
 
-def test_a_point_is_drawn_where_it_is() -> None:
+def test_a_point_is_drawn_where_it_is(maps: np.ndarray) -> None:
     """Left and right, with and without the axis of images, on the maps and on a photo."""
     photo = np.zeros((64, 80, 3), np.uint8)
     for joint, to_the_left in ((0, True), (1, False)):
-        maps = MAPS[:, joint : joint + 1]
-        keypoints = dark_jax.decode(maps)
-        one = plot.overlay(dark_jax.decode(maps[0]), heatmaps=maps[0])
-        assert plot.overlay(keypoints, heatmaps=maps) == one
-        on_photo = plot.overlay(keypoints, heatmaps=maps, photo=photo, stride=4.0)
+        its = maps[:, joint : joint + 1]
+        keypoints = dark_jax.decode(its)
+        one = plot.overlay(dark_jax.decode(its[0]), heatmaps=its[0])
+        assert plot.overlay(keypoints, heatmaps=its) == one
+        on_photo = plot.overlay(keypoints, heatmaps=its, photo=photo, stride=4.0)
         np.testing.assert_allclose(shares_of_cyan(on_photo), shares_of_cyan(one), atol=0.01)
         assert (shares_of_cyan(one)[0] < 0.5) == to_the_left
 
 
-def test_what_cannot_be_drawn_is_named() -> None:
-    keypoints = dark_jax.decode(MAPS)
+def test_what_cannot_be_drawn_is_named(maps: np.ndarray) -> None:
+    keypoints = dark_jax.decode(maps)
     with pytest.raises(
         ValueError, match=r"heatmaps must be .* keypoints, \(1, 2\).* \(1, 16, 20\)"
     ):
-        plot.overlay(keypoints, heatmaps=MAPS[:, 0])
+        plot.overlay(keypoints, heatmaps=maps[:, 0])
     photo = np.zeros((64, 80, 3), np.uint8)
-    twice = np.concatenate([MAPS, MAPS])
+    twice = np.concatenate([maps, maps])
     with pytest.raises(ValueError, match=r"photo must be \[H, W, 3\].* for 2 images"):
         plot.overlay(dark_jax.decode(twice), heatmaps=twice, photo=photo)
     with pytest.raises(ValueError, match=r"photo must be .* got shape \(64, 80\)"):
-        plot.overlay(keypoints, heatmaps=MAPS, photo=photo[..., 0])
+        plot.overlay(keypoints, heatmaps=maps, photo=photo[..., 0])

@@ -1,4 +1,4 @@
-"""The README: its code runs, its commands are the ones the gate runs."""
+"""The README: its code runs, its commands are the ones the gate runs, its figures are in place."""
 
 import re
 import tomllib
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import rules_table
+from tests.benchmarks import readme
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,8 +17,14 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 # Slow: forty programs, and every function's own example runs as a doctest.
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python"])
-def test_python_runs(code: str) -> None:
+def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
+
+
+def test_every_block_is_run_or_cited() -> None:
+    """Python here, bash by the gate."""
+    assert {language for language, _ in BLOCKS} == {"python", "bash", "bibtex"}
 
 
 def test_commands_name_extras_and_groups_that_exist() -> None:
@@ -41,3 +48,16 @@ def test_rules_are_as_the_table_says() -> None:
 def test_local_links_exist() -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_figures_are_replaced_part_by_part() -> None:
+    shown = {name for _, name, _ in readme.FIGURES.findall(README)}
+    assert shown == {"sides", "speed", "crowds"}
+    new = readme.replaced(README, "speed", "2000-01-01", ["| a |", "| b |"])
+    assert "<!-- figures: speed -->\n\n2000-01-01.\n\n| a |\n\n| b |\n\n<!-- end" in new
+    blank = readme.FIGURES.sub("", README)
+    assert readme.FIGURES.sub("", new) == blank
+    for name in shown - {"speed"}:
+        part = re.compile(f"figures: {name}.*?end of figures", re.DOTALL)
+        assert part.findall(new) == part.findall(README)
+        assert "| --- |" in part.findall(README)[0]

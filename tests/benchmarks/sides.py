@@ -4,6 +4,7 @@ NumPy arrays in and NumPy arrays out on both sides. Blobs of sigma 2 on 64 x 48,
 """
 
 import functools
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -205,5 +206,5 @@ def chart(stamp: str) -> Any:
     accuracy.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     accuracy.grid(alpha=0.3)
     figure.legend(loc="outside lower right", ncols=3, fontsize=9, frameon=False)
-    figure.suptitle(stamp, fontsize=7, color="#555555")
+    figure.suptitle(textwrap.fill(stamp, 160), fontsize=7, color="#555555")
     return figure
