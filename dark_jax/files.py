@@ -87,7 +87,9 @@ def check_target(
     folder = path.resolve().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    # A folder that is there is replaced, or complete: nothing is written into it.
+    beneath = folder if path.is_dir() or not path.exists() else path
+    if not (os.access(folder, os.W_OK) and os.access(beneath, os.W_OK)):
         raise PermissionError(f"{option} {path} cannot be written")
 
 

@@ -1,5 +1,6 @@
 """Nothing is lost on the way: full disks, interruptions, and runs at the same time."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,15 @@ class TestNothingIsLost:
         before = {p: p.stat().st_mtime_ns for p in (stores / "out.zarr").rglob("*")}
         decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
         assert before == {p: p.stat().st_mtime_ns for p in (stores / "out.zarr").rglob("*")}
+
+    def test_complete_and_read_only(self, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There is nothing to write: resuming leaves it as it is, whoever it belongs to."""
+        target = stores / "out.zarr"
+        decode_store(stores / "maps.npy", target)
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != target)
+        before = tree(target)
+        decode_store(stores / "maps.npy", target, resume=True)
+        assert tree(target) == before
 
     @pytest.mark.parametrize("resumed", [True, False])
     def test_the_old_stays_until_the_new_is_complete(
