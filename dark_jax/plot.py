@@ -11,7 +11,6 @@ import numpy as np
 
 from dark_jax import extras
 from dark_jax.keypoints import Keypoints, Status
-from dark_jax.peak import get_max_preds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +70,8 @@ def overlay(
     """A PNG with each integer peak, as the heatmap pixel it is, and the decoded point.
 
     Args:
-        keypoints: one for each map, its scores ``[B, J]`` or ``[J]`` float, in heatmap pixels.
+        keypoints: of ``heatmaps``; scores ``[B, J]`` or ``[J]`` float, coordinates in heatmap
+            pixels.
         heatmaps: ``[B, J, H, W]`` or ``[J, H, W]`` real, drawn (their maximum over joints) where
             there is no photo; of more than 16 images the first.
         photo: ``[H stride, W stride, 3]`` uint8 behind the points of the only image; heatmap
@@ -116,7 +116,8 @@ def overlay(
             f"photo must be [H, W, 3], of the only image, got shape {np.shape(photo)} "
             f"for {len(maps)} images"
         )
-    peaks = np.asarray(get_max_preds(maps)[0])
+    y, x = np.divmod(maps.reshape(*maps.shape[:2], -1).argmax(axis=-1), maps.shape[-1])
+    peaks = np.stack([x, y], axis=-1)
     figure_class = extras.load("matplotlib.figure", extra="plot").Figure
     shown = min(len(maps), _MOST_IMAGES)
     columns = math.ceil(math.sqrt(shown))

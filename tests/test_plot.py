@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib import image as pictures
 
 import dark_jax
 from dark_jax import plot
+
+pictures = pytest.importorskip("matplotlib.image")
 
 CYAN = (0.0, 229 / 255, 1.0)
 
@@ -36,6 +37,19 @@ def test_a_point_is_drawn_where_it_is(maps: np.ndarray) -> None:
         on_photo = plot.overlay(keypoints, heatmaps=its, photo=photo, stride=4.0)
         np.testing.assert_allclose(shares_of_cyan(on_photo), shares_of_cyan(one), atol=0.01)
         assert (shares_of_cyan(one)[0] < 0.5) == to_the_left
+
+
+def test_the_square_is_at_the_maximum_below_zero_too(maps: np.ndarray) -> None:
+    """Where the reference's peak would be (0, 0): a map above its background, all below zero."""
+    found = dark_jax.decode_fit(maps - 2, sigma=1.5, background=-2.0)
+    above = dark_jax.decode_fit(maps, sigma=1.5)
+    assert (found.status == dark_jax.Status.REFINED).all()
+    below = plot.overlay(found, heatmaps=maps - 2)
+    np.testing.assert_allclose(
+        pictures.imread(io.BytesIO(below)),
+        pictures.imread(io.BytesIO(plot.overlay(above, heatmaps=maps))),
+        atol=0.1,
+    )
 
 
 def test_what_cannot_be_drawn_is_named(maps: np.ndarray) -> None:
