@@ -43,7 +43,8 @@ def results(
     without any is left out.
 
     Args:
-        keypoints: ``coords [..., J, 2]`` in image pixels, ``J`` joints in the annotations' order.
+        keypoints: float ``coords [..., J, 2]`` in image pixels, ``J`` joints in the annotations'
+            order.
         image_ids: of each person, integers that broadcast to ``[...]``.
         category_id: COCO's person is 1.
         scores: of each person, numbers that broadcast to ``[...]``: the detector's, say, times

@@ -188,7 +188,7 @@ def decode_fit(
         over in the window is independent noise: then the ellipses hold what they should, at
         borders too. A second blob or a wrong sigma is left over and widens it. It cannot know
         of errors that look like a blob: a network that is sure and wrong leaves nothing over. On
-        real frames of a small network the 1-sigma ellipse held 1 to 4 % of the errors to the
+        real frames of a small network the 1-sigma ellipse held .4 to 4 % of the errors to the
         human label, not 39 %: it is the decoder's error, a part of the keypoint's.
 
     Raises:

@@ -225,8 +225,8 @@ def pckh(
     Args:
         coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
         truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
-        head_boxes: ``[..., 4]``, ``(x1, y1, x2, y2)`` in these pixels, of leading axes that
-            broadcast; joints of an instance whose box has no diagonal do not count.
+        head_boxes: real, ``[..., 4]``, ``(x1, y1, x2, y2)`` in these pixels, of leading axes
+            that broadcast; joints of an instance whose box has no diagonal do not count.
         threshold: a number, in head sizes.
         visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
             above zero, as all do if not given.
