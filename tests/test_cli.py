@@ -113,6 +113,7 @@ def test_nan_is_null_in_json(tmp_path: Path) -> None:
     ],
 )
 def test_ranks_and_types(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Each rank and each type once; they have nothing to do with each other."""
     values = np.zeros((6, 24, 20)) + synthetic.gaussians(0, 6, (24, 20), sigma=2.0)[0]
     count = int(np.prod(shape[:-2]))
     np.save(tmp_path / "maps.npy", (200 * values[:count]).reshape(shape).astype(dtype))

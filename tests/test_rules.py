@@ -186,7 +186,7 @@ def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int,
         )
 
 
-@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.VITPOSE,)), ids=str)
+@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.SAPIENS2,)), ids=str)
 def test_gradients_are_finite(rule: rules.Rule) -> None:
     maps = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
     maps += [*synthetic.cut(synthetic.gaussians(0, 4, (16, 14), sigma=1.5)[0], threshold=0.7)]

@@ -43,7 +43,7 @@ SPECS = (P("b", "j"), P("b"), P(None, "j"), P(("b", "j")))
 
 
 def shared_out(*names: str) -> list[Any]:
-    """All by batch and by joints; the first ones in every other way too."""
+    """All by batch and by joints; some, of every kind of program, in every other way too."""
     return [
         pytest.param(
             name,
@@ -53,7 +53,7 @@ def shared_out(*names: str) -> list[Any]:
         )
         for name in names
         for spec in SPECS
-        if name in FIRST or spec == SPECS[0]
+        if name in (*FIRST, "fit", "soft argmax") or spec == SPECS[0]
     ]
 
 

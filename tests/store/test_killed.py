@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 # A piece a chunk, as small as may be, so that there is much to kill.
 SMALL = "from dark_jax import pieces; pieces.GOAL = 1; "
-# So slow that it is still at work when a busy machine gets to kill it.
+# So slow that it is still at work when a busy machine gets to kill it; dask's workers stay fast.
 SLOW = SMALL + (
     "import time; from dark_jax import targets; put = targets.Target._put; "
     "targets.Target._put = lambda *each: (time.sleep(0.01), put(*each)); "
