@@ -76,7 +76,11 @@ def rtmlib_vitpose() -> Home:
 
 
 def hf_vitpose() -> Home:
-    module = importlib.import_module("transformers.models.vitpose.image_processing_vitpose")
+    name = "transformers.models.vitpose.image_processing"
+    try:
+        module = importlib.import_module(f"{name}_pil_vitpose")  # the same, without torch
+    except ImportError:
+        module = importlib.import_module(f"{name}_vitpose")
 
     def decode(maps: np.ndarray, kernel: int) -> np.ndarray:
         coords, _ = module.get_keypoint_predictions(maps)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import homes, oracle
+from tests import homes
 
 Peer = Callable[[np.ndarray], np.ndarray]
 
@@ -26,20 +26,33 @@ def home(rule: str, kernel: int) -> Peer:
 
 
 def opencv_loop(kernel: int) -> Peer:
-    """The reference as it is run, map by map, less the blur of maps it does not refine."""
-    importlib.import_module("cv2")
+    """The reference as it is run: argmax and logarithm at once, the rest map by map."""
+    cv2 = importlib.import_module("cv2")
+    edge = (kernel - 1) // 2
 
     def decode(maps: np.ndarray) -> np.ndarray:
-        flat = maps.reshape(-1, *maps.shape[-2:])
-        coords = np.empty((len(flat), 2))
-        for index, heatmap in enumerate(flat):
-            x, y, _ = oracle.get_max_preds(heatmap)
-            coords[index] = x, y
-            if oracle.interior(x, y, heatmap.shape):
-                blurred = oracle.gaussian_blur(heatmap, kernel)
-                log_map = np.log(np.maximum(blurred, oracle.FLOOR))
-                gradient, hessian = oracle.derivatives(log_map, x, y)
-                coords[index] -= np.linalg.inv(hessian) @ gradient
+        height, width = maps.shape[-2:]
+        flat = maps.reshape(-1, height, width).copy()
+        places, highest = flat.reshape(len(flat), -1).argmax(1), flat.max((1, 2))
+        coords = np.stack(np.divmod(places, width)[::-1], axis=-1).astype(np.float32)
+        coords *= (highest > 0)[:, None]
+        for heatmap, top in zip(flat, highest, strict=True):
+            padded = np.zeros((height + 2 * edge, width + 2 * edge))
+            padded[edge:-edge, edge:-edge] = heatmap
+            blurred = cv2.GaussianBlur(padded, (kernel, kernel), 0)
+            heatmap[:] = blurred[edge:-edge, edge:-edge]
+            heatmap *= top / heatmap.max()
+        logs = np.log(np.maximum(flat, 1e-10))
+        for at, v in zip(coords, logs, strict=True):
+            x, y = int(at[0]), int(at[1])
+            if 1 < x < width - 2 and 1 < y < height - 2:
+                dx, dy = 0.5 * (v[y, x + 1] - v[y, x - 1]), 0.5 * (v[y + 1, x] - v[y - 1, x])
+                dxx = 0.25 * (v[y, x + 2] - 2 * v[y, x] + v[y, x - 2])
+                dyy = 0.25 * (v[y + 2, x] - 2 * v[y, x] + v[y - 2, x])
+                dxy = v[y + 1, x + 1] - v[y - 1, x + 1] - v[y + 1, x - 1] + v[y - 1, x - 1]
+                hessian = np.array([[dxx, 0.25 * dxy], [0.25 * dxy, dyy]])
+                if dxx * dyy - (0.25 * dxy) ** 2 != 0:
+                    at -= np.linalg.inv(hessian) @ np.array([dx, dy])
         return coords.reshape(*maps.shape[:-2], 2)
 
     return decode
@@ -67,14 +80,18 @@ def dsntnn_soft_argmax(temperature: float) -> Peer:
 
 
 def opencv_blur(kernel: int) -> Peer:
-    """Whole maps blurred and rescaled by OpenCV, map by map."""
-    importlib.import_module("cv2")
+    """Whole maps blurred and rescaled by OpenCV, map by map, with as little else as can be."""
+    cv2 = importlib.import_module("cv2")
 
     def blur(maps: np.ndarray) -> np.ndarray:
         flat = maps.reshape(-1, *maps.shape[-2:])
-        return np.stack([oracle.gaussian_blur(heatmap, kernel) for heatmap in flat]).reshape(
-            maps.shape
-        )
+        found = np.empty_like(flat)
+        for heatmap, blurred in zip(flat, found, strict=True):
+            cv2.GaussianBlur(
+                heatmap, (kernel, kernel), 0, dst=blurred, borderType=cv2.BORDER_CONSTANT
+            )
+            blurred *= heatmap.max() / blurred.max()
+        return found.reshape(maps.shape)
 
     return blur
 

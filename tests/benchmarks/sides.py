@@ -39,13 +39,17 @@ class Side:
 
 @dataclass
 class Outcome:
-    """What was measured of one side; seconds of their runs are None where they are absent."""
+    """What was measured of one side: seconds of the runs, mean errors and greatest difference.
+
+    Theirs are None and empty where they are absent; the difference is over all conditions.
+    """
 
     side: Side
     ours: np.ndarray
     theirs: np.ndarray | None = None
-    differ: float = np.nan
-    error: dict[str, float] = field(default_factory=dict)
+    differ: float = 0.0
+    our_error: dict[str, float] = field(default_factory=dict)
+    their_error: dict[str, float] = field(default_factory=dict)
 
 
 def sides() -> list[Side]:
@@ -118,14 +122,21 @@ def measured(shape: Shape, *, runs: int) -> list[Outcome]:
             candidates["theirs"] = functools.partial(peer, maps)
         seconds = interleaved(candidates, runs=runs)
         outcome = Outcome(side, seconds["ours"], seconds.get("theirs"))
-        if peer:
-            outcome.differ = float(np.abs(peer(maps) - side.run(maps)).max())
-        if not side.blurs:
-            for name, (its_maps, points) in cases.items():
-                errors = (peer or side.run)(its_maps) - points
-                outcome.error[name] = float(np.linalg.norm(errors, axis=-1).mean())
+        for name, (its_maps, points) in cases.items():
+            mine = side.run(its_maps)
+            theirs = peer(its_maps) if peer else mine
+            apart = np.abs(theirs - mine).max() / (np.abs(mine).max() if side.blurs else 1)
+            outcome.differ = max(outcome.differ, float(apart))
+            if not side.blurs:
+                outcome.our_error[name] = _mean(mine - points)
+                if peer:
+                    outcome.their_error[name] = _mean(theirs - points)
         found.append(outcome)
     return found
+
+
+def _mean(errors: np.ndarray) -> float:
+    return float(np.linalg.norm(errors, axis=-1).mean())
 
 
 @functools.cache
@@ -139,7 +150,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def described(outcomes: list[Outcome]) -> list[dict[str, str]]:
-    """One row a side; errors are theirs where they ran, else ours."""
+    """One row a side; errors are ours."""
     found = []
     for outcome in outcomes:
         side = outcome.side
@@ -152,7 +163,7 @@ def described(outcomes: list[Outcome]) -> list[dict[str, str]]:
         if outcome.theirs is not None:
             row["times as long"] = ratio(outcome.theirs, outcome.ours)
             row["differ by at most"] = f"{outcome.differ:.0e}"
-        for name, value in outcome.error.items():
+        for name, value in outcome.our_error.items():
             row[name] = f"{value:.1e}" if value < 1e-3 else f"{value:.3f}"
         found.append({name: row.get(name, "") for name in COLUMNS})
     return found
@@ -178,9 +189,9 @@ def chart(stamp: str) -> Any:
         if outcome.side.blurs:
             continue
         if outcome.theirs is not None and outcome.side.theirs:
-            bars.append((outcome.side.theirs, outcome.theirs, outcome.error, False))
+            bars.append((outcome.side.theirs, outcome.theirs, outcome.their_error, False))
         if outcome.side.ours not in [name for name, *_ in bars]:
-            bars.append((outcome.side.ours, outcome.ours, outcome.error, True))
+            bars.append((outcome.side.ours, outcome.ours, outcome.our_error, True))
     bars.sort(key=lambda bar: -np.median(bar[1]))
     per_map = 1e6 / (SHAPE[0] * SHAPE[1])
     figure = Figure(figsize=(10.5, 5.4), layout="constrained")

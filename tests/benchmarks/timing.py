@@ -1,5 +1,6 @@
 """Medians of interleaved runs: what disturbs the machine disturbs every candidate alike."""
 
+import importlib
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import numpy as np
 
 RUNS = 21
 PACKAGES = (
-    *("jax", "jaxlib", "numpy", "opencv-python-headless", "mmpose", "rtmlib", "transformers"),
+    *("jax", "jaxlib", "numpy", "mmpose", "rtmlib", "transformers", "scipy"),
     *("torch", "kornia", "dsntnn", "dm-pix"),
 )
 
@@ -47,7 +48,10 @@ def machine() -> str:
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = f"{len(names)} x {names[0].partition(':')[2].strip()}" if names else cpu
-    versions = []
+    try:  # of the module: several packages bring it
+        versions = [f"OpenCV {importlib.import_module('cv2').__version__}"]
+    except ImportError:
+        versions = ["OpenCV absent"]
     for package in PACKAGES:
         try:
             versions.append(f"{package} {version(package)}")
