@@ -28,8 +28,9 @@ class Status(IntEnum):
         NO_PEAK: the maximum of the map is not above zero.
         BORDER: the peak lies so near an edge that its stencil leaves the map: within two
             pixels for most rules. Of a fit: it leaves the map.
-        NOT_CONCAVE: the log map has no maximum here (its Hessian is not
-            negative definite); no blob of positive height fits.
+        NOT_CONCAVE: the log map has no maximum here (its Hessian is not negative
+            definite, or all around the peak is at the rule's floor, as in logits); no blob
+            of positive height fits.
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
     Unrefined coordinates are the integer peak, or NaN with a NaN score. Under a published

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dark_jax import checks, propagate
+from dark_jax import checks, propagate, rules
 from dark_jax.floats import as_float, inverse_power_of_two
 from dark_jax.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
 from dark_jax.keypoints import Status, status_of, unknown_covariance
@@ -67,7 +67,8 @@ def settings(
 ) -> Settings:
     """The checked arguments of a decoder."""
     if not isinstance(rule, Rule):
-        raise TypeError(f"rule must be a Rule of dark_jax.rules, got {rule!r}")
+        names = ", ".join(f"rules.{one.name}" for one in (rules.GUARDED, *rules.PUBLISHED))
+        raise TypeError(f"rule must be a Rule of dark_jax.rules, as {names}, got {rule!r}")
     if dim not in rule.dims:
         expected = " or ".join(map(str, rule.dims))
         raise ValueError(f"rule {rule.name} is for maps of {expected} axes, got {dim} axes")
@@ -142,7 +143,7 @@ def _covariance(
     top = Peak(peak.position, jnp.where(known, peak.score * unit, 1))
 
     def derivatives(values: jax.Array) -> Derivatives:
-        return stencil.derivatives(_logs(values, top, settings.rule), settings.dim)
+        return stencil.derivatives(_logs(values, top, settings)[0], settings.dim)
 
     d = derivatives(values)
     blob, known = propagate.unblurred(d, kernels, known)
@@ -196,14 +197,15 @@ def _step(
     used = _used(peak, shape, rule)
     if rule.guarded:
         values = jnp.where(jnp.isfinite(values), values, 0)
+    blank = jnp.bool_(False)
     if rule.fixed_step is None:
-        values = _logs(values, peak, rule)
+        values, blank = _logs(values, peak, settings)
     if max(rule.margin) < rule.stencil.reach:
         values = _edge_repeated(values, peak.position, settings.offsets, shape)
     d = rule.stencil.derivatives(values, settings.dim)
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(d, peak, finite, surrounded, settings)
+    status = _status(d, peak, finite, surrounded, blank, settings)
     if rule.fixed_step is not None:
         step = jnp.where(used, rule.fixed_step * jnp.sign(jnp.stack(d.gradient)), 0)
     elif rule.guarded:
@@ -217,20 +219,24 @@ def _step(
     return jnp.where(jnp.isnan(peak.score), jnp.nan, coords), status
 
 
-def _logs(values: jax.Array, peak: Peak, rule: Rule) -> jax.Array:
-    """Logarithms, clamped; of values near one.
+def _logs(values: jax.Array, peak: Peak, settings: Settings) -> tuple[jax.Array, jax.Array]:
+    """Logarithms, clamped, of values near one; and whether all but the peak's are at the floor.
 
     The step does not depend on scale, and a power of two changes no digit: this is the
     reference's mathematics bit for bit. The clamp moves along.
     """
+    rule = settings.rule
     score = jnp.where((peak.score > 0) & jnp.isfinite(peak.score), peak.score, 1)
     scale = inverse_power_of_two(score)
     unit = score * scale if rule.scale_free else scale
     floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny))
-    values = jnp.maximum(values * scale, floor)
+    values = values * scale
+    beside = jnp.asarray(settings.offsets.any(axis=1))
+    blank = ~jnp.any(beside & (values > floor))
+    values = jnp.maximum(values, floor)
     if np.isfinite(rule.ceiling):
         values = jnp.minimum(values, rule.ceiling * unit)
-    return jnp.log(values)
+    return jnp.log(values), blank
 
 
 def _edge_repeated(
@@ -249,7 +255,12 @@ def _edge_repeated(
 
 
 def _status(
-    d: Derivatives, peak: Peak, finite: jax.Array, surrounded: jax.Array, settings: Settings
+    d: Derivatives,
+    peak: Peak,
+    finite: jax.Array,
+    surrounded: jax.Array,
+    blank: jax.Array,
+    settings: Settings,
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
     too_long = sum(x * x for x in d.numerator) > (settings.longest * d.det) ** 2
@@ -258,7 +269,7 @@ def _status(
             Status.NOT_FINITE: ~finite,
             Status.NO_PEAK: ~(peak.score > 0),
             Status.BORDER: ~surrounded,
-            Status.NOT_CONCAVE: newton & ~d.concave,
+            Status.NOT_CONCAVE: newton & (~d.concave | blank),
             Status.STEP_TOO_LONG: newton & too_long,
         }
     )

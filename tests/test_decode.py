@@ -97,6 +97,17 @@ class TestStatus:
         heatmap[7, 7] = 0.5
         assert_integer_peak(dark_jax.decode(heatmap), Status.NOT_CONCAVE, [7, 7])
 
+    def test_nothing_beside_the_peak(self) -> None:
+        """All around at the floor: concave, and centred by the clamp, but there is no blob."""
+        heatmap = np.full((15, 15), -1.0, np.float32)
+        heatmap[7, 6] = 0.5
+        assert_integer_peak(dark_jax.decode(heatmap, kernel_size=1), Status.NOT_CONCAVE, [6, 7])
+
+    def test_logits_are_told(self) -> None:
+        maps, _ = synthetic.gaussians(0, 300, (32, 24), sigma=2.0, margin=8.0)
+        status = np.asarray(dark_jax.decode(8 * maps - 4).status)
+        assert (status == Status.REFINED).mean() < 0.1
+
     def test_step_too_long(self) -> None:
         """A raw peak on the slope of a broad blob: concave, but the top is 4 px away."""
         heatmap = bump(8, 12, size=(25, 25), sigma=5.0)
@@ -254,7 +265,7 @@ def test_bad_parameters_are_named(
 
 
 def test_traced_sigma_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"sigma must be .* not traced"):
+    with pytest.raises(TypeError, match=r"sigma must be .* not traced: .*functools.partial"):
         jax.jit(lambda s: dark_jax.decode(jnp.ones((8, 8)), sigma=s))(2.0)
 
 
