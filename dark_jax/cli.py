@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import dark_jax
-from dark_jax import checks, files, plot, rules, samples, tables, targets
+from dark_jax import checks, files, plot, rules, samples, sources, tables, targets
 from dark_jax.keypoints import Status
 from dark_jax.store import Decoder
 
@@ -206,9 +206,11 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
 def _decode_store(
     source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **engine: Any
 ) -> None:
+    with sources.opened(source, key=key):  # what it is comes before what becomes of it
+        pass
     if output is None or output.suffix not in targets.KINDS:
         raise ValueError(
-            f"{source} is a store: --output must end in {', '.join(targets.KINDS)}"
+            f"{source} is decoded as a store: --output must end in {', '.join(targets.KINDS)}"
             f"{'' if output is None else f', got {str(output)!r}'}"
         )
     options = dataclasses.asdict(decoder) | {"rule": getattr(rules, decoder.rule)}

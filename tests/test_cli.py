@@ -163,14 +163,16 @@ class TestBadInput:
         whole = (tmp_path / "cut.npz").read_bytes()
         (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
         (tmp_path / "folder.npy").mkdir()
+        (tmp_path / "maps.txt").write_text("1 2 3")
         for message, source in {
+            "nothing.txt: No such file or directory": tmp_path / "nothing.txt",
             "No such file or directory": tmp_path / "missing.npy",
             "Is a directory": tmp_path / "folder.npy",
             "text.npy: not a readable .npy file (no array of numbers in it)": tmp_path / "text.npy",
             "text.npz: not a readable .npz file": tmp_path / "text.npz",
             "empty.npz: not a readable .npz file": tmp_path / "empty.npz",
             "cut.npz: not a readable .npz file": tmp_path / "cut.npz",
-            "maps.txt is a store: --output must end in .zarr, .parquet": tmp_path / "maps.txt",
+            "maps.txt: not a Zarr directory, an HDF5 file or a .npy file": tmp_path / "maps.txt",
             "must have shape [H, W], [J, H, W] or [B, J, H, W], got (5,)": written(
                 "r1.npy", np.ones(5)
             ),
