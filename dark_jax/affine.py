@@ -40,8 +40,8 @@ def invert_affine(affine: ArrayLike) -> jax.Array:
         affine: ``[..., 2, 3]`` real.
 
     Returns:
-        ``[..., 2, 3]``, float32 (float64 for float64 input); infinite where a traced map is
-        singular.
+        ``[..., 2, 3]``, float32 (float64 for float64 input under x64); infinite where a traced
+        map is singular.
 
     Raises:
         TypeError: ``affine`` does not hold real numbers.
@@ -145,7 +145,8 @@ def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
         The covariance is that of a linear map, J C J^T.
     """
     if not isinstance(keypoints, Keypoints):
-        raise TypeError(f"keypoints must be Keypoints, got {type(keypoints).__name__}")
+        got = type(keypoints).__name__
+        raise TypeError(f"keypoints must be Keypoints (arrays: apply_affine), got {got}")
     coords = checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., 2]")
     affine = checks.affines("affine", affine)
     checks.leads("affine", affine.shape[:-2], "the keypoints", coords.shape[:-1])

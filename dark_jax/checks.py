@@ -234,7 +234,8 @@ def positive(name: str, value: Any) -> float:
     """``value`` as a concrete, positive, finite number."""
     expected = "a positive, finite number"
     if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} must be {expected}, not traced: got {value.aval}")
+        cure = "bind it before jit, as by functools.partial"
+        raise TypeError(f"{name} must be {expected}, not traced: got {value.aval}; {cure}")
     try:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError
@@ -360,4 +361,6 @@ def _integer(name: str, value: Any, expected: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be {expected}, got {value!r}") from None
+        static = isinstance(value, jax.core.Tracer)
+        cure = "; it is static: bind it before jit, as by functools.partial" if static else ""
+        raise TypeError(f"{name} must be {expected}, got {value!r}{cure}") from None

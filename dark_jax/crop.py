@@ -66,7 +66,7 @@ def crop(
     before: a box much larger than the crop is read with gaps.
 
     Args:
-        images: ``[..., H, W, C]`` real. Computed in float32 (float64 for float64 input).
+        images: ``[..., H, W, C]`` real. Computed in float32 (float64 for float64 input under x64).
         affine: heatmap -> image, ``[..., 2, 3]`` real, of :func:`box_to_affine`. Its first axes are
             the leading ones of ``images``; further axes are boxes of the same image:
             ``[B, I, 2, 3]`` for ``images [B, H, W, C]``, ``[I, 2, 3]`` for one image.

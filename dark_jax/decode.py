@@ -57,7 +57,7 @@ def decode(
     Args:
         heatmaps: JAX or NumPy array of real numbers, ``[..., H, W]``: ``[B, J, H, W]`` for ``B``
             images with ``J`` joints, say; or laid out as ``axes`` say. Computed in float32
-            (float64 for float64 input).
+            (float64 for float64 input under x64).
         rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
             ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or one of your
             own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC``, volumes ``GUARDED`` alone.
@@ -76,7 +76,7 @@ def decode(
         :class:`Keypoints`, their axes the other axes of ``heatmaps`` in their order:
         ``coords [..., dim]``, ``(x, y)`` (``(x,)``, ``(x, y, z)``) in heatmap pixels, centres at
         integers (:func:`to_image` makes them image pixels); ``scores [...]``, the raw maxima;
-        both float32 (float64 for float64 input).
+        both float32 (float64 for float64 input under x64).
         ``status [...]``, int8, a :class:`Status`: 0 ``REFINED``; or the first that applies of
         1 ``NOT_FINITE`` (score or pixels around it), 2 ``NO_PEAK`` (no value above zero),
         3 ``BORDER`` (the step would read outside the map), 4 ``NOT_CONCAVE`` (no maximum there)
@@ -147,7 +147,7 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
     Returns:
         ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, (0, 0) where the maximum is not
         above zero; ``maxvals [B, J, 1]``, the raw maximum of each map. Both float32
-        (float64 for float64 input). As in the reference, coordinates are NaN where the
+        (float64 for float64 input under x64). As in the reference, coordinates are NaN where the
         maximum, not at a border, is infinite.
 
     Raises:

@@ -163,7 +163,7 @@ def decode_fit(
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
-            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input).
+            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
         sigma: of the blobs in pixels: the sigma the network was trained with. A number, or one
             an axis, ``(x, y, ...)``; with ``radius`` also an array that broadcasts to the
             scores' shape, which may be traced.
@@ -214,6 +214,9 @@ def decode_fit(
     others = other_sizes(heatmaps.shape, axes)
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
+    varies = isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0
+    if radius is None and varies and not isinstance(sigma, tuple | list):
+        raise TypeError(f"radius must be given where sigma is traced, or an array: got {sigma}")
     blurs = None
     if radius is None or peak == "blurred" or isinstance(sigma, tuple | list):
         numbers = checks.positive_each("sigma", sigma, dim)

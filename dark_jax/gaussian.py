@@ -112,7 +112,7 @@ def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
         kernel: odd size of the kernel in pixels, at least 1; 1 means no blur.
 
     Returns:
-        ``[B, J, H, W]`` float32 (float64 for float64 input).
+        ``[B, J, H, W]`` float32 (float64 for float64 input under x64).
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.

@@ -107,7 +107,7 @@ def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:
         ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, the first maximum in
         row-major order, NaN counting as a maximum; (0, 0) where the maximum is not
         above zero. ``maxvals [B, J, 1]``, the maximum of each map. Both float32
-        (float64 for float64 input).
+        (float64 for float64 input under x64).
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers.

@@ -230,7 +230,7 @@ def decode_peaks(
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32
-            (float64 for float64 input).
+            (float64 for float64 input under x64).
         max_peaks: slots a map, at least 1; the highest peaks take them; static.
         threshold: a peak is higher than this, and than zero; a number or an array that
             broadcasts to the shape of ``heatmaps`` without ``axes``; may be traced.

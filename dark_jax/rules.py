@@ -1,8 +1,9 @@
 """Published decoders as rows of data.
 
-Eight functions are called DARK and no two give the same numbers. A :class:`Rule` says what one
-of them does; ``decode(heatmaps, rule=...)`` does it. Published rules are frozen: a checkpoint
-decodes tomorrow as it does today. Only ``GUARDED`` may improve, with a version that says so.
+Eight functions are called DARK, or stand where it stands, and hardly two agree everywhere. A
+:class:`Rule` says what one of them does; ``decode(heatmaps, rule=...)`` does it. Published rules
+are frozen: a checkpoint decodes tomorrow as it does today. Only ``GUARDED`` may improve, with a
+version that says so.
 
 Kernels are OpenCV's of 11 pixels, on maps padded with zeros, if nothing else is said;
 ``vars(rule)`` has every number.

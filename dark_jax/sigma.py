@@ -107,7 +107,7 @@ def estimate_sigma(
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
-            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input).
+            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
         joint_axis: an axis of ``heatmaps`` to keep, for one sigma a joint; static.
         background: what a map is where no blob is; a number or an array that broadcasts to the
             shape of ``heatmaps`` without ``axes``; may be traced. None fits a constant in each
@@ -118,7 +118,7 @@ def estimate_sigma(
 
     Returns:
         ``[]`` in pixels, or ``[J]`` along ``joint_axis``; infinite where no map has a clear
-        blob. One number for all axes of a map, float32 (float64 for float64 input).
+        blob. One number for all axes of a map, float32 (float64 for float64 input under x64).
 
     Raises:
         TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are no

@@ -82,7 +82,7 @@ def decode_soft_argmax(
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say; logits are welcome.
-            Computed in float32 (float64 for float64 input).
+            Computed in float32 (float64 for float64 input under x64).
         temperature: positive; a number or an array that broadcasts to the scores' shape; may
             be traced. Small is sharp: .1 or less for maps between 0 and 1.
         radius: the window is this many pixels to each side of the maximum, cut at the

@@ -220,7 +220,7 @@ DEPTH = ONE.replace(coords=jnp.zeros((3, 3)))  # pyright: ignore[reportAttribute
         (
             lambda: dark_jax.to_image(np.ones((3, 2)), PUSH),  # pyright: ignore[reportArgumentType]
             TypeError,
-            "keypoints must be Keypoints, got ndarray",
+            r"keypoints must be Keypoints \(arrays: apply_affine\), got ndarray",
         ),
         (lambda: dark_jax.to_image(DEPTH, PUSH), ValueError, r"keypoints\.coords must have"),
         (

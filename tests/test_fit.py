@@ -230,6 +230,17 @@ def test_bad_arguments_are_named(
         dark_jax.decode_fit(np.ones((2, 8, 8)), **options)
 
 
+def test_sigma_that_sets_no_radius() -> None:
+    """An estimate inside jit, or one of each joint: the window's size must come from elsewhere."""
+    maps = np.ones((2, 8, 8), np.float32)
+    for decode in (
+        jax.jit(lambda m: dark_jax.decode_fit(m, sigma=dark_jax.estimate_sigma(m))),
+        lambda m: dark_jax.decode_fit(m, sigma=np.ones(2)),
+    ):
+        with pytest.raises(TypeError, match="radius must be given where sigma is traced"):
+            decode(maps)
+
+
 def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
     """No coordinate of a real network's map is lost, and none leaves the neighbourhood."""
     maps = openfield_heatmaps[:100]

@@ -198,7 +198,11 @@ def test_gradients_are_finite(rule: rules.Rule) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"rule": "DARKPOSE"}, TypeError, "rule must be a Rule of dark_jax.rules, got 'DARKPOSE'"),
+        (
+            {"rule": "DARKPOSE"},
+            TypeError,
+            "rule must be a Rule of dark_jax.rules, as rules.GUARDED, .*, got 'DARKPOSE'",
+        ),
         ({"rule": rules.HRNET, "kernel_size": 3}, ValueError, "rule HRNET does not blur"),
         ({"rule": rules.VITPOSE, "axes": (-1,)}, ValueError, "for maps of 2 axes, got 1 axes"),
         ({"rule": rules.MMPOSE_SIMCC}, ValueError, "for maps of 1 axes, got 2 axes"),
