@@ -29,7 +29,11 @@ SLOW = SMALL + (
     "import time; from dark_jax import targets; put = targets.Target._put; "
     "targets.Target._put = lambda *each: (time.sleep(0.01), put(*each)); "
 )
-COMMAND = "import sys; from dark_jax import cli; sys.exit(cli.run(sys.argv[1:]))"
+# Whoever runs the tests in the background of a shell has taught them to ignore Ctrl-C.
+COMMAND = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from dark_jax import cli; sys.exit(cli.run(sys.argv[1:]))"
+)
 KILLS = 10
 LONGEST = 120.0
 
