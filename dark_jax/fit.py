@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -214,11 +215,12 @@ def decode_fit(
     others = other_sizes(heatmaps.shape, axes)
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
-    varies = isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0
-    if radius is None and varies and not isinstance(sigma, tuple | list):
+    of_axes = isinstance(sigma, tuple | list)
+    varies = isinstance(sigma, jax.core.Tracer) or (np.ndim(sigma) > 0 and not of_axes)
+    if radius is None and varies:
         raise TypeError(f"radius must be given where sigma is traced, or an array: got {sigma}")
     blurs = None
-    if radius is None or peak == "blurred" or isinstance(sigma, tuple | list):
+    if radius is None or peak == "blurred" or of_axes:
         numbers = checks.positive_each("sigma", sigma, dim)
         sigmas = tuple(np.asarray(number) for number in numbers)
         blurs = numbers if peak == "blurred" else None
