@@ -206,9 +206,9 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
 def _decode_store(
     source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **engine: Any
 ) -> None:
-    with sources.opened(source, key=key):  # what it is comes before what becomes of it
-        pass
     if output is None or output.suffix not in targets.KINDS:
+        with sources.opened(source, key=key):  # what is no store comes before what a store needs
+            pass
         raise ValueError(
             f"{source} is decoded as a store: --output must end in {', '.join(targets.KINDS)}"
             f"{'' if output is None else f', got {str(output)!r}'}"
