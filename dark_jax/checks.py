@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+_BIND = "bind it before jit, as by functools.partial"
+
 
 def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers, or TypeError."""
@@ -234,8 +236,7 @@ def positive(name: str, value: Any) -> float:
     """``value`` as a concrete, positive, finite number."""
     expected = "a positive, finite number"
     if isinstance(value, jax.core.Tracer):
-        cure = "bind it before jit, as by functools.partial"
-        raise TypeError(f"{name} must be {expected}, not traced: got {value.aval}; {cure}")
+        raise TypeError(f"{name} must be {expected}, not traced: got {value.aval}; {_BIND}")
     try:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError
@@ -361,6 +362,5 @@ def _integer(name: str, value: Any, expected: str) -> int:
     try:
         return operator.index(value)
     except TypeError:
-        static = isinstance(value, jax.core.Tracer)
-        cure = "; it is static: bind it before jit, as by functools.partial" if static else ""
+        cure = f"; it is static: {_BIND}" if isinstance(value, jax.core.Tracer) else ""
         raise TypeError(f"{name} must be {expected}, got {value!r}{cure}") from None
