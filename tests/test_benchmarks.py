@@ -19,11 +19,8 @@ def test_sides_agree_and_what_is_absent_is_named() -> None:
         absent = outcome.side.theirs is not None and outcome.theirs is None
         assert (row["ms"] == "not installed") == absent
         assert (outcome.ours > 0).all()
-        assert set(outcome.their_error) == (
-            set()
-            if absent or outcome.side.blurs or not outcome.side.theirs
-            else set(outcome.our_error)
-        )
+        both = outcome.our_error if outcome.theirs is not None else {}
+        assert set(outcome.their_error) == set(both)
     errors = {outcome.side.ours: outcome.our_error for outcome in found}
     assert errors["decode_fit, sigma"]["no noise"] < 1e-5
     assert errors["decode_fit, sigma"]["noise .02, at an edge"] < 0.05

@@ -11,13 +11,14 @@ import dark_jax
 from dark_jax import rules
 from tests.store.cases import assert_same, damaged_chunk, group_of, tree, write_zarr
 
-parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("zarr")
 pytest.importorskip("h5py")
 pytest.importorskip("dask")
 pytest.importorskip("click")
 
-from dark_jax import cli  # noqa: E402  (imports click itself)
+from dark_jax import cli
+
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def test_everything_at_once(
