@@ -44,9 +44,8 @@ Shapes have the same letters everywhere, and ``...`` for any leading axes or non
 - ``dim``: how many axes a map has, one to three
 """
 
-from importlib.metadata import version as _version
-
 from dark_jax import coco, image, metrics, rules
+from dark_jax._version import __version__ as __version__
 from dark_jax.affine import apply_affine, invert_affine, to_image
 from dark_jax.box import box_to_affine, map_to_input
 from dark_jax.crop import crop
@@ -64,8 +63,6 @@ from dark_jax.soft_argmax import decode_soft_argmax
 from dark_jax.store import UnreadChunksError, decode_store
 from dark_jax.tables import save
 from dark_jax.taylor import taylor
-
-__version__ = _version("dark-jax")
 
 __all__ = [
     "Keypoints",

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 
 from dark_jax import checks, engine, extras, files, pieces, rules, sources, targets
+from dark_jax._version import __version__
 from dark_jax.decode import decode
 from dark_jax.fit import decode_fit
 from dark_jax.keypoints import Keypoints, Status
@@ -287,7 +287,7 @@ def _job(
         "dtype": reader.dtype.name,
         "pieces": [*grid.size],
         **decoder.about(),
-        "dark_jax": version("dark-jax"),
+        "dark_jax": __version__,
         "jax": jax.__version__,
     }
     made = targets.KINDS[unfinished.target.suffix](

@@ -23,6 +23,7 @@ REFERENCE = {"get_max_preds", "gaussian_blur", "taylor", "get_final_preds"}
 
 # The rooms, bottom to top: each imports only from those before it.
 ROOMS = (
+    "_version",
     "checks",
     "batch",
     "floats",
@@ -318,6 +319,22 @@ def test_import_brings_in_nothing_optional() -> None:
         "extra = {'click', 'rich', 'matplotlib', 'PIL', 'cv2', 'pyarrow', 'faster_coco_eval'}\n"
         "extra |= {'zarr', 'dask', 'distributed', 'h5py', 'locket', 'flax'}\n"
         "assert not extra & set(sys.modules), extra & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_checkout_on_the_path_needs_no_installation() -> None:
+    """Importable, and its version is unknown, where no package of this name is installed."""
+    code = (
+        "import importlib.metadata as metadata\n"
+        "installed = metadata.version\n"
+        "def version(name):\n"
+        "    if name == 'dark-jax':\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return installed(name)\n"
+        "metadata.version = version\n"
+        "import dark_jax, dark_jax.store\n"
+        "assert dark_jax.__version__ == '0+unknown', dark_jax.__version__"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
