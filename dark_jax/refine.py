@@ -110,7 +110,8 @@ def from_window(heatmap: jax.Array, peak: Peak, settings: Settings) -> Refined:
     finite = jnp.isfinite(values[0])
     if rule.rescale is Rescale.NO and not rule.guarded:
         # The taps' zeros spread infinity over the stencil; a home's blur and clamp do not.
-        largest = float(jnp.finfo(around.dtype).max)
+        # Half of the largest number: rounding must not take the sums beyond it.
+        largest = float(jnp.finfo(around.dtype).max) / 2
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
     coords, status = _step(values, peak, finite, heatmap.shape, settings)

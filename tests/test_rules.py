@@ -103,6 +103,15 @@ def test_masked_maps(rule: rules.Rule) -> None:
     assert error[well_conditioned(answers)].max() <= tolerances.HOME
 
 
+@pytest.mark.parametrize("rule", [rules.VITPOSE, rules.HF_VITPOSE], ids=str)
+def test_masked_maps_under_a_wide_kernel(rule: rules.Rule) -> None:
+    """The mask under all taps but a few: the sums stay numbers, and the peak where it is."""
+    maps, points = synthetic.gaussians(0, 12, (24, 20), sigma=1.0, margin=0.0)
+    masked = synthetic.masked(maps, points, radius=2.5)
+    answers = oracle.answers(masked, 11, rule.name)
+    np.testing.assert_allclose(coords(masked, rule, 11), answers["coords"], atol=tolerances.HOME)
+
+
 def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
     maps = openfield_heatmaps.astype(np.float32)
     maps = maps.reshape(-1, *maps.shape[-2:])[:400]
