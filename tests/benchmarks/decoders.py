@@ -1,0 +1,33 @@
+"""Every decoder and rule as a function of a batch of maps, for what is measured of each."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import dark_jax
+from tests import programs
+
+
+def _integer_peaks(maps: jax.Array) -> dict[str, jax.Array]:
+    peaks, scores = dark_jax.get_max_preds(maps)
+    return {"peaks": peaks, "scores": scores}
+
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    **{name: run for name, run in programs.FUNCTIONS.items() if name != "decode rule"},
+    "get_max_preds": _integer_peaks,
+    # Coordinates made of pixels: in float32, whatever the maps are.
+    "encode": lambda maps: programs.FUNCTIONS["encode"](maps.astype(jnp.float32)),
+    "decode covariance": functools.partial(dark_jax.decode, covariance=True),
+    "decode volumes": functools.partial(dark_jax.decode, axes=(-3, -2, -1)),
+    "fit wide": functools.partial(dark_jax.decode_fit, sigma=6.0),
+    "estimate_sigma": lambda maps: {"sigma": dark_jax.estimate_sigma(maps)},
+    **{
+        f"rules.{rule.name}": functools.partial(dark_jax.decode, rule=rule)
+        for rule in dark_jax.rules.PUBLISHED
+        if 2 in rule.dims
+    },
+}

@@ -1,0 +1,83 @@
+"""What a GPU would run: every decoder compiled for an H100, on a machine that needs none.
+
+XLA's own compiler makes the code; nothing is executed.
+"""
+
+import collections
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tests.benchmarks import hlo
+from tests.benchmarks.decoders import PROGRAMS
+
+SHAPE = (64, 17, 64, 48)
+# A description of the device, from XLA's own specifications.
+H100 = Path(__file__).parent / "h100.txtpb"
+ABSENT = "XLA's CUDA compiler is not installed: pip install --group kernels"
+
+
+@functools.cache
+def h100() -> NamedSharding:
+    """Where programs are compiled for.
+
+    Raises:
+        ImportError: the compiler is not installed.
+    """
+    # Without it the compiler is not found where there is no driver.
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+    try:
+        topology = topologies.get_topology_desc(
+            platform="cuda", target_config=H100.read_text(), topology="1x1x1"
+        )
+    except NotImplementedError as error:
+        raise ImportError(ABSENT) from error
+    return NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())
+
+
+def compiled(
+    function: Callable[..., Any], shape: tuple[int, ...] = SHAPE, dtype: Any = jnp.float32
+) -> Any:
+    """The function of one array of maps as an H100 would run it."""
+    maps = jax.ShapeDtypeStruct(shape, dtype, sharding=h100())
+    return jax.jit(function).lower(maps).compile()
+
+
+def rows() -> list[dict[str, Any]]:
+    """One row a decoder, and the bare maximum that all are measured against."""
+    functions = {"jnp.max": lambda maps: jnp.max(maps, (-2, -1)), **PROGRAMS}
+    return [_row(name, function) for name, function in functions.items()]
+
+
+def _row(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    program = compiled(function)
+    found = hlo.parsed(program.as_text())
+    maps = 4 * functools.reduce(int.__mul__, SHAPE)
+    return {
+        "function": name,
+        "kernels": len(found.kernels()),
+        "that read all of the maps": len(found.readers()),
+        "temporaries": f"{100 * program.memory_analysis().temp_size_in_bytes / maps:.1f} %",
+        "custom calls": _counted(found.custom_calls()),
+        "products": _counted(found.precisions()),
+        "branches and loops": _counted(
+            each.op for each in found.kernels() if each.op in ("conditional", "while")
+        ),
+    }
+
+
+def _counted(names: Any) -> str:
+    counts = collections.Counter(names)
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def stamp() -> str:
+    [target] = h100().device_set
+    return f"compiled for {target.device_kind} by jax {jax.__version__}, not run"
