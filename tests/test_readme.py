@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import rules_table
-from tests.benchmarks import readme
+from tests.benchmarks import page
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,12 +51,12 @@ def test_local_links_exist() -> None:
 
 
 def test_figures_are_replaced_part_by_part() -> None:
-    shown = {name for _, name, _ in readme.FIGURES.findall(README)}
+    shown = {name for _, name, _ in page.FIGURES.findall(README)}
     assert shown == {"sides", "speed", "crowds"}
-    new = readme.replaced(README, "speed", "2000-01-01", ["| a |", "| b |"])
+    new = page.replaced(README, "speed", "2000-01-01", ["| a |", "| b |"])
     assert "<!-- figures: speed -->\n\n2000-01-01.\n\n| a |\n\n| b |\n\n<!-- end" in new
-    blank = readme.FIGURES.sub("", README)
-    assert readme.FIGURES.sub("", new) == blank
+    blank = page.FIGURES.sub("", README)
+    assert page.FIGURES.sub("", new) == blank
     for name in shown - {"speed"}:
         part = re.compile(f"figures: {name}.*?end of figures", re.DOTALL)
         assert part.findall(new) == part.findall(README)

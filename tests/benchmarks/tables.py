@@ -1,8 +1,21 @@
 """How figures are printed."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-def table(rows: list[dict[str, str]]) -> str:
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of possibly different columns as one Markdown table."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
+    cells = [[_shown(row.get(name, "")) for name in names] for row in rows]
+    lines = [names, ["---"] * len(names), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(value: Any) -> str:
+    """Numbers to three digits, None as nothing."""
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"

@@ -3,7 +3,7 @@
 import importlib
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,18 +43,28 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> str:
 
 def machine() -> str:
     """Processor, cores and versions, to stand above every table."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = f"{len(names)} x {names[0].partition(':')[2].strip()}" if names else cpu
     try:  # of the module: several packages bring it
-        versions = [f"OpenCV {importlib.import_module('cv2').__version__}"]
+        opencv = f"OpenCV {importlib.import_module('cv2').__version__}"
     except ImportError:
-        versions = ["OpenCV absent"]
-    for package in PACKAGES:
+        opencv = "OpenCV absent"
+    known = ", ".join([opencv, *versions(PACKAGES)])
+    return f"{processor()}; Python {platform.python_version()}; {known}"
+
+
+def processor() -> str:
+    """Cores and their name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
+
+
+def versions(packages: Iterable[str]) -> list[str]:
+    """Each with its version, or as absent."""
+    found = []
+    for package in packages:
         try:
-            versions.append(f"{package} {version(package)}")
+            found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            versions.append(f"{package} absent")
-    return f"{cpu}; Python {platform.python_version()}; {', '.join(versions)}"
+            found.append(f"{package} absent")
+    return found

@@ -1,0 +1,306 @@
+"""Whether an accelerator gives the CPU's answers, and how long it takes.
+
+On whatever JAX finds, within five minutes; what there was no time for is named. Needs JAX, NumPy
+and chex, nothing else.
+"""
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from tests.benchmarks import agreement, speed
+from tests.benchmarks.decoders import PROGRAMS
+from tests.benchmarks.timing import interleaved, processor, versions
+
+Shape = tuple[int, ...]
+Row = dict[str, Any]
+Device = Any  # jax.Device
+
+SHAPE = (64, 17, 64, 48)
+SHAPES = ((1, 17, 64, 48), SHAPE, (1024, 17, 64, 48), (2, 308, 256, 192))
+DTYPES = ("float32", "bfloat16")
+# The functions timed at every shape; the others are timed at the one that they are compared at.
+TIMED = ("decode", "fit", "soft argmax", "peaks")
+DIFFERENTIATED = (
+    *("decode", "fit", "soft argmax", "soft argmax window", "peaks", "get_final_preds"),
+    "gaussian_blur",
+)
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "jnp.max": lambda maps: jnp.max(maps, (-2, -1)),
+    **PROGRAMS,
+    **{f"gradient of {name}": agreement.gradient(PROGRAMS[name]) for name in DIFFERENTIATED},
+}
+
+# Seconds after which nothing more is begun.
+COMPARING, TIMING = 160.0, 120.0
+# At most so many calls in a row, behind work of so many seconds. JAX lets 32 wait for a GPU.
+QUEUE = 20
+FRONT = 0.02
+SIDE = 4096
+# What the runs of one shape may take, and how many they are.
+SECONDS, FEWEST, MOST = 1.0, 3, 101
+
+OVER: Row = {"fault": "not run: the time was over"}
+COLUMNS = (
+    *("us", "/ max", "/ copy to host", "queue", "alone, us", "alone / max"),
+    *("temporaries / maps", "fault"),
+)
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "chex", "jax-cuda12-plugin", "jax-cuda13-plugin"),
+    *("jax-rocm7-plugin", "libtpu"),
+)
+
+Program = Any  # jax.stages.Compiled: its call takes and gives what the function does
+Job = tuple[str, Shape, str]
+
+
+def device() -> Device:
+    return jax.devices()[0]
+
+
+def cpu() -> Device:
+    """The process's CPU device.
+
+    Raises:
+        RuntimeError: JAX was told to leave it out.
+    """
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError as error:
+        raise RuntimeError(
+            "JAX_PLATFORMS must name the CPU beside the device, as in JAX_PLATFORMS=cuda,cpu: "
+            f"got {os.environ.get('JAX_PLATFORMS')!r}"
+        ) from error
+
+
+@functools.cache
+def program(name: str, shape: Shape, dtype: str, where: Device) -> Program:
+    maps = jax.ShapeDtypeStruct(shape, dtype, sharding=SingleDeviceSharding(where))
+    return jax.jit(FUNCTIONS[name]).lower(maps).compile()
+
+
+def prepared(jobs: list[Job], places: Iterable[Device], *, until: float) -> dict[Job, Row]:
+    """Compile jobs for places before a time of ``monotonic``; a row of each that has a fault."""
+    places = list(dict.fromkeys(places))
+
+    def compile_for_all(job: Job) -> Row:
+        for place in places:
+            if time.monotonic() > until:
+                return OVER
+            program(*job, place)
+        print(f"compiled {_described(job)}", file=sys.stderr, flush=True)
+        return {}
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = pool.map(functools.partial(tried, compile_for_all), jobs)
+        return {job: row for job, row in zip(jobs, rows, strict=True) if row}
+
+
+def tried(run: Callable[..., Row], *args: Any) -> Row:
+    """What ``run`` returns, or why it fails: that is a finding too, and the rest goes on."""
+    try:
+        return run(*args)
+    except Exception as error:
+        first, *_ = f"{type(error).__name__}: {error}".splitlines()
+        return {"fault": first[:200]}
+
+
+def _described(job: Job) -> str:
+    name, shape, dtype = job
+    return f"{name}, {'x'.join(map(str, shape))} {dtype}"
+
+
+def agreement_rows(
+    names: Iterable[str] = tuple(name for name in FUNCTIONS if name != "jnp.max"),
+    *,
+    shape: Shape = SHAPE,
+    dtypes: Iterable[str] = DTYPES,
+    seconds: float = COMPARING,
+) -> list[Row]:
+    """One row a function and type of the maps; gradients of float32 maps."""
+    until = time.monotonic() + seconds
+    jobs: list[Job] = [
+        (name, shape, dtype)
+        for dtype in dtypes
+        for name in names
+        if dtype == "float32" or not name.startswith("gradient")
+    ]
+    faults = prepared(jobs, (cpu(), device()), until=until)
+    maps = agreement.maps(shape)
+    return [
+        {"function": job[0], "maps": job[2], **dict.fromkeys(agreement.COLUMNS)}
+        | (faults.get(job) or tried(_compared, job, maps))
+        for job in jobs
+    ]
+
+
+def _compared(job: Job, maps: np.ndarray) -> Row:
+    name, shape, dtype = job
+    rounded = maps.astype(jnp.dtype(dtype))
+
+    def answers(where: Device, values: np.ndarray) -> agreement.Answers:
+        run = program(name, shape, str(values.dtype), where)
+        return agreement.answers(run(jax.device_put(values, where)))
+
+    # Shaken maps need all digits of float32, in which those of other types are computed too.
+    again = [answers(cpu(), each) for each in agreement.shaken(rounded.astype(np.float32))]
+    return agreement.compared(answers(device(), rounded), answers(cpu(), rounded), again)
+
+
+def time_rows(
+    names: Iterable[str] = TIMED,
+    *,
+    shapes: Iterable[Shape] = SHAPES,
+    dtypes: Iterable[str] = DTYPES,
+    others: Iterable[str] = tuple(name for name in PROGRAMS if name not in TIMED),
+    seconds: float = TIMING,
+) -> list[Row]:
+    """One row a function, shape and type of the maps; of ``others`` for ``SHAPE`` in float32."""
+    until = time.monotonic() + seconds
+    groups = {(shape, dtype): ["jnp.max", *names] for shape in shapes for dtype in dtypes}
+    if others := list(others):
+        groups.setdefault((SHAPE, "float32"), ["jnp.max"]).extend(others)
+    jobs = [(name, *group) for group, mine in groups.items() for name in mine]
+    faults = prepared(jobs, (device(),), until=until)
+    rows = []
+    for (shape, dtype), mine in groups.items():
+        found = {name: faults.get((name, shape, dtype)) for name in mine}
+        todo = [name for name, fault in found.items() if not fault]
+        lost = OVER if time.monotonic() > until else found["jnp.max"]
+        timed: Row = lost or tried(_timed, todo, shape, dtype)
+        maps = f"{'x'.join(map(str, shape))} {dtype}"
+        for name in mine:
+            row = found[name] or (timed if "fault" in timed else timed[name])
+            rows.append({"function": name, "maps": maps, **dict.fromkeys(COLUMNS), **row})
+    return rows
+
+
+def _timed(names: list[str], shape: Shape, dtype: str) -> Row:
+    """The rows, by name, of functions of the same maps, ``jnp.max`` among them."""
+    maps = jax.device_put(speed.batch(shape).astype(jnp.dtype(dtype)), device())
+    programs = {name: program(name, shape, dtype, device()) for name in names}
+    calls = {name: functools.partial(run, maps) for name, run in programs.items()}
+    once = sum(map(np.median, interleaved(calls, runs=2).values()))
+    runs = int(np.clip(SECONDS / once, FEWEST, MOST))
+    alone = {name: float(np.median(each)) for name, each in interleaved(calls, runs=runs).items()}
+    queued = {name: _queued(call, alone[name]) for name, call in calls.items()}
+    copied = None if device().platform == "cpu" else _copied(maps)
+    rows = {}
+    for name, run in programs.items():
+        seconds, full = queued[name]
+        rows[name] = {
+            "us": 1e6 * seconds,
+            "/ max": seconds / queued["jnp.max"][0],
+            "/ copy to host": copied and seconds / copied,
+            "queue": None if full is None else "full" if full else "waited",
+            "alone, us": 1e6 * alone[name],
+            "alone / max": alone[name] / alone["jnp.max"],
+            "temporaries / maps": run.memory_analysis().temp_size_in_bytes / maps.nbytes,
+        }
+    return rows
+
+
+def _queued(call: Callable[[], Any], alone: float) -> tuple[float, bool | None]:
+    """Seconds a call takes among many, and whether the device never waited for the host.
+
+    The calls stand behind other work, so that they wait for the device and not it for them. A
+    CPU may run them beside each other: there they are timed from the first, and nothing waits.
+    """
+    count = int(np.clip(2 * FRONT / alone, 2, QUEUE))
+    rounds = int(np.clip(SECONDS / (count * alone + FRONT) / 4, FEWEST, MOST))
+    on_cpu = device().platform == "cpu"
+    seconds, full = [], None if on_cpu else True
+    for _ in range(rounds):
+        before = None if on_cpu else _work(device())
+        start = time.perf_counter()
+        results = [call() for _ in range(count)]
+        if before is not None:
+            full = bool(full) and not before.is_ready()
+            before.block_until_ready()
+            start = time.perf_counter()
+        jax.block_until_ready(results)
+        seconds.append((time.perf_counter() - start) / count)
+    return float(np.median(seconds)), full
+
+
+def _work(where: Device) -> Any:
+    """Begin about ``FRONT`` seconds of work on a device; the array that is ready when it ends."""
+    product, square, once = _product(where)
+    # Few enough for the calls behind them to be let in.
+    return [product(square) for _ in range(int(np.clip(np.ceil(FRONT / once), 1, 8)))][-1]
+
+
+@functools.cache
+def _product(where: Device) -> tuple[Callable[[jax.Array], jax.Array], jax.Array, float]:
+    """A product of matrices, its operand and the seconds it takes."""
+    square = jax.device_put(np.full((SIDE, SIDE), 1 / SIDE, np.float32), where)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
+    seconds = interleaved({"product": lambda: product(square)}, runs=5)["product"]
+    return product, square, float(np.median(seconds))
+
+
+def _copied(maps: jax.Array) -> float:
+    """Seconds to bring the maps to the host, each time anew: JAX keeps what it has brought."""
+    seconds = []
+    for _ in range(FEWEST):
+        fresh = jax.block_until_ready(jnp.copy(maps))
+        start = time.perf_counter()
+        np.asarray(fresh)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def memory_rows() -> list[Row]:
+    """The most that was in use on the device so far, as it tells."""
+    stats = device().memory_stats() or {}
+    names = {"peak_bytes_in_use": "most in use, MiB", "bytes_limit": "to be had, MiB"}
+    return [
+        {"memory of": device().device_kind}
+        | {
+            shown: stats[name] / 2**20 if name in stats else "not told"
+            for name, shown in names.items()
+        }
+    ]
+
+
+def stamp() -> str:
+    """Device, driver and versions."""
+    where = device()
+    told = [f"{where.device_kind} ({where.platform})", f"driver {_driver()}"]
+    if where.platform == "cpu":
+        told = ["NO ACCELERATOR: the CPU's own figures, its answers compared with themselves"]
+    return "; ".join(
+        [
+            *told,
+            where.client.platform_version.replace("\n", ", "),
+            f"host {processor()}",
+            f"Python {platform.python_version()}",
+            ", ".join(known for known in versions(PACKAGES) if not known.endswith("absent")),
+            *(f"{name}={value}" for name, value in os.environ.items() if name.startswith("XLA_")),
+        ]
+    )
+
+
+def _driver() -> str:
+    try:
+        command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return told.stdout.splitlines()[0]
+
+
+def slot() -> str:
+    """The name of this device's place in the benchmarks' page."""
+    return f"device, {device().device_kind}"
