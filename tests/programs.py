@@ -26,6 +26,15 @@ def maps(batch: int, joints: int) -> np.ndarray:
     return values
 
 
+def bins(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest of every column and of every row; NaN where one holds it, on every device."""
+
+    def largest(axis: int) -> jax.Array:
+        return jnp.where(jnp.isnan(maps).any(axis), jnp.nan, maps.max(axis))
+
+    return largest(-2), largest(-1)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "decode": dark_jax.decode,
     "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
@@ -35,8 +44,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "soft argmax": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.03),
     "soft argmax window": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.1, radius=4),
     "peaks": lambda m: dark_jax.decode_peaks(m, max_peaks=5, threshold=0.2, min_distance=2),
-    "simcc": lambda m: dark_jax.decode_simcc(m.max(-2), m.max(-1), rule=dark_jax.rules.GUARDED),
-    "simcc rule": lambda m: dark_jax.decode_simcc(m.max(-2), m.max(-1)),
+    "simcc": lambda m: dark_jax.decode_simcc(*bins(m), rule=dark_jax.rules.GUARDED),
+    "simcc rule": lambda m: dark_jax.decode_simcc(*bins(m)),
     "encode": lambda m: dark_jax.encode(SIZE[0] * m[..., 0, :2], size=SIZE),
     "get_max_preds": dark_jax.get_max_preds,
     "gaussian_blur": dark_jax.gaussian_blur,

@@ -8,14 +8,14 @@ What each part measures:
   Peers that are not installed are named as such; ``pip install --group bench`` and
   ``pip install --no-deps mmpose`` bring them (torch is several GB on Linux).
 - device: answers and times of the accelerator that JAX finds, in five minutes. Needs JAX, NumPy
-  and chex, nothing else. The exit status is 1 where an answer is not the CPU's.
+  and chex, nothing else. The exit status is 1 where a row tells of a fault.
 - kernels: what a GPU would run, counted on a machine without one; ``pip install --group kernels``.
 
-The page is the README, or tests/benchmarks/README.md of device and kernels.
+The page is tests/benchmarks/README.md for device and kernels, none for accuracy, and the
+README for the others.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dark_jax import files
 from tests.benchmarks import accuracy, crowds, device, kernels, page, sides, speed, timing
 from tests.benchmarks.tables import table
 
@@ -37,10 +38,10 @@ Rows = Callable[[], list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Part:
-    """Tables by their titles; where ``--write`` puts them; what stands above them."""
+    """Tables by their titles; the page that ``--write`` puts them in; what is above them."""
 
     tables: dict[str, Rows]
-    page: Path = README
+    page: Path | None = README
     stamp: Callable[[], str] = timing.machine
     slot: Callable[[], str] | None = None
 
@@ -54,7 +55,7 @@ PARTS = {
             "Other functions": speed.other_rows,
         }
     ),
-    "accuracy": Part(accuracy.TABLES),
+    "accuracy": Part(accuracy.TABLES, page=None),
     "crowds": Part({"Crowds": crowds.rows}),
     "device": Part(
         {
@@ -75,44 +76,40 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print; the exit status is 1 where a row tells of a fault."""
     options = _options(arguments)
     found: dict[str, Any] = {}
+    faults = []
     for name in options.parts or USUAL:
         part = PARTS[name]
         try:
-            found[name] = _measured(part)
-        except ImportError as error:
+            stamp = f"{datetime.now(UTC):%Y-%m-%d}; {part.stamp()}"
+            print(f"{stamp}\n")
+            found[name] = {"stamp": stamp, "tables": {}}
+            for title, rows in part.tables.items():
+                found[name]["tables"][title] = made = rows()
+                print(f"{title}\n\n{table(made)}\n", flush=True)
+                faults += [row for row in made if row.get("fault")]
+                _keep(options, name, found)  # what comes next may fail, or be cut off
+        except (ImportError, RuntimeError) as error:
             raise SystemExit(f"{name}: {error}") from error
-        if options.json:
-            options.json.write_text(json.dumps(_plain(found), indent=1, allow_nan=False) + "\n")
-        if options.write:
-            _write(part.page if options.write is True else options.write, name, found[name])
-    rows = [row for part in found.values() for rows in part["tables"].values() for row in rows]
-    faults = [row for row in rows if row.get("fault")]
+        if options.write and name == "sides":
+            sides.chart(stamp).savefig(CHART, dpi=110)
     for row in faults:
         print(*row.values(), sep=", ", file=sys.stderr)
     return 1 if faults else 0
 
 
-def _measured(part: Part) -> dict[str, Any]:
-    stamp = f"{datetime.now(UTC):%Y-%m-%d}; {part.stamp()}"
-    print(f"{stamp}\n")
-    tables = {}
-    for title, rows in part.tables.items():
-        tables[title] = rows()
-        print(f"{title}\n\n{table(tables[title])}\n", flush=True)
-    return {"stamp": stamp, "tables": tables}
-
-
-def _write(where: Path, name: str, measured: dict[str, Any]) -> None:
-    """Into the page; one that is not there yet begins as the part's own."""
-    part, stamp = PARTS[name], measured["stamp"]
-    text = (where if where.exists() else part.page).read_text()
-    slot = name
-    if part.slot:
-        text = page.with_slot(text, slot := part.slot())
-    tables = [table(rows) for rows in measured["tables"].values()]
-    where.write_text(page.replaced(text, slot, stamp, tables))
-    if name == "sides":
-        sides.chart(stamp).savefig(CHART, dpi=110)
+def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None:
+    """Write what was found so far into the files that were asked for."""
+    part, contents = PARTS[name], {}
+    if options.json:
+        contents[options.json] = files.json_bytes(_plain(found))
+    where = part.page if options.write is True else options.write
+    if where:
+        slot = part.slot() if part.slot else name
+        own = part.page or PAGE
+        text = page.with_slot((where if where.exists() else own).read_text(), slot)
+        tables = [table(rows) for rows in found[name]["tables"].values()]
+        contents[where] = page.replaced(text, slot, found[name]["stamp"], tables).encode()
+    files.write_together(contents)
 
 
 def _plain(value: Any) -> Any:
@@ -143,12 +140,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.parts) - set(PARTS)):
         parser.error(f"part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    # Before minutes of measuring, not after.
-    if isinstance(options.write, Path) and options.write.suffix != ".md":
-        parser.error(f"--write takes a page of Markdown, .md, got {options.write}")
-    for path in (options.write, options.json):
-        if isinstance(path, Path) and not path.absolute().parent.is_dir():
-            parser.error(f"the folder of {path} must exist")
+    try:  # before minutes of measuring, not after
+        if isinstance(options.write, Path):
+            files.check_target(options.write, suffixes=(".md",), option="--write")
+        if options.json:
+            files.check_target(options.json, suffixes=(".json",), option="--json")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     return options
 
 

@@ -42,8 +42,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"gradient of {name}": agreement.gradient(PROGRAMS[name]) for name in DIFFERENTIATED},
 }
 
-# Seconds after which nothing more is begun.
-COMPARING, TIMING = 160.0, 120.0
+# Seconds of each table, after which nothing more is begun, and the share that is for compiling.
+COMPARING, TIMING = 165.0, 115.0
+COMPILING = 0.75
 # At most so many calls in a row, behind work of so many seconds. JAX lets 32 wait for a GPU.
 QUEUE = 20
 FRONT = 0.02
@@ -56,17 +57,26 @@ COLUMNS = (
     *("us", "/ max", "/ copy to host", "queue", "alone, us", "alone / max"),
     *("temporaries / maps", "fault"),
 )
-PACKAGES = (
-    *("jax", "jaxlib", "numpy", "chex", "jax-cuda12-plugin", "jax-cuda13-plugin"),
-    *("jax-rocm7-plugin", "libtpu"),
-)
+PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "jax-rocm7-plugin", "libtpu")
 
 Program = Any  # jax.stages.Compiled: its call takes and gives what the function does
 Job = tuple[str, Shape, str]
 
 
 def device() -> Device:
-    return jax.devices()[0]
+    """What JAX computes on.
+
+    Raises:
+        RuntimeError: there is a plugin for an accelerator, but JAX has not found one.
+    """
+    found = jax.devices()[0]
+    plugins = [known for known in versions(PLUGINS) if not known.endswith("absent")]
+    if found.platform == "cpu" and plugins and not jax.config.jax_platforms:  # pyright: ignore[reportAttributeAccessIssue]
+        raise RuntimeError(
+            f"{', '.join(plugins)} found no accelerator: JAX_PLATFORMS=cuda,cpu shows why, "
+            "and JAX_PLATFORMS=cpu measures the CPU"
+        )
+    return found
 
 
 def cpu() -> Device:
@@ -136,26 +146,29 @@ def agreement_rows(
         for name in names
         if dtype == "float32" or not name.startswith("gradient")
     ]
-    faults = prepared(jobs, (cpu(), device()), until=until)
-    maps = agreement.maps(shape)
+    faults = prepared(jobs, (cpu(), device()), until=until - (1 - COMPILING) * seconds)
     return [
         {"function": job[0], "maps": job[2], **dict.fromkeys(agreement.COLUMNS)}
-        | (faults.get(job) or tried(_compared, job, maps))
+        | (faults.get(job) or (OVER if time.monotonic() > until else tried(_compared, *job)))
         for job in jobs
     ]
 
 
-def _compared(job: Job, maps: np.ndarray) -> Row:
-    name, shape, dtype = job
-    rounded = maps.astype(jnp.dtype(dtype))
-
+def _compared(name: str, shape: Shape, dtype: str) -> Row:
     def answers(where: Device, values: np.ndarray) -> agreement.Answers:
         run = program(name, shape, str(values.dtype), where)
         return agreement.answers(run(jax.device_put(values, where)))
 
-    # Shaken maps need all digits of float32, in which those of other types are computed too.
-    again = [answers(cpu(), each) for each in agreement.shaken(rounded.astype(np.float32))]
-    return agreement.compared(answers(device(), rounded), answers(cpu(), rounded), again)
+    maps, shaken = _maps(shape, dtype)
+    again = [answers(cpu(), each) for each in shaken]
+    return agreement.compared(answers(device(), maps), answers(cpu(), maps), again)
+
+
+@functools.cache
+def _maps(shape: Shape, dtype: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Maps of a type; and shaken, in float32, in which other types are computed too."""
+    maps = agreement.maps(shape).astype(jnp.dtype(dtype))
+    return maps, list(agreement.shaken(maps.astype(np.float32)))
 
 
 def time_rows(
@@ -172,7 +185,7 @@ def time_rows(
     if others := list(others):
         groups.setdefault((SHAPE, "float32"), ["jnp.max"]).extend(others)
     jobs = [(name, *group) for group, mine in groups.items() for name in mine]
-    faults = prepared(jobs, (device(),), until=until)
+    faults = prepared(jobs, (device(),), until=until - (1 - COMPILING) * seconds)
     rows = []
     for (shape, dtype), mine in groups.items():
         found = {name: faults.get((name, shape, dtype)) for name in mine}
@@ -191,14 +204,14 @@ def _timed(names: list[str], shape: Shape, dtype: str) -> Row:
     maps = jax.device_put(speed.batch(shape).astype(jnp.dtype(dtype)), device())
     programs = {name: program(name, shape, dtype, device()) for name in names}
     calls = {name: functools.partial(run, maps) for name, run in programs.items()}
+    rows = {name: tried(_done, call) for name, call in calls.items()}
+    calls = {name: call for name, call in calls.items() if not rows[name]}
     once = sum(map(np.median, interleaved(calls, runs=2).values()))
     runs = int(np.clip(SECONDS / once, FEWEST, MOST))
     alone = {name: float(np.median(each)) for name, each in interleaved(calls, runs=runs).items()}
     queued = {name: _queued(call, alone[name]) for name, call in calls.items()}
     copied = None if device().platform == "cpu" else _copied(maps)
-    rows = {}
-    for name, run in programs.items():
-        seconds, full = queued[name]
+    for name, (seconds, full) in queued.items():
         rows[name] = {
             "us": 1e6 * seconds,
             "/ max": seconds / queued["jnp.max"][0],
@@ -206,32 +219,47 @@ def _timed(names: list[str], shape: Shape, dtype: str) -> Row:
             "queue": None if full is None else "full" if full else "waited",
             "alone, us": 1e6 * alone[name],
             "alone / max": alone[name] / alone["jnp.max"],
-            "temporaries / maps": run.memory_analysis().temp_size_in_bytes / maps.nbytes,
+            "temporaries / maps": programs[name].memory_analysis().temp_size_in_bytes / maps.nbytes,
         }
     return rows
 
 
-def _queued(call: Callable[[], Any], alone: float) -> tuple[float, bool | None]:
-    """Seconds a call takes among many, and whether the device never waited for the host.
+def _done(call: Callable[[], Any]) -> Row:
+    jax.block_until_ready(call())
+    return {}
 
-    The calls stand behind other work, so that they wait for the device and not it for them. A
-    CPU may run them beside each other: there they are timed from the first, and nothing waits.
+
+def _queued(call: Callable[[], Any], alone: float) -> tuple[float, bool | None]:
+    """Seconds a call takes among many, and whether most of them found the device at work.
+
+    The calls stand behind other work, so that they wait for the device and not it for them. What
+    it takes to see the end of that work is in the time of few calls as in that of many, and so
+    it is not in their difference. A CPU may run calls beside each other: there they are timed
+    from the first one on.
     """
-    count = int(np.clip(2 * FRONT / alone, 2, QUEUE))
-    rounds = int(np.clip(SECONDS / (count * alone + FRONT) / 4, FEWEST, MOST))
-    on_cpu = device().platform == "cpu"
-    seconds, full = [], None if on_cpu else True
+    many = int(np.clip(2 * FRONT / alone, 4, QUEUE))
+    few = many // 4
+    rounds = int(np.clip(SECONDS / (2 * many * alone + FRONT) / 4, FEWEST, MOST))
+    if device().platform == "cpu":
+        return float(np.median([_seconds(call, many) for _ in range(rounds)])) / many, None
+    seconds, full = {few: [], many: []}, []
     for _ in range(rounds):
-        before = None if on_cpu else _work(device())
-        start = time.perf_counter()
-        results = [call() for _ in range(count)]
-        if before is not None:
-            full = bool(full) and not before.is_ready()
-            before.block_until_ready()
+        for count in seconds:
+            work = _work(device())
+            results = [call() for _ in range(count)]
+            full.append(not work.is_ready())
+            work.block_until_ready()
             start = time.perf_counter()
-        jax.block_until_ready(results)
-        seconds.append((time.perf_counter() - start) / count)
-    return float(np.median(seconds)), full
+            jax.block_until_ready(results)
+            seconds[count].append(time.perf_counter() - start)
+    longer = np.median(seconds[many]) - np.median(seconds[few])
+    return float(longer) / (many - few), 2 * sum(full) > len(full)
+
+
+def _seconds(call: Callable[[], Any], count: int) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready([call() for _ in range(count)])
+    return time.perf_counter() - start
 
 
 def _work(where: Device) -> Any:
@@ -263,7 +291,7 @@ def _copied(maps: jax.Array) -> float:
 
 def memory_rows() -> list[Row]:
     """The most that was in use on the device so far, as it tells."""
-    stats = device().memory_stats() or {}
+    stats = tried(lambda: device().memory_stats() or {})
     names = {"peak_bytes_in_use": "most in use, MiB", "bytes_limit": "to be had, MiB"}
     return [
         {"memory of": device().device_kind}
@@ -286,7 +314,11 @@ def stamp() -> str:
             where.client.platform_version.replace("\n", ", "),
             f"host {processor()}",
             f"Python {platform.python_version()}",
-            ", ".join(known for known in versions(PACKAGES) if not known.endswith("absent")),
+            ", ".join(
+                known
+                for known in versions(("jax", "jaxlib", "numpy", "chex", *PLUGINS))
+                if not known.endswith("absent")
+            ),
             *(f"{name}={value}" for name, value in os.environ.items() if name.startswith("XLA_")),
         ]
     )

@@ -19,7 +19,7 @@ def replaced(text: str, slot: str, stamp: str, tables: list[str]) -> str:
 
 
 def with_slot(text: str, slot: str) -> str:
-    """The text with an empty slot of this name among the devices, where it has none."""
+    """The text with a slot of this name: where it has none, among the devices or at its end."""
     if slot in (name for _, name, _ in FIGURES.findall(text)):
         return text
     before, marker, after = text.partition(DEVICES)

@@ -17,5 +17,5 @@ def _shown(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, float):
-        return str(value)
+        return str(value).replace("|", "\\|")
     return f"{value:.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
