@@ -150,7 +150,7 @@ class TestAgreement:
             assert (moved != flat).mean() > 0.5
         tied = np.broadcast_to(synthetic.degenerate(SHAPE[2:])["tie"], SHAPE)
         fault = self.fault(decode, tied, coords=lambda coords: coords + 5)
-        assert fault == "coords differ by 5"
+        assert fault.startswith("coords differ by 5")
 
     def test_rounding_alone_is_not_judged(self) -> None:
         """An answer that the CPU does not give again is left out, and too few are a fault."""

@@ -111,7 +111,7 @@ def compared(found: Answers, expected: Answers, again: list[Answers]) -> dict[st
     counted, faults = [], []
     if found.keys() != expected.keys():
         faults.append(f"{', '.join(found)} in place of {', '.join(expected)}")
-    for name in found.keys() & expected.keys():
+    for name in (name for name in expected if name in found):
         a, b = found[name], expected[name]
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             faults.append(f"{name}: {a.dtype} {a.shape} in place of {b.dtype} {b.shape}")
