@@ -432,7 +432,7 @@ class TestCommand:
 
         monkeypatch.setitem(command.PARTS["device"].tables, "Time", lost)
         file = tmp_path / "device.json"
-        with pytest.raises(SystemExit, match="device: the device is gone"):
+        with pytest.raises(RuntimeError, match="the device is gone"):
             command.main(["device", "--json", str(file)])
         assert json.loads(file.read_text())["device"]["tables"] == {"Answers": rows}
 

@@ -81,15 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
         part = PARTS[name]
         try:
             stamp = f"{datetime.now(UTC):%Y-%m-%d}; {part.stamp()}"
-            print(f"{stamp}\n")
-            found[name] = {"stamp": stamp, "tables": {}}
-            for title, rows in part.tables.items():
-                found[name]["tables"][title] = made = rows()
-                print(f"{title}\n\n{table(made)}\n", flush=True)
-                faults += [row for row in made if row.get("fault")]
-                _keep(options, name, found)  # what comes next may fail, or be cut off
-        except (ImportError, RuntimeError) as error:
+        except (ImportError, RuntimeError) as error:  # what the part needs is not there
             raise SystemExit(f"{name}: {error}") from error
+        print(f"{stamp}\n")
+        found[name] = {"stamp": stamp, "tables": {}}
+        for title, rows in part.tables.items():
+            found[name]["tables"][title] = made = rows()
+            print(f"{title}\n\n{table(made)}\n", flush=True)
+            faults += [row for row in made if row.get("fault")]
+            _keep(options, name, found)  # what comes next may fail, or be cut off
         if options.write and name == "sides":
             sides.chart(stamp).savefig(CHART, dpi=110)
     for row in faults:

@@ -303,8 +303,12 @@ def memory_rows() -> list[Row]:
 
 
 def stamp() -> str:
-    """Device, driver and versions."""
-    where = device()
+    """Device, driver and versions.
+
+    Raises:
+        RuntimeError: the device, or the CPU beside it, is not there.
+    """
+    where, _ = device(), cpu()
     told = [f"{where.device_kind} ({where.platform})", f"driver {_driver()}"]
     if where.platform == "cpu":
         told = ["NO ACCELERATOR: the CPU's own figures, its answers compared with themselves"]
