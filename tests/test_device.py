@@ -227,7 +227,7 @@ class TestDevice:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The CPU's figures in its place would cost the time of a machine that is lent."""
-        monkeypatch.setattr(device, "versions", lambda names: [f"{names[0]} 1.0"])
+        monkeypatch.setattr(device, "installed", lambda names: [f"{names[0]} 1.0"])
         assert device.device().platform == "cpu"  # JAX was told so, here
         monkeypatch.setattr(jax, "config", types.SimpleNamespace(jax_platforms=None))
         with pytest.raises(RuntimeError, match=r"plugin 1.0 found no accelerator: JAX_PLATFORMS"):
@@ -247,3 +247,12 @@ class TestDevice:
         assert f"jax {jax.__version__}" in device.stamp()
         [row] = device.memory_rows()
         assert row["memory of"] == "cpu"
+        assert "fault" not in row
+
+    def test_memory_that_cannot_be_asked_for_is_a_fault(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = types.SimpleNamespace(device_kind="gone")  # without memory_stats
+        monkeypatch.setattr(device, "device", lambda: gone)
+        [row] = device.memory_rows()
+        assert row["fault"].startswith("AttributeError")

@@ -10,6 +10,13 @@ import jax.numpy as jnp
 import dark_jax
 from tests import programs
 
+SHAPE = (64, 17, 64, 48)
+
+
+def bare_max(maps: jax.Array) -> jax.Array:
+    """One read of the maps: what every decoder is measured against."""
+    return jnp.max(maps, (-2, -1))
+
 
 def _integer_peaks(maps: jax.Array) -> dict[str, jax.Array]:
     peaks, scores = dark_jax.get_max_preds(maps)

@@ -20,14 +20,13 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from tests.benchmarks import agreement, speed
-from tests.benchmarks.decoders import PROGRAMS
-from tests.benchmarks.timing import interleaved, processor, versions
+from tests.benchmarks.decoders import PROGRAMS, SHAPE, bare_max
+from tests.benchmarks.timing import installed, interleaved, processor
 
 Shape = tuple[int, ...]
 Row = dict[str, Any]
 Device = Any  # jax.Device
 
-SHAPE = (64, 17, 64, 48)
 SHAPES = ((1, 17, 64, 48), SHAPE, (1024, 17, 64, 48), (2, 308, 256, 192))
 DTYPES = ("float32", "bfloat16")
 # The functions timed at every shape; the others are timed at the one that they are compared at.
@@ -37,7 +36,7 @@ DIFFERENTIATED = (
     "gaussian_blur",
 )
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "jnp.max": lambda maps: jnp.max(maps, (-2, -1)),
+    "jnp.max": bare_max,
     **PROGRAMS,
     **{f"gradient of {name}": agreement.gradient(PROGRAMS[name]) for name in DIFFERENTIATED},
 }
@@ -70,7 +69,7 @@ def device() -> Device:
         RuntimeError: there is a plugin for an accelerator, but JAX has not found one.
     """
     found = jax.devices()[0]
-    plugins = [known for known in versions(PLUGINS) if not known.endswith("absent")]
+    plugins = installed(PLUGINS)
     if found.platform == "cpu" and plugins and not jax.config.jax_platforms:  # pyright: ignore[reportAttributeAccessIssue]
         raise RuntimeError(
             f"{', '.join(plugins)} found no accelerator: JAX_PLATFORMS=cuda,cpu shows why, "
@@ -299,6 +298,7 @@ def memory_rows() -> list[Row]:
             shown: stats[name] / 2**20 if name in stats else "not told"
             for name, shown in names.items()
         }
+        | {key: value for key, value in stats.items() if key == "fault"}
     ]
 
 
@@ -318,11 +318,7 @@ def stamp() -> str:
             where.client.platform_version.replace("\n", ", "),
             f"host {processor()}",
             f"Python {platform.python_version()}",
-            ", ".join(
-                known
-                for known in versions(("jax", "jaxlib", "numpy", "chex", *PLUGINS))
-                if not known.endswith("absent")
-            ),
+            ", ".join(installed(("jax", "jaxlib", "numpy", "chex", *PLUGINS))),
             *(f"{name}={value}" for name, value in os.environ.items() if name.startswith("XLA_")),
         ]
     )

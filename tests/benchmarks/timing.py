@@ -59,6 +59,11 @@ def processor() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
+def installed(packages: Iterable[str]) -> list[str]:
+    """Those that are not absent, each with its version."""
+    return [known for known in versions(packages) if not known.endswith(" absent")]
+
+
 def versions(packages: Iterable[str]) -> list[str]:
     """Each with its version, or as absent."""
     found = []
