@@ -1,7 +1,11 @@
-"""One configuration for every test: strict promotion, four virtual devices."""
+"""One configuration for every test: strict promotion, four virtual devices, compiled once."""
 
 import os
 from pathlib import Path
+
+from tests.support import compilation_cache
+
+os.environ.update(compilation_cache.environment())
 
 import jax
 import numpy as np

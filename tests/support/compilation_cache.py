@@ -1,0 +1,41 @@
+"""JAX's cache of compiled programs on disk, for the tests and the processes that they start.
+
+JAX writes an entry without a lock and not atomically. A process that is killed while it writes
+leaves a cut one, and JAX warns of that one in every later run. So processes that a test kills
+run without the cache (:data:`OFF`), and the warning is no error (``pyproject.toml``).
+"""
+
+import hashlib
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / ".jax_cache"
+OFF = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+
+
+def environment() -> dict[str, str]:
+    """What is to be set before ``import jax``; a folder that is named there already stays.
+
+    Everything is kept, however fast it was compiled.
+    """
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / _machine()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    return {name: os.environ.get(name, value) for name, value in settings.items()}
+
+
+def _machine() -> str:
+    """The jaxlib and the processor: entries are machine code."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.machine(), platform.processor()]
+    # The instruction sets and the model; not the clock, which changes from read to read.
+    kept = {line for line in lines if not line.startswith(("cpu MHz", "bogomips", "BogoMIPS"))}
+    kept = {line for line in kept if line.startswith(("flags", "Features", "model name"))} or kept
+    processor = hashlib.sha256("\n".join(sorted(kept)).encode()).hexdigest()[:12]
+    return f"jaxlib-{version('jaxlib')}-{processor}"
