@@ -2,7 +2,7 @@
 
 import sys
 
-from dark_jax import extras
+from dark_jax._core import optional as extras
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     except ImportError as error:
         print(f"dark-jax: {error}", file=sys.stderr)
         sys.exit(2)
-    from dark_jax import cli
+    from dark_jax import _cli as cli
 
     sys.exit(cli.run())
 

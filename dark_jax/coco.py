@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from dark_jax import checks, extras
-from dark_jax.files import check_target, json_bytes, write_together
-from dark_jax.keypoints import Keypoints
+from dark_jax._core import checks
+from dark_jax._core import optional as extras
+from dark_jax._core.keypoints import Keypoints
+from dark_jax._io.atomic import check_target, json_bytes, write_together
+from dark_jax._io.tables import found, plain
 from dark_jax.metrics import COCO_SIGMAS
-from dark_jax.tables import found, plain
 
 __all__ = ["average_precision", "results", "save"]
 

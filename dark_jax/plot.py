@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dark_jax import extras
-from dark_jax.keypoints import Keypoints, Status
+from dark_jax._core import optional as extras
+from dark_jax._core.keypoints import Keypoints, Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -48,9 +48,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dark_jax.gaussian import formula_kernel, gaussian_kernel, opencv_kernel
-from dark_jax.stencil import COMPACT, TAYLOR, Stencil
-from dark_jax.window import Padding
+from dark_jax._ops.gaussian import formula_kernel, gaussian_kernel, opencv_kernel
+from dark_jax._ops.stencil import COMPACT, TAYLOR, Stencil
+from dark_jax._ops.window import Padding
 
 __all__ = [
     "COMPACT",

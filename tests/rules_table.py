@@ -6,7 +6,7 @@ python -m tests.rules_table
 import math
 
 from dark_jax import rules
-from dark_jax.stencil import TAYLOR
+from dark_jax._ops.stencil import TAYLOR
 
 # live: the home itself ran, and golden/homes.npz holds its answers; transcribed: a float64
 # oracle written from its text.

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests import programs
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import decoders, device, hlo, kernels, page, sides, timing
 from tests.benchmarks.tables import table
+from tests.contracts import decoders as programs
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests import synthetic
+from tests.support import synthetic
 
 pytest.importorskip("click")
 pytest.importorskip("matplotlib")
 
-from dark_jax import cli
+from dark_jax import _cli as cli
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests import synthetic
 from tests.benchmarks import agreement, decoders, device
+from tests.support import synthetic
 
 SHAPE = (8, 8, 20, 18)
 Decoder = Callable[[np.ndarray], agreement.Answers]

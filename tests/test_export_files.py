@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests import synthetic
-from tests.programs import SIZE
+from tests.contracts.decoders import SIZE
+from tests.support import synthetic
 
 pytest.importorskip("flatbuffers")
 

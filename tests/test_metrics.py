@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dark_jax import metrics
-from tests import synthetic, tolerances
+from tests.support import synthetic, tolerances
 
 BOXES = np.array([3.0, 4.0, 33.0, 44.0], np.float32)  # a head of .6 x 50 = 30 px
 

@@ -11,12 +11,12 @@ from flax import nnx
 from PIL import Image
 
 import dark_jax
-from tests import synthetic
 from tests.benchmarks.resolution import frames, views
 from tests.benchmarks.resolution.decoders import decoders, evaluate
 from tests.benchmarks.resolution.experiment import Outcome, folds, rows, score
 from tests.benchmarks.resolution.network import UNet, random_key, train
 from tests.benchmarks.resolution.views import SETTINGS, Setting
+from tests.support import synthetic
 
 SMALL = SETTINGS[0]
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dark_jax import files
+from dark_jax._io import atomic as files
 from tests.benchmarks import accuracy, crowds, device, kernels, page, sides, speed, timing
 from tests.benchmarks.tables import table
 

@@ -13,8 +13,8 @@ import numpy as np
 
 import dark_jax
 from dark_jax import Status, rules
-from tests import synthetic
-from tests.synthetic import bound
+from tests.support import synthetic
+from tests.support.synthetic import bound
 
 SIZE = (64, 48)
 COUNT = 2000

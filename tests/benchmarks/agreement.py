@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dark_jax import Keypoints
-from tests import synthetic, tolerances
+from tests.support import synthetic, tolerances
 
 # How far a device may be from the CPU: lengths in pixels, all else as a share of the largest
 # value of a keypoint or map. Maps of bfloat16 are computed in float32, and have its bounds.

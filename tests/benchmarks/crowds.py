@@ -3,7 +3,7 @@
 import numpy as np
 
 import dark_jax
-from tests import synthetic
+from tests.support import synthetic
 
 SIZE = (64, 48)
 PEAKS = 15

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import dark_jax
-from tests import programs
+from tests.contracts import decoders as programs
 
 SHAPE = (64, 17, 64, 48)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import homes
+from tests.support import homes
 
 Peer = Callable[[np.ndarray], np.ndarray]
 

@@ -13,10 +13,10 @@ import numpy as np
 
 import dark_jax
 from dark_jax import rules
-from tests import synthetic
 from tests.benchmarks import peers
 from tests.benchmarks.peers import Peer
 from tests.benchmarks.timing import RUNS, interleaved, ratio
+from tests.support import synthetic
 
 Shape = tuple[int, int, int, int]
 

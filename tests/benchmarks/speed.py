@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dark_jax
-from tests import synthetic
 from tests.benchmarks import peers
 from tests.benchmarks.timing import Candidates, interleaved, ratio
+from tests.support import synthetic
 
 KERNEL = 11
 SHAPES = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.homes import HOMES, Home, mmpose
+from tests.support.homes import HOMES, Home, mmpose
 
 HERE = Path(__file__).parent
 FILE = HERE / "homes.npz"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dark_jax import samples
-from tests import oracle, synthetic
+from tests.support import oracle, synthetic
 
 KERNELS = (1, 3, 5, 7, 11, 17)
 FILE = Path(__file__).with_name("reference.npz")

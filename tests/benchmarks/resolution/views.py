@@ -9,7 +9,7 @@ import numpy as np
 
 import dark_jax
 from dark_jax import image
-from dark_jax.gaussian import blur, gaussian_kernel
+from dark_jax._ops.gaussian import blur, gaussian_kernel
 from tests.benchmarks.resolution.frames import SIDE, Frames
 
 CONVENTION = image.HALF_PIXEL

@@ -1,0 +1,1 @@
+"""Heatmaps to coordinates and back, one public function a file."""

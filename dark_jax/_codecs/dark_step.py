@@ -1,0 +1,305 @@
+"""From an integer peak to a sub-pixel coordinate, by any rule."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dark_jax import rules
+from dark_jax._codecs import dark_covariance as propagate
+from dark_jax._core import checks
+from dark_jax._core.keypoints import Status, status_of, unknown_covariance
+from dark_jax._core.numerics import as_float, inverse_power_of_two
+from dark_jax._ops.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
+from dark_jax._ops.peak import Peak, find_peak
+from dark_jax._ops.stencil import Derivatives, inside
+from dark_jax._ops.window import Kernels, Position, blurred, box, read
+from dark_jax.rules import Rescale, Rule
+
+# A map with a value below this many times the window's most negative pixel is computed in
+# float64: its digits have cancelled.
+CANCELLED = 0.1
+
+
+class Settings(NamedTuple):
+    """A rule and the blur it is run with: ``kernel_size`` or ``sigma``; hashable.
+
+    ``covariance`` asks for that too.
+    """
+
+    rule: Rule
+    dim: int
+    kernel_size: int | None
+    sigma: tuple[float, ...] | None
+    covariance: bool = False
+
+    @property
+    def kernels(self) -> Kernels:
+        """One kernel an axis, (x, y, ...)."""
+        if self.sigma is not None:
+            return tuple(gaussian_kernel(sigma) for sigma in self.sigma)
+        if self.rule.kernel is None:
+            return (np.ones(1),) * self.dim
+        assert self.kernel_size is not None
+        return (self.rule.kernel(self.kernel_size),) * self.dim
+
+    @property
+    def longest(self) -> float:
+        """The longest credible step in pixels."""
+        if self.kernel_size is not None:
+            return max(self.rule.longest, kernel_sigma(self.kernel_size))
+        assert self.sigma is not None
+        return max(self.rule.longest, *self.sigma)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """``[n, dim]`` of the stencil's pixels."""
+        return self.rule.stencil.offsets(self.dim)
+
+
+def settings(
+    rule: Rule,
+    *,
+    dim: int,
+    kernel_size: int | None = None,
+    sigma: float | tuple[float, ...] | None = None,
+    covariance: bool = False,
+) -> Settings:
+    """The checked arguments of a decoder."""
+    if not isinstance(rule, Rule):
+        names = ", ".join(f"rules.{one.name}" for one in (rules.GUARDED, *rules.PUBLISHED))
+        raise TypeError(f"rule must be a Rule of dark_jax.rules, as {names}, got {rule!r}")
+    if dim not in rule.dims:
+        expected = " or ".join(map(str, rule.dims))
+        raise ValueError(f"rule {rule.name} is for maps of {expected} axes, got {dim} axes")
+    if kernel_size is not None and sigma is not None:
+        raise ValueError(
+            f"give kernel_size or sigma, not both: got kernel_size={kernel_size}, sigma={sigma}"
+        )
+    if rule.kernel is None and not (kernel_size is None and sigma is None):
+        raise ValueError(
+            f"rule {rule.name} does not blur: got kernel_size={kernel_size}, sigma={sigma}"
+        )
+    if checks.flag("covariance", covariance) and not rule.guarded:
+        raise ValueError(f"covariance is known of rule GUARDED alone, got rule {rule.name}")
+    if sigma is not None:
+        each = checks.positive_each("sigma", sigma, dim)
+        return Settings(rule, dim, None, each, covariance)
+    size = rule.kernel_size if kernel_size is None else kernel_size
+    return Settings(rule, dim, checks.odd_kernel("kernel_size", size), None, covariance)
+
+
+class Refined(NamedTuple):
+    """A peak's coordinates ``[dim]``, status and covariance ``[dim, dim]``.
+
+    ``exact``, whether the rule needs no more for them, is None for rules that never need the
+    whole map.
+    """
+
+    coords: jax.Array
+    status: jax.Array
+    covariance: jax.Array
+    exact: jax.Array | None
+
+
+def from_window(heatmap: jax.Array, peak: Peak, settings: Settings) -> Refined:
+    """Refine a peak of one map from the pixels around it."""
+    rule = settings.rule
+    around = _around(heatmap, peak.position, settings)
+    values = blurred(around, settings.kernels, settings.offsets)
+    finite = jnp.isfinite(values[0])
+    if rule.rescale is Rescale.NO and not rule.guarded:
+        # The taps' zeros spread infinity over the stencil; a home's blur and clamp do not.
+        # Half of the largest number: rounding must not take the sums beyond it.
+        largest = float(jnp.finfo(around.dtype).max) / 2
+        around = jnp.clip(around, -largest, largest)
+        values = blurred(around, settings.kernels, settings.offsets)
+    coords, status = _step(values, peak, finite, heatmap.shape, settings)
+    covariance = unknown_covariance(coords, status)
+    if settings.covariance:
+        covariance = _covariance(heatmap, peak, values, status, settings)
+    if rule.rescale is Rescale.NO:
+        return Refined(coords, status, covariance, None)
+    decided = finite & _decided(values, around, peak, rule)
+    return Refined(coords, status, covariance, decided | ~_used(peak, heatmap.shape, rule))
+
+
+def _covariance(
+    heatmap: jax.Array, peak: Peak, values: jax.Array, status: jax.Array, settings: Settings
+) -> jax.Array:
+    """``[dim, dim]``, of a guarded step; infinite where it was not taken or is biased.
+
+    It is biased where the blur reaches over the edge.
+    """
+    stencil, kernels = settings.rule.stencil, settings.kernels
+    near, offsets = propagate.around(heatmap, peak.position)
+    far = max(np.abs(offsets).max(), *(stencil.reach + len(k) // 2 for k in kernels))
+    known = (status == Status.REFINED.value) & inside(
+        peak.position, heatmap.shape, low=far, high=far
+    )
+    known &= jnp.all(jnp.isfinite(near))
+    # Near one, whatever the scale of the map: squares of tiny values would vanish.
+    unit = inverse_power_of_two(jnp.where(known, peak.score, 1))
+    values, near = (jnp.where(known, each * unit, 0) for each in (values, near))
+    top = Peak(peak.position, jnp.where(known, peak.score * unit, 1))
+
+    def derivatives(values: jax.Array) -> Derivatives:
+        return stencil.derivatives(_logs(values, top, settings)[0], settings.dim)
+
+    d = derivatives(values)
+    blob, known = propagate.unblurred(d, kernels, known)
+    places = [
+        jnp.asarray(offset, near.dtype) - moved
+        for offset, moved in zip(offsets.T, d.step(known), strict=True)
+    ]
+    variance = propagate.noise(near, places, blob)
+    per_noise = propagate.propagated(
+        lambda v: derivatives(v).step(known), values, kernels, settings.offsets
+    )
+    return jnp.where(known, variance * per_noise, jnp.inf)
+
+
+def _around(heatmap: jax.Array, position: Position, settings: Settings) -> jax.Array:
+    """The pixels that the blurred stencil depends on."""
+    reach = settings.rule.stencil.reach
+    radii = tuple(reach + len(kernel) // 2 for kernel in settings.kernels)
+    return read(heatmap, position, box(radii), settings.rule.padding)
+
+
+def _used(peak: Peak, shape: tuple[int, ...], rule: Rule) -> jax.Array:
+    """Whether the rule goes on from this peak at all."""
+    low, high = rule.margin
+    return (peak.score > 0) & inside(peak.position, shape, low=low, high=high)
+
+
+def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> jax.Array:
+    """Whether rescaling the map could change nothing but a constant under the logarithm.
+
+    It multiplies by the old maximum over the blurred one, at least 1, and at most what would
+    bring the stencil's largest value to the old maximum. So no value of at least the floor is
+    raised to it; and a map no higher than the floor is flat at it. But a value that is what
+    large terms of both signs leave over has lost its digits in float32.
+    """
+    top = jnp.max(values)
+    highest = jnp.where(top > 0, top, 1)
+    free = jnp.all(values >= jnp.maximum(rule.floor, -CANCELLED * jnp.min(around)))
+    if not np.isfinite(rule.ceiling):
+        return free
+    free &= top / highest * peak.score <= rule.ceiling
+    flat = (peak.score <= rule.floor) & (top > 0) | jnp.all(values >= rule.ceiling)
+    return free | flat
+
+
+def _step(
+    values: jax.Array, peak: Peak, finite: jax.Array, shape: tuple[int, ...], settings: Settings
+) -> tuple[jax.Array, jax.Array]:
+    """Coordinates and status from the blurred values at the stencil's offsets."""
+    rule = settings.rule
+    used = _used(peak, shape, rule)
+    if rule.guarded:
+        values = jnp.where(jnp.isfinite(values), values, 0)
+    blank = jnp.bool_(False)
+    if rule.fixed_step is None:
+        values, blank = _logs(values, peak, settings)
+    if max(rule.margin) < rule.stencil.reach:
+        values = _edge_repeated(values, peak.position, settings.offsets, shape)
+    d = rule.stencil.derivatives(values, settings.dim)
+
+    surrounded = used & rule.stencil.inside(peak.position, shape)
+    status = _status(d, peak, finite, surrounded, blank, settings)
+    if rule.fixed_step is not None:
+        step = jnp.where(used, rule.fixed_step * jnp.sign(jnp.stack(d.gradient)), 0)
+    elif rule.guarded:
+        step = d.step(status == Status.REFINED.value)
+    else:
+        d = d.ridged(rule.ridge)
+        step = d.step(used & (d.det != 0))
+    coords = peak.coords + step
+    if rule.missing is not None:
+        return jnp.where(peak.score > 0, coords, rule.missing), status
+    return jnp.where(jnp.isnan(peak.score), jnp.nan, coords), status
+
+
+def _logs(values: jax.Array, peak: Peak, settings: Settings) -> tuple[jax.Array, jax.Array]:
+    """Logarithms, clamped, of values near one; and whether all but the peak's are at the floor.
+
+    The step does not depend on scale, and a power of two changes no digit: this is the
+    reference's mathematics bit for bit. The clamp moves along.
+    """
+    rule = settings.rule
+    score = jnp.where((peak.score > 0) & jnp.isfinite(peak.score), peak.score, 1)
+    scale = inverse_power_of_two(score)
+    unit = score * scale if rule.scale_free else scale
+    floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny))
+    values = values * scale
+    beside = jnp.asarray(settings.offsets.any(axis=1))
+    blank = ~jnp.any(beside & (values > floor))
+    values = jnp.maximum(values, floor)
+    if np.isfinite(rule.ceiling):
+        values = jnp.minimum(values, rule.ceiling * unit)
+    return jnp.log(values), blank
+
+
+def _edge_repeated(
+    values: jax.Array, position: Position, offsets: np.ndarray, shape: tuple[int, ...]
+) -> jax.Array:
+    """The stencil's values with those outside the map replaced by the nearest edge pixel's."""
+    index = {tuple(offset): n for n, offset in reversed([*enumerate(offsets.tolist())])}
+    for _ in range(np.abs(offsets).max()):  # one pixel nearer at a time
+        for axis, (at, size) in enumerate(zip(position, shape[::-1], strict=True)):
+            nearer = offsets.copy()
+            nearer[:, axis] -= np.sign(nearer[:, axis])
+            source = np.array([index[tuple(offset)] for offset in nearer.tolist()])
+            moved = at + offsets[:, axis]
+            values = jnp.where((moved < 0) | (moved >= size), values[source], values)
+    return values
+
+
+def _status(
+    d: Derivatives,
+    peak: Peak,
+    finite: jax.Array,
+    surrounded: jax.Array,
+    blank: jax.Array,
+    settings: Settings,
+) -> jax.Array:
+    newton = settings.rule.fixed_step is None
+    too_long = sum(x * x for x in d.numerator) > (settings.longest * d.det) ** 2
+    return status_of(
+        {
+            Status.NOT_FINITE: ~finite,
+            Status.NO_PEAK: ~(peak.score > 0),
+            Status.BORDER: ~surrounded,
+            Status.NOT_CONCAVE: newton & (~d.concave | blank),
+            Status.STEP_TOO_LONG: newton & too_long,
+        }
+    )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def from_map(heatmap: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
+    """Coordinates and status of a map's maximum, the whole map blurred, in float64.
+
+    Whatever the precision outside.
+    """
+    with jax.enable_x64(True):
+        coords, status = _from_map(heatmap.astype(jnp.float64), settings)
+        return coords.astype(as_float(heatmap).dtype), status
+
+
+@from_map.defjvp
+def _from_map_jvp(settings, primals, tangents):
+    # float64 code cannot be differentiated where float64 is off.
+    _, tangent = jax.jvp(lambda heatmap: _from_map(heatmap, settings), primals, tangents)
+    return from_map(*primals, settings), tangent
+
+
+def _from_map(heatmap: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
+    peak, rule = find_peak(heatmap), settings.rule
+    finite = jnp.all(jnp.isfinite(_around(heatmap, peak.position, settings)))
+    keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
+    whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
+    values = read(whole, peak.position, settings.offsets)
+    return _step(values, peak, finite, heatmap.shape, settings)

@@ -1,0 +1,290 @@
+"""The many peaks of a map."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from dark_jax import rules
+from dark_jax._codecs import dark_step as refine
+from dark_jax._codecs.dark_step import Settings
+from dark_jax._core import checks
+from dark_jax._core.batching import of_each, other_sizes, redone_unless
+from dark_jax._core.keypoints import Keypoints, Status
+from dark_jax._core.numerics import as_float
+from dark_jax._ops.peak import Peak, stored
+from dark_jax._ops.window import box, read
+
+# The best of 1 to 11 in drawn crowds, or near it: wider ones see the neighbours, narrower ones
+# the noise.
+KERNEL_SIZE = 5
+
+
+@functools.partial(jax.jit, static_argnames=("count", "distance", "settings", "axes"))
+def _decode_peaks(
+    heatmaps: jax.Array,
+    threshold: jax.Array,
+    *,
+    count: int,
+    distance: int,
+    settings: Settings,
+    axes: tuple[int, ...],
+) -> Keypoints:
+    def one(
+        heatmap: jax.Array, threshold: jax.Array, *, flood: bool = False
+    ) -> tuple[Keypoints, jax.Array]:
+        tops = _tops(heatmap, threshold, distance)
+        if flood:
+            tops = _one_a_plateau(heatmap, tops, distance)
+        peaks = _highest(heatmap, tops, distance, count)
+        return _refined(heatmap, peaks, settings), ~_plateau_shared(heatmap, peaks, distance)
+
+    def flooded(*args: jax.Array) -> Keypoints:
+        return one(*args, flood=True)[0]
+
+    found, exact = of_each(one, heatmaps, axes, threshold)
+    thresholds = jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes))
+    return redone_unless(exact, found, flooded, heatmaps, axes, thresholds)
+
+
+def _refined(heatmap: jax.Array, peaks: Peak, settings: Settings) -> Keypoints:
+    refined = jax.vmap(functools.partial(refine.from_window, settings=settings), (None, 0))
+    found, missing = refined(heatmap, peaks), ~(peaks.score > 0)
+    coords = jnp.where(missing[:, None], 0, found.coords)
+    status = jnp.where(missing, jnp.int8(Status.NO_PEAK), found.status)
+    spoilt = jnp.isnan(peaks.score[0])
+    status = jnp.where(spoilt, jnp.int8(Status.NOT_FINITE), status)
+    return Keypoints(
+        coords=jnp.where(spoilt, jnp.nan, coords),
+        scores=jnp.where(spoilt, jnp.nan, peaks.score),
+        status=status,
+        covariance=jnp.where(spoilt, jnp.inf, found.covariance),
+    )
+
+
+def _beside(values: jax.Array, distance: int, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The greatest magnitude of the ``distance`` values before each along an axis; the value
+    itself; the greatest of those after.
+
+    By doubling: windows of 1, 2, 4, ... are joined.
+    """
+    size = values.shape[axis]
+    pad = [(distance if other == axis else 0,) * 2 for other in range(values.ndim)]
+    # All three from one stored array, or XLA works out the values once more for each.
+    padded = lax.optimization_barrier(jnp.pad(values, pad))
+
+    def part(windows: jax.Array, start: int, count: int) -> jax.Array:
+        return lax.slice_in_dim(windows, start, start + count, axis=axis)
+
+    windows, width = jnp.abs(padded), 1
+    while 2 * width <= distance:
+        count = windows.shape[axis] - width
+        joined = part(windows, 0, count), part(windows, width, count)
+        windows, width = jnp.maximum(*joined), 2 * width
+    # Two windows that overlap make one of the whole distance.
+    before, after = (
+        jnp.maximum(part(windows, start, size), part(windows, start + distance - width, size))
+        for start in (0, distance + 1)
+    )
+    return before, part(padded, distance, size), after
+
+
+def _ranked(heatmap: jax.Array) -> jax.Array:
+    """The map, NaN higher than all else: so a map's highest peak tells whether it holds one."""
+    values = lax.stop_gradient(as_float(heatmap))
+    largest = float(jnp.finfo(values.dtype).max)
+    return jnp.where(jnp.isnan(values), jnp.inf, jnp.minimum(values, largest))
+
+
+def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> jax.Array:
+    """A pixel's value where it is the maximum of the box around it; zero elsewhere.
+
+    Of equal ones the first in row-major order. The box grows axis by axis; its maximum is
+    negated where the pixel in the middle has it, so that one array is kept and not three.
+    """
+    values = _ranked(heatmap)
+    box = jnp.maximum(values, 0)
+    box = jnp.where(values > threshold.astype(values.dtype), -box, box)
+    for axis in reversed(range(values.ndim)):
+        before, middle, after = _beside(box, distance, axis)
+        largest = jnp.abs(middle)
+        first = (middle < 0) & (largest > before) & (largest >= after)
+        largest = jnp.maximum(largest, jnp.maximum(before, after))
+        box = jnp.where(first, -largest, largest)
+    return jnp.maximum(-box, 0)
+
+
+def _greatest(values: jax.Array, distance: int) -> jax.Array:
+    """The maximum of the box around each of some values that are not negative."""
+    for axis in range(values.ndim):
+        values = functools.reduce(jnp.maximum, _beside(values, distance, axis))
+    return values
+
+
+def _one_a_plateau(heatmap: jax.Array, tops: jax.Array, distance: int) -> jax.Array:
+    """The tops without those that share a plateau with an earlier one.
+
+    Every pixel takes the rank of the first top that it touches, as far as pixels are maxima of
+    the boxes around them, until nothing changes.
+    """
+    values = jnp.maximum(_ranked(heatmap), 0)
+    level = values == _greatest(values, distance)
+    rank = jnp.int32(values.size) - _indices(values.shape)  # the first pixel has the highest
+
+    def spread(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        found = jnp.where(level, _greatest(state[0], 1), 0)
+        return found, jnp.any(found != state[0])
+
+    first = jnp.where(tops > 0, rank, 0)
+    ranks, _ = lax.while_loop(lambda state: state[1], spread, (first, jnp.any(tops > 0)))
+    return jnp.where(ranks == rank, tops, 0)
+
+
+def _indices(shape: tuple[int, ...]) -> jax.Array:
+    """``shape`` int32, each pixel's index in row-major order."""
+    index = jnp.zeros(shape, jnp.int32)
+    for axis, size in enumerate(shape):
+        index = index * jnp.int32(size) + lax.broadcasted_iota(jnp.int32, shape, axis)
+    return index
+
+
+def _highest(heatmap: jax.Array, tops: jax.Array, distance: int, count: int) -> Peak:
+    """The ``count`` highest of the tops, no two of them within ``distance``; all ``[count]``.
+
+    So a cell one pixel wider holds one at most, and cells are sorted instead of pixels.
+    """
+    best = tops, _indices(tops.shape)
+    for axis in range(heatmap.ndim):
+        best = _best_of_cells(*best, axis, distance + 1)
+    scores, index = (jnp.pad(leaf.reshape(-1), (0, max(count - leaf.size, 0))) for leaf in best)
+    scores, cell = lax.top_k(scores, count)
+    index = index.at[cell].get(mode="promise_in_bounds")
+    # Read, so that the gradient goes to these pixels.
+    values = as_float(stored(heatmap).reshape(-1).at[index].get(mode="promise_in_bounds"))
+    position = []
+    for size in heatmap.shape[::-1]:
+        position.append(lax.rem(index, jnp.full_like(index, size)))
+        index = lax.div(index, jnp.full_like(index, size))
+    return Peak(tuple(position), jnp.where(scores > 0, values, 0))
+
+
+def _best_of_cells(
+    values: jax.Array, index: jax.Array, axis: int, side: int
+) -> tuple[jax.Array, jax.Array]:
+    """The highest value, and its index, of every ``side`` pixels along an axis.
+
+    As one reduction of two operands: it writes neither the maps nor a mask to memory.
+    """
+    pad = [(0, -size % side if other == axis else 0) for other, size in enumerate(values.shape)]
+    split = (*values.shape[:axis], -1, side, *values.shape[axis + 1 :])
+
+    def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        keep = a[0] >= b[0]
+        return jnp.where(keep, a[0], b[0]), jnp.where(keep, a[1], b[1])
+
+    cells = tuple(jnp.pad(leaf, pad).reshape(split) for leaf in (values, index))
+    empty = tuple(jnp.zeros((), leaf.dtype) for leaf in cells)
+    return lax.reduce(cells, empty, better, (axis + 1,))
+
+
+def _plateau_shared(heatmap: jax.Array, peaks: Peak, distance: int) -> jax.Array:
+    """Whether two of the peaks may be pixels of one plateau.
+
+    A level way from one to the other leaves the box around either.
+    """
+    offsets = box((distance,) * heatmap.ndim)
+    rim = offsets[np.abs(offsets).max(axis=1) == distance]
+    around = jax.vmap(lambda *position: read(heatmap, position, rim))(*peaks.position)
+    wide = jnp.any(around == peaks.score[:, None], axis=1) & (peaks.score > 0)
+    # Equal peaks follow upon one another.
+    equal = jnp.pad(peaks.score[1:] == peaks.score[:-1], (1, 1))
+    return jnp.any(wide & (equal[1:] | equal[:-1]))
+
+
+def decode_peaks(
+    heatmaps: ArrayLike,
+    *,
+    max_peaks: int,
+    threshold: ArrayLike,
+    min_distance: int,
+    kernel_size: int | None = None,
+    sigma: float | tuple[float, ...] | None = None,
+    covariance: bool = False,
+    axes: tuple[int, ...] = (-2, -1),
+) -> Keypoints:
+    """Sub-pixel keypoints of all peaks of each map: several persons, animals, particles.
+
+    A peak is a pixel above ``threshold`` that is the maximum of the box of ``min_distance``
+    pixels to each side. Each is refined as :func:`decode` refines the one of a map: the same
+    window, guards and step, with a blur narrow enough to leave the neighbours out. A plateau is
+    one peak, at its first pixel in row-major order; so are equal pixels within
+    ``min_distance`` of each other.
+
+    Plateaus wider than the box are told apart by flooding, only where two slots may hold pixels
+    of one. That is chosen from the data: under a ``vmap`` of yours both branches run; on a
+    batch sharded over an automatic mesh it costs collectives, and an explicit mesh refuses it.
+    Use ``jax.shard_map`` there.
+
+    Args:
+        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32
+            (float64 for float64 input under x64).
+        max_peaks: slots a map, at least 1; the highest peaks take them; static.
+        threshold: a peak is higher than this, and than zero; a number or an array that
+            broadcasts to the shape of ``heatmaps`` without ``axes``; may be traced.
+        min_distance: peaks are further apart than this many pixels along some axis, at
+            least 1; static.
+        kernel_size: odd size in pixels of the blur, as for :func:`decode`; static.
+            5 if neither this nor ``sigma`` is given.
+        sigma: blur with a true Gaussian of this many pixels, as for :func:`decode`; static.
+        covariance: estimate it, as for :func:`decode`; static.
+        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+
+    Returns:
+        :class:`Keypoints` with one more axis, of ``max_peaks`` slots in the order of their
+        scores (of equal ones by place, always the same): ``coords [..., max_peaks, dim]``,
+        ``(x, y)`` in heatmap pixels; ``scores [..., max_peaks]``, the values at the peaks;
+        ``status [..., max_peaks]``, a :class:`Status`. Slots without a peak have score 0,
+        coordinates 0 and ``NO_PEAK``. A map that holds a NaN has NaN and ``NOT_FINITE`` in all.
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``max_peaks``, ``min_distance``,
+            ``kernel_size`` or ``axes`` are no integers; ``sigma`` is no concrete number.
+        ValueError: ``heatmaps`` lacks the axes or has an empty map; a ``threshold`` known now
+            is NaN, or does not broadcast; ``max_peaks`` or ``min_distance`` is below 1;
+            ``kernel_size``, ``sigma`` or ``axes`` are not as :func:`decode` has them.
+
+    Example:
+        >>> import dark_jax
+        >>> people = dark_jax.encode([[20.25, 30.5], [40.5, 12.25]], size=(64, 48)).max(0)
+        >>> peaks = dark_jax.decode_peaks(people, max_peaks=3, threshold=0.1, min_distance=3)
+        >>> peaks.coords.round(2).tolist()
+        [[40.5, 12.25], [20.25, 30.5], [0.0, 0.0]]
+        >>> peaks.status[2] == dark_jax.Status.NO_PEAK
+        Array(True, dtype=bool)
+
+    References:
+        The search is non-maximum suppression by max-pooling, as in Zhou et al., Objects as
+        Points, 2019, arXiv:1904.07850; the step is :func:`decode`'s.
+    """
+    heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
+    count = checks.at_least_one("max_peaks", max_peaks)
+    distance = checks.at_least_one("min_distance", min_distance)
+    others = other_sizes(heatmaps.shape, axes)
+    threshold = checks.not_nan("threshold", threshold, others)
+    if kernel_size is None and sigma is None:
+        kernel_size = KERNEL_SIZE
+    settings = refine.settings(
+        rules.GUARDED,
+        dim=len(axes),
+        kernel_size=kernel_size,
+        sigma=sigma,
+        covariance=covariance,
+    )
+    return _decode_peaks(
+        heatmaps, threshold, count=count, distance=distance, settings=settings, axes=axes
+    )

@@ -1,0 +1,122 @@
+"""The expectation of a map's softmax: differentiable everywhere."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from dark_jax._core import checks
+from dark_jax._core.batching import of_each, other_sizes
+from dark_jax._core.keypoints import Keypoints, Status, status_of, unknown_covariance
+from dark_jax._core.numerics import as_float
+from dark_jax._ops.peak import Peak, find_peak
+from dark_jax._ops.stencil import inside
+from dark_jax._ops.window import box, read
+
+
+def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array) -> jax.Array:
+    weights = jnp.exp((as_float(heatmap) - top) / temperature)
+
+    def mean(axis: int, at: jax.Array) -> jax.Array:
+        # Marginals, and places counted from the peak: long sums of large terms cost digits.
+        others = tuple(other for other in range(weights.ndim) if other != axis)
+        along = jnp.sum(weights, axis=others)
+        return at + jnp.sum(along * (jnp.arange(len(along), dtype=at.dtype) - at)) / jnp.sum(along)
+
+    return jnp.stack([mean(weights.ndim - 1 - n, at) for n, at in enumerate(peak.coords)])
+
+
+def _of_window(
+    heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array, radius: int
+) -> jax.Array:
+    offsets = box((radius,) * heatmap.ndim)
+    values = read(heatmap, peak.position, offsets)
+    moved = tuple(at + step for at, step in zip(peak.position, offsets.T, strict=True))
+    within = inside(moved, heatmap.shape, low=0, high=0)
+    # What is outside weighs nothing; its exponent must not overflow either.
+    weights = jnp.where(within, jnp.exp((jnp.where(within, values, top) - top) / temperature), 0)
+    moments = [jnp.sum(weights * jnp.asarray(step, top.dtype)) for step in offsets.T]
+    return peak.coords + jnp.stack(moments) / jnp.sum(weights)
+
+
+@functools.partial(jax.jit, static_argnames=("radius", "axes"))
+def _decode_soft_argmax(
+    heatmaps: jax.Array, temperature: jax.Array, *, radius: int | None, axes: tuple[int, ...]
+) -> Keypoints:
+    def one(heatmap: jax.Array, temperature: jax.Array) -> Keypoints:
+        peak = find_peak(heatmap)
+        finite = jnp.isfinite(peak.score)
+        top = lax.stop_gradient(jnp.where(finite, peak.score, 0))
+        temperature = temperature.astype(top.dtype)
+        reasons = {Status.NOT_FINITE: ~finite, Status.NO_PEAK: ~(peak.score > 0)}
+        if radius is None:
+            coords = _of_map(heatmap, peak, top, temperature)
+        else:
+            coords = _of_window(heatmap, peak, top, temperature, radius)
+            near = inside(peak.position, heatmap.shape, low=radius, high=radius)
+            reasons[Status.BORDER] = ~near
+        known = jnp.where(jnp.isnan(peak.score), jnp.nan, peak.coords)
+        coords, status = jnp.where(finite, coords, known), status_of(reasons)
+        covariance = unknown_covariance(coords, status)
+        return Keypoints(coords=coords, scores=peak.score, status=status, covariance=covariance)
+
+    return of_each(one, heatmaps, axes, temperature)
+
+
+def decode_soft_argmax(
+    heatmaps: ArrayLike,
+    *,
+    temperature: ArrayLike,
+    radius: int | None = None,
+    axes: tuple[int, ...] = (-2, -1),
+) -> Keypoints:
+    """Sub-pixel keypoints as the expectation of ``softmax(heatmap / temperature)``.
+
+    Over the whole map (DSNT), or over a window at its maximum, which the rest of the map does not
+    pull at. Differentiable everywhere with respect to the maps and the temperature. For
+    accuracy take :func:`decode`; this is for networks trained with it, and for losses.
+
+    Args:
+        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say; logits are welcome.
+            Computed in float32 (float64 for float64 input under x64).
+        temperature: positive; a number or an array that broadcasts to the scores' shape; may
+            be traced. Small is sharp: .1 or less for maps between 0 and 1.
+        radius: the window is this many pixels to each side of the maximum, cut at the
+            edges of the map; the whole map if not given; static.
+        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+
+    Returns:
+        :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels;
+        ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`, ``BORDER``
+        where the window is cut, which biases, and ``NO_PEAK`` where the maximum is not above
+        zero, as is usual of logits; the coordinates are the expectation all the same. They
+        are NaN where the map holds a NaN, and the peak where it holds infinity.
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no
+            integers.
+        ValueError: ``heatmaps`` lacks the axes or has an empty map; a ``temperature`` known
+            now is not positive and finite, or does not broadcast; ``radius`` is below 1;
+            ``axes`` are not one to three, in increasing order.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmaps = dark_jax.encode([[20.0, 30.5]], size=(64, 48))
+        >>> dark_jax.decode_soft_argmax(heatmaps, temperature=0.05).coords.round(2).tolist()
+        [[20.0, 30.5]]
+
+    References:
+        Nibali et al., Numerical Coordinate Regression with Convolutional Neural Networks,
+        2018, arXiv:1801.07372 (DSNT); Doersch et al., TAPIR, ICCV 2023, arXiv:2306.08637
+        (around the maximum; there a disc).
+    """
+    heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
+    others = other_sizes(heatmaps.shape, axes)
+    spread = checks.positive_array("temperature", temperature, others)
+    if radius is not None:
+        radius = checks.at_least_one("radius", radius)
+    return _decode_soft_argmax(heatmaps, spread, radius=radius, axes=axes)

@@ -1,0 +1,120 @@
+"""Gaussian targets: keypoints to heatmaps."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dark_jax._core import checks
+from dark_jax._core.numerics import as_float
+
+# Beyond this many sigmas a Gaussian is zero even in float64; a smaller sigma draws the same
+# single pixel. Both keep squares and quotients, and with them the gradient, finite.
+_FAR, _LEAST_SIGMA = 40.0, 1e-6
+# Half the side, in sigmas, of the square that quantised targets are cut to.
+_CUT = 3.0
+
+
+@functools.partial(jax.jit, static_argnames=("size", "quantize", "axes"))
+def _encode(
+    coords: jax.Array,
+    sigma: jax.Array,
+    visible: jax.Array,
+    *,
+    size: tuple[int, ...],
+    quantize: bool,
+    axes: tuple[int, ...],
+) -> jax.Array:
+    coords = as_float(coords)
+    joints = coords.shape[:-1]
+    sigma = jnp.broadcast_to(sigma.astype(coords.dtype), coords.shape)
+    drawn = jnp.broadcast_to(as_float(visible) > 0, joints)
+    drawn &= jnp.all(jnp.isfinite(coords) & (sigma > 0) & jnp.isfinite(sigma), axis=-1)
+    coords = jnp.where(drawn[..., None], coords, 0)
+    sigma = jnp.maximum(jnp.where(drawn[..., None], sigma, 1), _LEAST_SIGMA)
+    if quantize:
+        coords = jnp.trunc(coords + 0.5)
+
+    def profile(axis: int, length: int, centre: jax.Array, spread: jax.Array) -> jax.Array:
+        others = [other for other in range(len(joints) + len(axes)) if other != axis]
+        pixels = jnp.expand_dims(jnp.arange(length, dtype=coords.dtype), others)
+        distance, spread = pixels - jnp.expand_dims(centre, axes), jnp.expand_dims(spread, axes)
+        near = jnp.abs(distance) <= (_CUT if quantize else _FAR) * spread
+        distance = jnp.where(near, distance, 0) / spread
+        return jnp.where(near, jnp.exp(-0.5 * distance * distance), 0)
+
+    # The Gaussian is separable: H + W exponentials a map instead of H * W.
+    maps = jnp.expand_dims(drawn.astype(coords.dtype), axes)
+    for n, (axis, length) in enumerate(zip(axes, size, strict=True)):
+        maps = maps * profile(axis, length, coords[..., -1 - n], sigma[..., -1 - n])
+    return maps
+
+
+def encode(
+    coords: ArrayLike,
+    *,
+    size: tuple[int, ...],
+    sigma: ArrayLike | tuple[float, ...] = 2.0,
+    visible: ArrayLike | None = None,
+    quantize: bool = False,
+    axes: tuple[int, ...] = (-2, -1),
+) -> jax.Array:
+    """Heatmaps of keypoints: Gaussians of height one at their exact, sub-pixel places.
+
+    Args:
+        coords: ``[..., 2]`` real, ``(x, y)`` in heatmap pixels, pixel centres at integers;
+            ``[..., dim]``, ``(x,)`` or ``(x, y, z)``, where ``axes`` are one or three.
+            A keypoint outside the map draws its tail; one that is not finite, nothing.
+        size: ``(H, W)`` of the maps (``(W,)``, ``(D, H, W)``); static.
+        sigma: standard deviation in pixels, a number or an array that broadcasts to
+            ``coords.shape[:-1]``; may be traced. A tuple is a sigma for each axis,
+            ``(x, y, ...)``. A traced value that is not positive and
+            finite draws nothing.
+        visible: booleans or numbers that broadcast to ``coords.shape[:-1]``; a keypoint
+            whose value is not above zero draws nothing. All are drawn if not given.
+        quantize: draw the biased targets of older code bases instead: centres
+            ``trunc(coords + 0.5)``, values beyond 3 sigma along an axis cut to zero; static.
+        axes: the axes of a map in the result, in increasing order, as for
+            :func:`decode`: ``(-3, -2)`` draws channels-last; static.
+
+    Returns:
+        ``[..., H, W]``, or laid out as ``axes`` say; float32 (float64 for float64 coordinates).
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``size`` or ``axes`` do not hold
+            integers; ``quantize`` is no bool.
+        ValueError: ``coords`` is not ``[..., dim]``; ``size`` is not ``dim`` positive
+            integers; ``axes`` are not one to three axes of the result in increasing order;
+            a ``sigma`` known now is not positive and finite; ``sigma`` or ``visible``
+            does not broadcast to ``coords.shape[:-1]``.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmap = dark_jax.encode([4.0, 2.0], size=(5, 7), sigma=1.0)
+        >>> heatmap.shape, float(heatmap[2, 4])
+        ((5, 7), 1.0)
+
+    References:
+        Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
+        Estimation, CVPR 2020, arXiv:1910.06278, section 3.3 (unbiased encoding).
+    """
+    axes = checks.map_axes("axes", axes)
+    dim = len(axes)
+    coords = checks.coordinates("coords", coords, layout=f"[..., {dim}]")
+    size = checks.map_size("size", size, dim)
+    joints = tuple(coords.shape[:-1])
+    if isinstance(sigma, tuple):
+        spread = jnp.asarray(checks.positive_each("sigma", sigma, dim))
+    else:
+        spread = checks.positive_array("sigma", sigma, joints)[..., None]
+    return _encode(
+        coords,
+        spread,
+        checks.broadcastable("visible", True if visible is None else visible, joints),
+        size=size,
+        quantize=checks.flag("quantize", quantize),
+        axes=checks.axes_of("the heatmaps", (*joints, *size), axes),
+    )

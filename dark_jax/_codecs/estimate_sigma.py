@@ -1,0 +1,146 @@
+"""How wide the blobs of a batch are."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from dark_jax._core import checks
+from dark_jax._core.batching import of_each, other_sizes
+from dark_jax._core.numerics import inverse_power_of_two
+from dark_jax._ops.gaussian_model import REACH, gauss_newton, look, noise
+from dark_jax._ops.peak import find_peak
+
+STEPS = 12
+# The longest step: of the place in sigmas, of the sigma in its logarithm. A fit that would
+# still go further at the end has not settled.
+LONGEST = 0.3
+NARROWEST = 0.3
+# How far, in standard deviations of what it leaves over, a blob rises.
+CLEAR = 5.0
+
+
+def _first_guess(values: jax.Array) -> jax.Array:
+    """From the pixels between the middle and half its height: the longer way on each axis."""
+    middle = tuple(size // 2 for size in values.shape)
+    ways = []
+    for axis, centre in enumerate(middle):
+        line = values[(*middle[:axis], slice(None), *middle[axis + 1 :])]
+        above = (line >= line[centre] / 2).astype(values.dtype)
+        sides = jnp.stack([above[centre:], above[centre::-1]])
+        ways.append(jnp.max(jnp.sum(jnp.cumprod(sides, axis=1), axis=1)))
+    return (jnp.mean(jnp.stack(ways)) - 0.5) / math.sqrt(2 * math.log(2))
+
+
+def _fitted(
+    heatmap: jax.Array, background: jax.Array | None, *, widest: float
+) -> tuple[jax.Array, jax.Array]:
+    """The sigma of a map's highest blob; and whether there is one."""
+    peak = find_peak(heatmap)
+    dim, dtype = heatmap.ndim, peak.score.dtype
+    floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
+    with_floor = background is None
+    window, finite = look(heatmap, peak.position, [math.ceil(REACH * widest)] * dim, floor)
+    height = jnp.where(finite, peak.score - floor, 0)
+    window = window._replace(values=window.values * inverse_power_of_two(height))
+
+    def fit(at: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        near = window.within([*at], [REACH * sigma] * dim)
+        step = gauss_newton(near, [*at], [sigma] * dim, with_floor=with_floor, with_width=True)
+        concave = (step.amplitude > 0) & step.system.concave
+        further = step.system.step(concave) / jnp.append(jnp.full(dim, sigma), 1)
+        settled = jnp.all(jnp.abs(further) < LONGEST)
+        left = noise(near, step, dim + 2 + with_floor)
+        clear = step.amplitude > CLEAR * jnp.sqrt(jnp.where(left > 0, left, 0))
+        return further, concave & settled & clear
+
+    def improved(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        at, sigma = state
+        further = jnp.clip(fit(at, sigma)[0], -LONGEST, LONGEST)
+        sigma_next = jnp.clip(sigma * jnp.exp(further[dim]), NARROWEST, widest)
+        return at + sigma * further[:dim], sigma_next
+
+    start = jnp.clip(_first_guess(window.values), NARROWEST, widest)
+    at, sigma = lax.fori_loop(0, STEPS, improved, (jnp.zeros(dim, dtype), start))
+    _, good = fit(at, sigma)
+    inner = (sigma > NARROWEST) & (sigma < widest)
+    return sigma, good & inner & (height > 0)
+
+
+@functools.partial(jax.jit, static_argnames=("widest", "axes", "joint_axis"))
+def _estimate_sigma(
+    heatmaps: jax.Array,
+    background: jax.Array | None,
+    *,
+    widest: float,
+    axes: tuple[int, ...],
+    joint_axis: int | None,
+) -> jax.Array:
+    fitted = functools.partial(_fitted, widest=widest)
+    sigmas, good = of_each(fitted, heatmaps, axes, background)
+    others = [axis for axis in range(heatmaps.ndim) if axis not in axes]
+    over = tuple(n for n, axis in enumerate(others) if axis != joint_axis)
+    median = jnp.nanmedian(jnp.where(good, sigmas, jnp.nan), axis=over)
+    return jnp.where(jnp.any(good, axis=over), median, jnp.inf)
+
+
+def estimate_sigma(
+    heatmaps: ArrayLike,
+    *,
+    joint_axis: int | None = None,
+    background: ArrayLike | None = 0.0,
+    max_sigma: float = 8.0,
+    axes: tuple[int, ...] = (-2, -1),
+) -> jax.Array:
+    """The sigma of a batch's blobs, for who does not know what a network was trained with.
+
+    A Gaussian is fitted to the highest blob of each map, for its place, height and width; the
+    median over the maps is the answer, so that maps without a clear blob, or with several in a
+    heap, do not matter while they are the fewer. A network's blobs are often wider than its
+    targets: this is the width of what it gives, which is what :func:`decode_fit` takes. The
+    median of a sharded batch costs collectives.
+
+    Args:
+        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
+            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
+        joint_axis: an axis of ``heatmaps`` to keep, for one sigma a joint; static.
+        background: what a map is where no blob is; a number or an array that broadcasts to the
+            shape of ``heatmaps`` without ``axes``; may be traced. None fits a constant in each
+            window.
+        max_sigma: blobs that seem wider, in pixels, do not count; static. The work grows
+            with its square.
+        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+
+    Returns:
+        ``[]`` in pixels, or ``[J]`` along ``joint_axis``; infinite where no map has a clear
+        blob. One number for all axes of a map, float32 (float64 for float64 input under x64).
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are no
+            integers; ``max_sigma`` is no concrete number.
+        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``joint_axis`` is one of
+            ``axes``; ``background`` known now is NaN, or does not broadcast; ``max_sigma`` is
+            not positive and finite; ``axes`` are not one to three, in increasing order.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmaps = dark_jax.encode([[20.25, 30.5], [0.5, 18.75]], size=(64, 48), sigma=1.7)
+        >>> round(float(dark_jax.estimate_sigma(heatmaps)), 3)
+        1.7
+
+    References:
+        The fit is :func:`decode_fit`'s with one unknown more.
+    """
+    heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
+    if joint_axis is not None:
+        joint_axis = checks.other_axis("joint_axis", joint_axis, heatmaps.ndim, axes)
+    if background is not None:
+        others = other_sizes(heatmaps.shape, axes)
+        background = checks.not_nan("background", background, others)
+    widest = checks.positive("max_sigma", max_sigma)
+    return _estimate_sigma(heatmaps, background, widest=widest, axes=axes, joint_axis=joint_axis)

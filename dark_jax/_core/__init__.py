@@ -1,0 +1,1 @@
+"""What every wing needs: checks, keypoints, dtypes, batches, optional dependencies."""

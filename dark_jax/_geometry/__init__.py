@@ -1,0 +1,1 @@
+"""Heatmap pixels and image pixels: boxes, affine maps, crops, mirrors."""

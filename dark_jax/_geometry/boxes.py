@@ -1,0 +1,236 @@
+"""Boxes and conventions to affine maps from heatmaps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from dark_jax._core import checks
+from dark_jax._core.numerics import as_float
+from dark_jax.image import CONVENTIONS, Convention
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def takes_convention(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """``function``, whose error lists the conventions if the caller names none."""
+
+    @functools.wraps(function)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if not isinstance(kwargs.get("convention"), Convention):
+            names = ", ".join(str(convention) for convention in CONVENTIONS)
+            got = repr(kwargs["convention"]) if "convention" in kwargs else "none"
+            raise TypeError(
+                f"convention must be named, there is no default: one of {names}, got {got}"
+            )
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def divisible_size(name: str, value: tuple[int, int], convention: Convention) -> tuple[int, int]:
+    """``value`` as a size that the convention can divide by."""
+    height, width = checks.map_size(name, value, 2)
+    if min(height, width) <= convention.map_less:
+        raise ValueError(
+            f"{name} must be at least {convention.map_less + 1} on each side with {convention}, "
+            f"got {(height, width)}"
+        )
+    return height, width
+
+
+def _per_axis(size: tuple[int, int], less: float) -> np.ndarray:
+    """``(W, H)``, each less the same."""
+    return np.array(size[::-1], float) - less
+
+
+class _Law(NamedTuple):
+    """A convention for one size of map, in numbers: one program does them all."""
+
+    aspect: np.ndarray
+    counts: np.ndarray
+    pixel: np.ndarray
+    box_middle: np.ndarray
+    box_less: np.ndarray
+    turn: np.ndarray
+
+
+def _law(size: tuple[int, int], convention: Convention) -> _Law:
+    return _Law(
+        aspect=np.array(size[1] / size[0]),
+        counts=_per_axis(size, convention.map_less),
+        pixel=_per_axis(size, 0) / 2 - convention.map_middle,
+        box_middle=np.array(convention.box_middle),
+        box_less=np.array(convention.box_less),
+        turn=np.array(convention.turn),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("keep_aspect", "one_scale"))
+def _box_to_affine(
+    boxes: jax.Array,
+    padding: jax.Array,
+    rotation: jax.Array,
+    law: _Law,
+    *,
+    keep_aspect: bool,
+    one_scale: bool,
+) -> jax.Array:
+    boxes = as_float(boxes)
+    dtype, lead = boxes.dtype, boxes.shape[:-1]
+    padding, rotation = (jnp.broadcast_to(p.astype(dtype), lead) for p in (padding, rotation))
+    aspect, counts, pixel, box_middle, box_less, turn = (n.astype(dtype) for n in law)
+    counts, pixel = (jnp.broadcast_to(n, (*lead, 2)) for n in (counts, pixel))
+    sides = boxes[..., 2:]
+    middle = boxes[..., :2] + 0.5 * sides - box_middle
+    if keep_aspect:
+        across = jnp.maximum(sides[..., 0], sides[..., 1] * aspect)
+        sides = jnp.stack([across, across / aspect], axis=-1)
+    scale = (sides * padding[..., None] - box_less) / counts
+    if one_scale:
+        scale = jnp.broadcast_to(scale[..., :1], scale.shape)
+    angle = turn * jnp.deg2rad(rotation)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    rows = jnp.stack([cos, -sin], axis=-1), jnp.stack([sin, cos], axis=-1)
+    linear = jnp.stack(rows, axis=-2) * scale[..., None, :]
+    offset = middle - jnp.sum(linear * pixel[..., None, :], axis=-1)
+    return jnp.concatenate([linear, offset[..., None]], axis=-1)
+
+
+@takes_convention
+def box_to_affine(
+    boxes: ArrayLike,
+    *,
+    size: tuple[int, int],
+    convention: Convention,
+    padding: ArrayLike = 1.25,
+    rotation: ArrayLike = 0.0,
+    keep_aspect: bool = True,
+) -> jax.Array:
+    """Affine maps that push heatmap pixels to image pixels, one a box.
+
+    Push: ``apply_affine(coords, affine)`` takes coordinates in a heatmap to where they are in
+    the image; :func:`invert_affine` turns the map round. The box is padded around its middle,
+    widened or heightened to the aspect of the map, never squeezed, and turned around its
+    middle. Composes under ``jit``, ``vmap``, ``grad`` and sharding.
+
+    Args:
+        boxes: ``[..., 4]`` real, ``(x, y, w, h)`` in image pixels as COCO writes them. The
+            whole of an image is ``(0, 0, W, H)``; as ``UDP`` counts, between pixel centres,
+            ``(0, 0, W - 1, H - 1)``. Traced ones are taken as they are: a box without sides
+            gives a singular map, NaN gives NaN.
+        size: ``(H, W)`` of the heatmaps; static. The network's input has no part in it but
+            its aspect, which must be the map's.
+        convention: a :class:`dark_jax.image.Convention`; static. There is no default.
+        padding: what the box's sides are multiplied by: a number, or an array that broadcasts
+            to ``boxes.shape[:-1]``; may be traced.
+        rotation: degrees, as ``padding``; may be traced. The box is turned from the x axis
+            towards y, clockwise as seen; under ``UDP`` the other way, as its homes do.
+        keep_aspect: False stretches the map over the box, as a plain resize does; static.
+
+    Returns:
+        ``[..., 2, 3]``, float32 (float64 for float64 boxes).
+
+    Raises:
+        TypeError: no ``convention`` is named; an array does not hold real numbers; ``size``
+            does not hold integers; ``keep_aspect`` is no bool.
+        ValueError: ``boxes`` is not ``[..., 4]``, or known now not finite, or without a
+            positive width and height; ``size`` is not ``(H, W)``, each at least 1 (2 under
+            ``DARKPOSE`` and ``UDP``); ``padding`` known now is not positive and finite;
+            ``rotation`` known now is NaN; either does not broadcast to ``boxes.shape[:-1]``;
+            ``keep_aspect`` is False with a convention of one scale for both axes.
+
+    Example:
+        >>> import dark_jax
+        >>> whole = [0, 0, 192, 256]
+        >>> for convention in (dark_jax.image.MMPOSE, dark_jax.image.HALF_PIXEL):
+        ...     affine = dark_jax.box_to_affine(
+        ...         whole, size=(64, 48), convention=convention, padding=1.0
+        ...     )
+        ...     dark_jax.apply_affine([10.0, 20.0], affine).tolist()
+        [40.0, 80.0]
+        [41.5, 81.5]
+
+    References:
+        The homes of the conventions are in :mod:`dark_jax.image`. Huang et al., The Devil is in
+        the Details: Delving into Unbiased Data Processing, CVPR 2020, arXiv:1911.07524.
+    """
+    boxes = checks.boxes("boxes", boxes)
+    lead = tuple(boxes.shape[:-1])
+    keep_aspect = checks.flag("keep_aspect", keep_aspect)
+    if convention.one_scale and not keep_aspect:
+        raise ValueError(
+            f"keep_aspect must be True with {convention}, which has one scale for both axes"
+        )
+    return _box_to_affine(
+        boxes,
+        checks.positive_array("padding", padding, lead),
+        checks.not_nan("rotation", rotation, lead),
+        _law(divisible_size("size", size, convention), convention),
+        keep_aspect=keep_aspect,
+        one_scale=convention.one_scale,
+    )
+
+
+def map_to_input_matrix(
+    size: tuple[int, int], input_size: tuple[int, int], convention: Convention
+) -> np.ndarray:
+    """``[2, 3]``; the box, which both lie under, cancels."""
+    less = convention.map_less
+    scale = _per_axis(input_size, less) / _per_axis(size, less)
+    if convention.one_scale:
+        scale[:] = scale[0]
+    pixel = _per_axis(size, 0) / 2 - convention.map_middle
+    same = _per_axis(input_size, 0) / 2 - convention.input_middle
+    return np.concatenate([np.diag(scale), (same - scale * pixel)[:, None]], axis=1)
+
+
+@takes_convention
+def map_to_input(
+    *, size: tuple[int, int], input_size: tuple[int, int], convention: Convention
+) -> jax.Array:
+    """The affine map that pushes heatmap pixels to pixels of the network's input.
+
+    What a convention says of a network, whatever the box: for targets drawn from keypoints in
+    the input (through :func:`invert_affine`), and to see what a convention does.
+
+    Args:
+        size: ``(H, W)`` of the heatmaps; static.
+        input_size: ``(H, W)`` of the network's input; static.
+        convention: a :class:`dark_jax.image.Convention`; static. There is no default.
+
+    Returns:
+        ``[2, 3]``, float32 (float64 where JAX's x64 is on).
+
+    Raises:
+        TypeError: no ``convention`` is named; the sizes do not hold integers.
+        ValueError: a size is not ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``).
+
+    Example:
+        >>> import dark_jax
+        >>> sizes = {"size": (64, 48), "input_size": (256, 192)}
+        >>> for convention in dark_jax.image.CONVENTIONS:
+        ...     affine = dark_jax.map_to_input(**sizes, convention=convention)
+        ...     x, _ = dark_jax.apply_affine([10.0, 10.0], affine)
+        ...     print(f"{convention.name:10} {x:.2f}")
+        DARKPOSE   40.64
+        HRNET      40.00
+        MMPOSE     40.00
+        UDP        40.64
+        HALF_PIXEL 41.50
+        DEEPLABCUT 42.00
+        SLEAP      40.00
+
+    References:
+        The homes of the conventions are in :mod:`dark_jax.image`.
+    """
+    size = divisible_size("size", size, convention)
+    input_size = divisible_size("input_size", input_size, convention)
+    return jnp.asarray(map_to_input_matrix(size, input_size, convention), float)

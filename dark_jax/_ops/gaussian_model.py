@@ -1,0 +1,193 @@
+"""A Gaussian in the window around a peak: what it explains, and how to make it explain more.
+
+The model is separable, so every inner product is one of small matrices: a window is multiplied
+by the model's functions along each axis in turn, and never meets a model of its own size.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dark_jax._ops.stencil import Derivatives
+from dark_jax._ops.window import Position, box, read
+
+# Window radius in sigmas: what lies outside tells nothing more about the place.
+REACH = 2.5
+
+# A function on the window: a sum of products of one column of each axis' basis, (x, y, ...).
+_Sum = tuple[tuple[int, ...], ...]
+
+
+class Window(NamedTuple):
+    """The pixels around a start, and which of them count.
+
+    ``values`` has the map's axes, (..., y, x), and is zero where a pixel does not count;
+    ``places`` and ``weights`` are (x, y, ...): coordinates from the start, ``[n]``, and 1 or 0.
+    """
+
+    values: jax.Array
+    places: tuple[jax.Array, ...]
+    weights: tuple[jax.Array, ...]
+
+    def within(self, at: Sequence[jax.Array], reaches: Sequence[jax.Array | int]) -> "Window":
+        """Only the pixels up to ``reaches`` from ``at`` on each axis count."""
+        weights = tuple(
+            weight * (jnp.abs(place - mu) <= reach).astype(weight.dtype)
+            for weight, place, mu, reach in zip(self.weights, self.places, at, reaches, strict=True)
+        )
+        return Window(self.values * outer(weights), self.places, weights)
+
+
+class Step(NamedTuple):
+    """The best blob at a place, and a normal system whose solution improves the place.
+
+    ``factors`` are the Gaussian's, one an axis, (x, y, ...), ``norm`` its inner product with
+    itself, by which the system is divided.
+    """
+
+    amplitude: jax.Array
+    floor: jax.Array
+    factors: tuple[jax.Array, ...]
+    norm: jax.Array
+    system: Derivatives
+
+
+def look(
+    heatmap: jax.Array, position: Position, reaches: Sequence[int], floor: jax.Array
+) -> tuple[Window, jax.Array]:
+    """The window, less the floor, zero where it is not finite; and whether all of it is."""
+    values = read(heatmap, position, box(tuple(reaches)))
+    finite = jnp.isfinite(values)
+    places = [np.arange(-reach, reach + 1, dtype=np.int32) for reach in reaches]
+    weights = [
+        ((at + place >= 0) & (at + place < size)).astype(values.dtype)
+        for at, place, size in zip(position, places, heatmap.shape[::-1], strict=True)
+    ]
+    counts = outer(weights)
+    shaped = jnp.where(finite, values, floor).reshape(counts.shape)
+    placed = tuple(jnp.asarray(place, values.dtype) for place in places)
+    return Window((shaped - floor) * counts, placed, tuple(weights)), jnp.all(finite)
+
+
+def through(values: jax.Array, matrices: Sequence[jax.Array]) -> jax.Array:
+    """``values [..., y, x]`` times one matrix ``[n, m]`` an axis, (x, y, ...)."""
+    for matrix in matrices:
+        product = jnp.matmul(values, matrix, precision=lax.Precision.HIGHEST)
+        values = jnp.moveaxis(product, -1, 0)
+    return values
+
+
+def outer(factors: Sequence[jax.Array]) -> jax.Array:
+    """``[..., y, x]``, the outer product of one factor an axis, (x, y, ...)."""
+    product, *others = factors
+    for factor in others:
+        product = jnp.multiply.outer(factor, product)
+    return product
+
+
+class _Inner(NamedTuple):
+    """Inner products of functions on a window with one another, and with its values.
+
+    Of the bases' columns they are ``grams``, one an axis, and ``seen``. What is left of the
+    functions once ``constant`` is projected out has the ``product`` and the ``observed``.
+    """
+
+    grams: Sequence[jax.Array]
+    seen: jax.Array
+    constant: _Sum | None
+
+    def raw(self, u: _Sum, v: _Sum) -> jax.Array:
+        products = [
+            functools.reduce(
+                jnp.multiply, [gram[i, j] for gram, i, j in zip(self.grams, a, b, strict=True)]
+            )
+            for a, b in itertools.product(u, v)
+        ]
+        return functools.reduce(jnp.add, products)
+
+    def product(self, u: _Sum, v: _Sum) -> jax.Array:
+        if self.constant is None:
+            return self.raw(u, v)
+        along = self.raw(u, self.constant) * self.raw(v, self.constant)
+        return self.raw(u, v) - along / self.raw(self.constant, self.constant)
+
+    def read_off(self, u: _Sum) -> jax.Array:
+        return functools.reduce(jnp.add, [self.seen[term[::-1]] for term in u])
+
+    def observed(self, u: _Sum) -> jax.Array:
+        if self.constant is None:
+            return self.read_off(u)
+        along = self.raw(u, self.constant) * self.read_off(self.constant)
+        return self.read_off(u) - along / self.raw(self.constant, self.constant)
+
+
+def gauss_newton(
+    window: Window,
+    at: Sequence[jax.Array],
+    sigmas: Sequence[jax.Array],
+    *,
+    with_floor: bool = False,
+    with_width: bool = False,
+) -> Step:
+    """The best amplitude (and floor) of a Gaussian ``at`` a place, and where to move it.
+
+    Amplitude and floor enter linearly and are projected out, so that only the place is left,
+    and, ``with_width``, the logarithm of a factor on all sigmas: the last unknown.
+    """
+    bases = []
+    for place, weight, mu, sigma in zip(window.places, window.weights, at, sigmas, strict=True):
+        u = (place - mu) / sigma
+        factor = weight * jnp.exp(-0.5 * u * u)
+        columns = [factor, factor * u / sigma, weight]
+        bases.append(jnp.stack(columns + [factor * u * u] * with_width, axis=-1))
+    grams = [jnp.matmul(basis.T, basis, precision=lax.Precision.HIGHEST) for basis in bases]
+
+    # The Gaussian, a constant, the Gaussian's derivatives by the unknowns.
+    dim = len(bases)
+    model: _Sum = ((0,) * dim,)
+    constant: _Sum = ((2,) * dim,)
+    along = [tuple(map(tuple, n * np.eye(dim, dtype=int))) for n in (1, 3)]
+    slopes: list[_Sum] = [(term,) for term in along[0]]
+    if with_width:
+        slopes.append(along[1])
+
+    inner = _Inner(grams, through(window.values, bases), constant if with_floor else None)
+    norm = inner.product(model, model)
+    norm = jnp.where(norm > 0, norm, 1)
+    amplitude = inner.observed(model) / norm
+    shared = [inner.product(u, model) / norm for u in slopes]
+    gradient = [
+        amplitude * (inner.observed(u) / norm - amplitude * s)
+        for u, s in zip(slopes, shared, strict=True)
+    ]
+    hessian = [
+        [
+            -(amplitude**2) * (inner.product(u, v) / norm - s * t)
+            for v, t in zip(slopes, shared, strict=True)
+        ]
+        for u, s in zip(slopes, shared, strict=True)
+    ]
+    floor = jnp.zeros_like(amplitude)
+    if with_floor:
+        floor = inner.read_off(constant) - amplitude * inner.raw(model, constant)
+        floor /= inner.raw(constant, constant)
+    system = Derivatives(tuple(gradient), tuple(map(tuple, hessian)))
+    return Step(amplitude, floor, tuple(basis[:, 0] for basis in bases), norm, system)
+
+
+def noise(window: Window, step: Step, parameters: int) -> jax.Array:
+    """The variance of a pixel, if what the blob leaves over is noise.
+
+    ``parameters`` were fitted. Two more than those are taken off: then the mean of squared
+    errors over their estimated variance is right.
+    """
+    weights = outer(window.weights)
+    left = window.values - weights * (step.amplitude * outer(step.factors) + step.floor)
+    freedom = jnp.maximum(jnp.sum(weights) - (parameters + 2), 1)
+    return jnp.sum(left * left) / freedom

@@ -1,0 +1,1 @@
+"""Stores of heatmaps that need not fit memory, decoded block by block."""

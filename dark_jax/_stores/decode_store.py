@@ -1,0 +1,329 @@
+"""Stores of heatmaps in, keypoints out: larger than memory, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dark_jax import rules
+from dark_jax._codecs.decode import decode
+from dark_jax._codecs.decode_fit import decode_fit
+from dark_jax._core import checks
+from dark_jax._core import optional as extras
+from dark_jax._core.keypoints import Keypoints, Status
+from dark_jax._core.version import __version__
+from dark_jax._io import atomic as files
+from dark_jax._stores import blocks as pieces
+from dark_jax._stores import dask_run as engine
+from dark_jax._stores import readers as sources
+from dark_jax._stores import writers as targets
+from dark_jax._stores.checkpoint import Unfinished
+from dark_jax._stores.readers import Reader, Unread
+from dark_jax._stores.writers import Target
+
+Index = tuple[int, ...]
+
+
+class UnreadChunksError(RuntimeError):
+    """Chunks of a source cannot be read; everything else is decoded and kept.
+
+    Attributes:
+        unread: a tuple with ``path``, ``chunk`` (its index in the array's grid) and ``reason``
+            of each.
+        kept: the folder with what is there; its maps without a chunk are ``NOT_FINITE``.
+
+    Example:
+        >>> import dark_jax, pathlib, tempfile, zarr
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = pathlib.Path(name)
+        ...     maps = zarr.create_array(
+        ...         folder / "maps.zarr", shape=(4, 64, 48), chunks=(2, 64, 48), dtype="float32"
+        ...     )
+        ...     maps[...] = dark_jax.encode([[20.25, 30.5]] * 4, size=(64, 48))
+        ...     _ = (folder / "maps.zarr" / "c" / "1" / "0" / "0").write_bytes(b"damaged")
+        ...     try:
+        ...         dark_jax.decode_store(folder / "maps.zarr", folder / "keypoints.zarr")
+        ...     except dark_jax.UnreadChunksError as error:
+        ...         [chunk.chunk for chunk in error.unread]
+        ...         zarr.open_group(error.kept)["status"][:].tolist()
+        [(1, 0, 0)]
+        [0, 0, 1, 1]
+
+    References:
+        Where chunks lie: Zarr's specification, version 3.
+    """
+
+    def __init__(self, unread: list[Unread], kept: Path) -> None:
+        self.unread, self.kept = tuple(unread), kept
+        super().__init__(
+            f"{len(unread)} chunks cannot be read, the first is {unread[0]}; the rest is kept "
+            f"in {kept}, to be resumed"
+        )
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder with its parameters, as they go to workers and are kept with what it makes."""
+
+    axes: tuple[int, ...]
+    rule: str
+    kernel_size: int | None
+    sigma: float | tuple[float, ...] | None
+    fit: bool
+
+    def __call__(self, heatmaps: Any) -> Keypoints:
+        """Keypoints of an array."""
+        if self.fit:
+            return decode_fit(heatmaps, sigma=self.sigma, axes=self.axes)  # pyright: ignore[reportArgumentType]
+        return decode(
+            heatmaps,
+            rule=getattr(rules, self.rule),
+            kernel_size=self.kernel_size,
+            sigma=self.sigma,
+            axes=self.axes,
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Its parameters, as JSON can say them."""
+        if self.sigma is None:
+            blur = {"kernel_size": int(self.kernel_size or getattr(rules, self.rule).kernel_size)}
+        else:
+            blur = {"sigma": np.asarray(self.sigma, float).tolist()}
+        return {
+            "decoder": "decode_fit" if self.fit else "decode",
+            **({} if self.fit else {"rule": self.rule}),
+            **blur,
+            "axes": [int(axis) for axis in self.axes],
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know, wherever it is."""
+
+    source: Path
+    key: str | None
+    decoder: Decoder
+    x64: bool
+    target: Target
+    unfinished: Unfinished
+
+    def do(self, index: Index, reader: Reader | None = None) -> int:
+        """Decode one piece and write it; how many maps it has."""
+        if reader is None:
+            with sources.opened(self.source, key=self.key) as reader:
+                return self.do(index, reader)
+        grid = self.target.pieces
+        maps, lost, unread = sources.read_piece(reader, grid, index)
+        padding = grid.padding(index)
+        if any(after for _, after in padding):
+            maps = np.pad(maps, padding)
+        with jax.enable_x64(self.x64):
+            keypoints = jax.device_get(self.decoder(maps))
+        if lost is not None:
+            keypoints = _without(keypoints, lost)
+            self.unfinished.note(grid, index, unread)
+        self.target.write(index, keypoints)
+        if not unread:
+            self.unfinished.whole(grid, index)
+        return grid.maps(index)
+
+
+def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:
+    """As maps of NaN decode; a published rule would give its sentinel."""
+    filled = {"coords": np.nan, "scores": np.nan, "status": Status.NOT_FINITE, "covariance": np.inf}
+    where = tuple(slice(0, side) for side in lost.shape)
+    arrays = {name: np.array(getattr(keypoints, name)) for name in filled}
+    for name, value in filled.items():
+        arrays[name][where][lost] = value
+    return Keypoints(**arrays)  # pyright: ignore[reportArgumentType]
+
+
+def decode_store(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    axes: tuple[int, ...] = (-2, -1),
+    rule: rules.Rule = rules.GUARDED,
+    kernel_size: int | None = None,
+    sigma: float | tuple[float, ...] | None = None,
+    fit: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Decode a store of heatmaps that need not fit memory.
+
+    The store is read in pieces of whole chunks, about 32 MB of maps each or one chunk; each is
+    decoded and written by itself. ``TARGET.incomplete`` keeps what is done, until all is and it
+    becomes TARGET: whatever stands there is complete. A run that was killed, interrupted or
+    short of a chunk is resumed, to the same bytes as if nothing had happened. Needs the extra
+    ``store``.
+
+    Args:
+        source: a Zarr array or group (a directory), an HDF5 file or a ``.npy`` file in C order;
+            real, ``[..., H, W]`` or laid out as ``axes`` say.
+        target: ``.zarr``, a group of ``coords``, ``scores``, ``status`` and with ``fit``
+            ``covariance``, as of :class:`Keypoints`; or ``.parquet``, a folder of long tables
+            as :func:`save` writes them, for ``[B, I, J, H, W]`` (I instances an image) and
+            whatever lacks the first of these axes. Both keep the parameters and the version.
+        key: which array of a group or an HDF5 file, by its name or path; "heatmaps" or the
+            only one if not given.
+        axes: the axes of a map, as for :func:`decode`.
+        rule: one of :mod:`dark_jax.rules`, as for :func:`decode`.
+        kernel_size: as for :func:`decode`.
+        sigma: in pixels, as for :func:`decode`; with ``fit`` as for :func:`decode_fit`.
+        fit: decode with :func:`decode_fit`, which needs ``sigma``.
+        workers: decode in so many processes on this machine instead of in threads of this one;
+            called from a script, under its ``if __name__ == "__main__":``.
+        scheduler: decode on the workers of the dask scheduler at this address, such as
+            ``"tcp://host:8786"``. They need dark_jax, and see both paths as they are here.
+        resume: go on with an unfinished target, where there is one. Nothing is left to do
+            where the target is complete.
+        overwrite: replace a target that dark_jax made, once the new one is complete, and
+            whatever is unfinished.
+        progress: called with the number of maps done and of all maps, first with those that
+            are done already, then after each piece.
+
+    Returns:
+        None.
+
+    Raises:
+        TypeError: the source does not hold real numbers; a parameter is of the wrong type.
+        ValueError: a parameter is wrong, as for the decoders; the source is no store, or empty,
+            or ``key`` does not choose one of its arrays; what is to be resumed was begun with
+            other parameters or another source.
+        OSError: the source cannot be opened; the target exists, is unfinished, or cannot be
+            written; another run is writing it (BlockingIOError); no scheduler answers.
+        UnreadChunksError: chunks of the source could not be read. All others are decoded and
+            kept; resume when they can be.
+        ImportError: a package of the extra ``store`` is not installed.
+        RuntimeError: the workers of a cluster died again and again.
+
+    Example:
+        >>> import dark_jax, numpy, pathlib, tempfile, zarr
+        >>> heatmaps = dark_jax.encode([[[20.25, 30.5], [24.0, 18.75]]], size=(64, 48))
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = pathlib.Path(name)
+        ...     numpy.save(folder / "maps.npy", heatmaps)
+        ...     dark_jax.decode_store(folder / "maps.npy", folder / "keypoints.zarr")
+        ...     zarr.open_group(folder / "keypoints.zarr")["coords"][:].round(2).tolist()
+        [[[20.25, 30.5], [24.0, 18.75]]]
+
+    References:
+        Zarr's specification, version 3; Apache Parquet; dask.
+    """
+    checks.flag("fit", fit)
+    if fit and (sigma is None or kernel_size is not None or rule is not rules.GUARDED):
+        raise ValueError("fit needs sigma, and excludes rule and kernel_size")
+    _check_options(rule, workers, scheduler, resume, overwrite)
+    source, target = Path(source), Path(target)
+    unfinished = Unfinished(_checked_target(source, target))
+    decoder = Decoder(axes, rule.name, kernel_size, sigma, fit)
+    with ExitStack() as stack:
+        reader = stack.enter_context(sources.opened(source, key=key))
+        job = _job(source, key, reader, decoder, unfinished)
+        about = job.target.about
+        unfinished.check(about, resume=resume, overwrite=overwrite)
+        client = None
+        if workers is not None or scheduler is not None:
+            client = stack.enter_context(engine.cluster(workers=workers, scheduler=scheduler))
+        stack.enter_context(unfinished.claimed())
+        if not unfinished.check(about, resume=resume, overwrite=overwrite):
+            unfinished.begin(job.target, overwrite=overwrite)
+            _run(job, reader, client, progress or (lambda done, total: None))
+            unfinished.finish()
+        unfinished.clear()
+
+
+def _check_options(rule: Any, workers: Any, scheduler: Any, resume: bool, overwrite: bool) -> None:
+    if not any(rule is each for each in (rules.GUARDED, *rules.PUBLISHED)):
+        raise ValueError(f"rule must be one of dark_jax.rules, got {rule!r}")
+    if workers is not None and scheduler is not None:
+        raise ValueError("workers and scheduler exclude each other")
+    if checks.flag("resume", resume) and checks.flag("overwrite", overwrite):
+        raise ValueError("resume and overwrite exclude each other")
+    if workers is not None:
+        checks.at_least_one("workers", workers)
+
+
+def _checked_target(source: Path, target: Path) -> Path:
+    """``target`` without links, if a folder can be made there."""
+    files.check_target(target, suffixes=tuple(targets.KINDS), option="target", folder_too=True)
+    for module in ("dask", "distributed", "zarr" if target.suffix == ".zarr" else "pyarrow"):
+        extras.load(module, extra="store")
+    read, written = source.resolve(), target.resolve()
+    if read == written or read in written.parents or written in read.parents:
+        raise ValueError(f"target {target} would overwrite what is read from {source}")
+    return written
+
+
+def _job(
+    source: Path, key: str | None, reader: Reader, decoder: Decoder, unfinished: Unfinished
+) -> Job:
+    """All that is known before anything is written, the decoder's objections included."""
+    if 0 in reader.shape:
+        raise ValueError(f"{reader.where}: is empty, shape {reader.shape}")
+    checks.real_array(reader.where, np.empty((0,), reader.dtype))
+    axes = checks.axes_of(reader.where, reader.shape, checks.map_axes("axes", decoder.axes))
+    grid = pieces.cut(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
+    if len(grid.others) >= len(targets.TABLE_AXES) and unfinished.target.suffix == ".parquet":
+        raise ValueError(
+            f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
+            "maps', which a table does not name; write .zarr"
+        )
+    example = tuple(n if axis in axes else 1 for axis, n in enumerate(reader.shape))
+    native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
+    found = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
+    about = {
+        "source": str(source.resolve()),  # the same wherever a run goes on
+        **({} if key is None else {"key": key}),
+        "shape": [*reader.shape],
+        "dtype": reader.dtype.name,
+        "pieces": [*grid.size],
+        **decoder.about(),
+        "dark_jax": __version__,
+        "jax": jax.__version__,
+    }
+    made = targets.KINDS[unfinished.target.suffix](
+        unfinished.result, unfinished.spare, grid, np.dtype(found.coords.dtype), decoder.fit, about
+    )
+    x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    return Job(source.resolve(), key, decoder, x64, made, unfinished)
+
+
+def _run(job: Job, reader: Reader, client: Any, progress: Callable[[int, int], object]) -> None:
+    """Every piece that is not there yet.
+
+    Raises:
+        UnreadChunksError: some chunks cannot be read.
+    """
+    grid, todo = job.target.pieces, job.unfinished.todo(job.target)
+    total = math.prod(grid.others)
+    done = total - sum(map(grid.maps, todo))
+    progress(done, total)
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    if client is not None:
+        engine.on_cluster(client, job.do, todo, tell)
+    else:
+        work = functools.partial(job.do, reader=reader)
+        engine.in_threads(work, todo, tell, size=grid.volume * reader.dtype.itemsize)
+    if unread := job.unfinished.unread():
+        raise UnreadChunksError(unread, job.unfinished.result)

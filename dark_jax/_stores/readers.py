@@ -1,0 +1,220 @@
+"""Heatmaps in stores larger than memory, read piece by piece: Zarr, HDF5 and .npy."""
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dark_jax._core import optional as extras
+from dark_jax._io import atomic as files
+from dark_jax._stores.blocks import Pieces, Region
+
+# Bytes.
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An open array.
+
+    Attributes:
+        where: its path, with the path inside the store.
+        shape: of the array.
+        dtype: of the array.
+        chunks: the shape of what is stored, and can be broken, by itself; None if the array is
+            not chunked.
+        read: a region's values.
+    """
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunks: tuple[int, ...] | None
+    read: Callable[[Region], np.ndarray]
+
+
+class Unread(NamedTuple):
+    """A chunk that could not be read.
+
+    Attributes:
+        path: of the array.
+        chunk: its index in the array's grid of chunks; of the piece, if it has none.
+        reason: what the reader of the store said.
+    """
+
+    path: str
+    chunk: tuple[int, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: chunk {self.chunk}: {self.reason}"
+
+
+@contextmanager
+def opened(path: Path, *, key: str | None = None) -> Iterator[Reader]:
+    """The array of a Zarr directory, an HDF5 file or a ``.npy`` file.
+
+    Raises:
+        OSError: the store cannot be opened.
+        ValueError: it is none of these, or ``key`` does not choose one of its arrays.
+        ImportError: its library is not installed.
+    """
+    if path.is_dir():
+        yield _zarr(path, key)
+    elif path.suffix == ".npy":
+        yield _npy(path, key)
+    else:
+        os.stat(path)  # "not found" is not "not HDF5"
+        h5py: Any = extras.load("h5py", extra="store")
+        if not h5py.is_hdf5(path):
+            raise ValueError(f"{path}: not a Zarr directory, an HDF5 file or a .npy file")
+        try:
+            file = h5py.File(path, "r")
+        except OSError as error:
+            raise ValueError(f"{path}: not a readable HDF5 file ({error})") from error
+        with file:
+            yield _hdf5(path, file, key, h5py.Dataset)
+
+
+def _zarr(path: Path, key: str | None) -> Reader:
+    zarr: Any = extras.load("zarr", extra="store")
+    try:
+        node = zarr.open(path, mode="r")
+    except Exception as error:  # metadata that is missing or broken in any way
+        raise ValueError(f"{path}: not a readable Zarr store ({error})") from error
+    where = str(path)
+    if isinstance(node, zarr.Group):
+        key, node = _member(path, node, key, zarr.Array)
+        where = f"{path}/{key}"
+    elif key is not None:
+        raise ValueError(f"{path}: is one array and has no keys to choose {key!r} from")
+    buffers: Any = extras.load("zarr.buffer", extra="store").cpu.NDBuffer
+
+    def read(region: Region) -> np.ndarray:
+        values = _empty(region, node.dtype)
+        node.get_basic_selection(region, out=buffers.from_numpy_array(values))
+        return values
+
+    return Reader(where, node.shape, node.dtype, node.chunks, read)
+
+
+def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
+    key, node = _member(path, file, key, kind)
+
+    def read(region: Region) -> np.ndarray:
+        values = _empty(region, node.dtype)
+        node.read_direct(values, region)
+        return values
+
+    return Reader(f"{path}/{key}", node.shape, node.dtype, node.chunks, read)
+
+
+def _empty(region: Region, dtype: np.dtype) -> np.ndarray:
+    """Room for a region's values, so aligned that JAX on a CPU takes them without a copy."""
+    shape = [part.stop - part.start for part in region]
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+def _member(path: Path, group: Any, key: str | None, kind: type) -> tuple[str, Any]:
+    """The array of a group that ``key`` chooses, by name or by path."""
+    names = [name for name in group if isinstance(group[name], kind)]
+    if key is not None and key in group and isinstance(group[key], kind):
+        names.append(key)
+    key = files.choose(path, names, key)
+    return key, group[key]
+
+
+def _npy(path: Path, key: str | None) -> Reader:
+    """Mapped a region at a time: pages of a map that lives on would count as our memory."""
+    if key is not None:
+        raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with path.open("rb") as stream:
+        try:
+            shape, fortran, dtype = headers[np.lib.format.read_magic(stream)](stream)
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{path}: not a readable .npy file ({error})") from error
+        start = stream.tell()
+    if fortran and len(shape) > 1:
+        raise ValueError(
+            f"{path}: is in Fortran order, in which no map lies together; save it in C order"
+        )
+    strides = [int(np.prod(shape[axis + 1 :])) * dtype.itemsize for axis in range(len(shape))]
+
+    def read(region: Region) -> np.ndarray:
+        single = itertools.takewhile(lambda part: part.stop - part.start == 1, region[:-1])
+        whole = len([*single])  # the first axis of which more than one entry is read
+        offset = sum(
+            part.start * step for part, step in zip(region[: whole + 1], strides, strict=False)
+        )
+        length = region[whole].stop - region[whole].start
+        mapped = np.memmap(
+            path,
+            dtype,
+            mode="r",
+            offset=start + offset,
+            shape=(*(1,) * whole, length, *shape[whole + 1 :]),
+        )
+        return mapped[(slice(None),) * (whole + 1) + region[whole + 1 :]]
+
+    return Reader(str(path), shape, dtype, None, read)
+
+
+def read_piece(
+    reader: Reader, pieces: Pieces, index: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray | None, list[Unread]]:
+    """A piece's maps; which of them lack a chunk, if any do; and the chunks they lack.
+
+    A piece that cannot be read is read once more, chunk by chunk. What is missing is zero.
+    """
+    region = pieces.region(index)
+    try:
+        return reader.read(region), None, []
+    except Exception as error:  # whatever a file system, a codec or a checksum makes of it
+        whole = Unread(reader.where, index, _reason(error))
+    maps = np.zeros([part.stop - part.start for part in region], reader.dtype)
+    lost = np.zeros(maps.shape, bool)
+    if reader.chunks is None:
+        lost[...] = True
+        return maps, np.asarray(lost.any(pieces.axes)), [whole]
+    unread = []
+    for chunk in _chunks(region, reader.chunks):
+        part = tuple(
+            slice(max(at * size, piece.start), min((at + 1) * size, piece.stop))
+            for at, size, piece in zip(chunk, reader.chunks, region, strict=True)
+        )
+        here = tuple(
+            slice(mine.start - piece.start, mine.stop - piece.start)
+            for mine, piece in zip(part, region, strict=True)
+        )
+        try:
+            maps[here] = reader.read(part)
+        except Exception as error:
+            unread.append(Unread(reader.where, chunk, _reason(error)))
+            lost[here] = True
+    return maps, np.asarray(lost.any(pieces.axes)), unread
+
+
+def _chunks(region: Region, chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    return itertools.product(
+        *(
+            range(part.start // size, -(-part.stop // size))
+            for part, size in zip(region, chunks, strict=True)
+        )
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

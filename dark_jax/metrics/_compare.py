@@ -1,0 +1,81 @@
+"""Predictions against the truth, joint by joint: what counts, how far off, the mean of it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from dark_jax._core import checks
+from dark_jax._core.numerics import as_float, inverse_power_of_two, together
+
+# Scales below are taken for zero: their squares, which gradients are divided by, would vanish.
+LEAST = 1e-15
+
+
+class Checked(NamedTuple):
+    """The arrays every metric has, and the shape of the joints, ``[..., J]``."""
+
+    arrays: tuple[Any, Any, Any]
+    joints: tuple[int, ...]
+
+
+def checked(coords: ArrayLike, truth: ArrayLike, visible: ArrayLike | None) -> Checked:
+    """What every metric is given, or an error that names it."""
+    coords = checks.coordinates("coords", coords, layout="[..., J, 2]")
+    truth = checks.coordinates("truth", truth, layout="[..., J, 2]")
+    try:
+        shape = np.broadcast_shapes(coords.shape, truth.shape)
+    except ValueError:
+        shape = ()
+    if not shape or coords.shape[-2] != truth.shape[-2]:
+        raise ValueError(
+            "truth must have the joints of coords, and leading axes that broadcast with theirs, "
+            f"got {tuple(truth.shape)} and {tuple(coords.shape)}"
+        )
+    joints = tuple(shape[:-1])
+    seen = checks.broadcastable("visible", True if visible is None else visible, joints)
+    return Checked((coords, truth, seen), joints)
+
+
+class Compared(NamedTuple):
+    """``offset [..., J, 2]`` of prediction from truth, zero where a joint is not ``counted``."""
+
+    offset: jax.Array
+    counted: jax.Array
+
+
+def compare(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> Compared:
+    """At the precision of the finer; a joint without a finite truth does not count."""
+    coords, truth = jnp.broadcast_arrays(*together(coords, truth))
+    counted = jnp.broadcast_to(as_float(visible) > 0, coords.shape[:-1])
+    counted &= jnp.all(jnp.isfinite(truth), axis=-1)
+    return Compared(jnp.where(counted[..., None], coords - truth, 0), counted)
+
+
+def distance(offset: jax.Array) -> jax.Array:
+    """``[...]`` lengths of ``[..., 2]``, exact at any scale; the gradient at zero is zero."""
+    size = jnp.max(jnp.abs(offset), axis=-1)
+    regular = (size > 0) & jnp.isfinite(size)
+    scale = inverse_power_of_two(size)
+    scaled = jnp.where(regular[..., None], offset * scale[..., None], 1)
+    # Infinite and NaN lengths are what the sum says, and its gradient is finite.
+    rest = jnp.where((regular | (size == 0))[..., None], 0, offset)
+    rest = jnp.sum(jnp.abs(rest), axis=-1)
+    return jnp.where(regular, jnp.sqrt(jnp.sum(scaled * scaled, axis=-1)) / scale, rest)
+
+
+def measured(compared: Compared, normalize: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Distances in units of ``normalize``, and which count: those whose unit is a length."""
+    length = distance(compared.offset)
+    unit = jnp.broadcast_to(normalize.astype(length.dtype), length.shape[:-1])
+    usable = jnp.isfinite(unit) & (unit >= LEAST)
+    length = length / jnp.where(usable, unit, 1)[..., None]
+    return length, compared.counted & usable[..., None]
+
+
+def mean(values: jax.Array, counted: jax.Array, axis: tuple[int, ...]) -> jax.Array:
+    """Over those that count; 0 where none does."""
+    number = jnp.maximum(jnp.sum(counted, axis), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(counted, values, 0), axis) / number

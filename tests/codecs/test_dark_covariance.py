@@ -1,0 +1,148 @@
+"""What decode says of its own error: true in the interior, infinite where it cannot know."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status
+from dark_jax._ops.gaussian import opencv_kernel
+from dark_jax._ops.stencil import TAYLOR
+from dark_jax._ops.window import blurred, box, gram
+from tests.support import synthetic, tolerances
+
+SIZE = (64, 48)
+
+
+def deviation(maps: np.ndarray, **options: Any) -> np.ndarray:
+    found = dark_jax.decode(maps, covariance=True, **options).covariance
+    return np.sqrt(np.trace(found, axis1=-2, axis2=-1))
+
+
+@pytest.mark.parametrize("noise", [pytest.param(0.01, marks=pytest.mark.slow), 0.1])
+@pytest.mark.parametrize("sigma", [2.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 3))])
+@pytest.mark.parametrize(
+    "matched",
+    [
+        pytest.param(True, id="sigma"),
+        pytest.param(False, id="default kernel", marks=pytest.mark.slow),
+    ],
+)
+def test_coverage(matched: bool, sigma: float, noise: float) -> None:
+    """The ellipses hold as many of 5000 errors as they should; nobody's guess of the noise.
+
+    Of a blob of sigma 1 under the default kernel the width is not always known.
+    """
+    maps, points = synthetic.gaussians(0, 5000, SIZE, sigma=sigma, noise=noise, margin=13.0)
+    options: dict[str, Any] = {"sigma": sigma} if matched else {}
+    found = dark_jax.decode(maps, covariance=True, **options)
+    squared, known = synthetic.squared_deviations(found, points)
+    assert known.mean() > 0.95
+    assert abs((squared < 1).mean() - 0.393) < 0.03
+    assert abs((squared < 4).mean() - 0.865) < 0.035
+    assert abs(squared.mean() - 2) < 0.25
+
+
+def test_shared_pixels_of_the_blurred_values() -> None:
+    """Their covariance is what the blur of single pixels gives."""
+    kernels, offsets = (opencv_kernel(5),) * 2, TAYLOR.offsets(2)
+    single = np.eye(len(box((4, 4))), dtype=np.float32)
+    responses = np.asarray(jax.vmap(lambda v: blurred(v, kernels, offsets))(jnp.asarray(single)))
+    np.testing.assert_allclose(gram(kernels, offsets), responses.T @ responses, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_infinite_where_it_cannot_be_known() -> None:
+    """Borders within reach of the blur, what is not refined, and a blob as narrow as the blur."""
+    edges, _ = synthetic.border(1, SIZE, sigma=2.0)
+    bad = np.stack(list(synthetic.degenerate(SIZE).values()))
+    for maps in (edges, bad):
+        found = dark_jax.decode(maps, covariance=True)
+        unrefined = np.asarray(found.status) != Status.REFINED
+        assert np.isinf(np.asarray(found.covariance)[unrefined]).all()
+    assert np.isinf(deviation(edges)).all()
+    spike = synthetic.degenerate(SIZE)["spike"][None]
+    assert np.isinf(deviation(spike)).all()
+    assert np.isinf(np.asarray(dark_jax.decode(spike).covariance)).all()
+
+
+@pytest.mark.slow
+def test_large_where_the_map_is_no_blob() -> None:
+    clean, _ = synthetic.gaussians(2, 50, SIZE, sigma=2.0, noise=0.02, margin=12.0)
+    two, _ = synthetic.second_peak(3, 50, SIZE, sigma=2.0, height=0.6, distance=5.0)
+    inside = np.isfinite(deviation(two))
+    assert inside.sum() > 20
+    assert np.median(deviation(two)[inside]) > 1.5 * np.median(deviation(clean))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [255.0, 1e-25, 1e25])
+def test_scale_free(scale: float) -> None:
+    maps, _ = synthetic.gaussians(4, 50, SIZE, sigma=2.0, noise=0.02, margin=12.0)
+    np.testing.assert_allclose(deviation(maps * np.float32(scale)), deviation(maps), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "axes", [(-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
+)
+def test_any_dimension(axes: tuple[int, ...]) -> None:
+    """As many sigmas away as there are axes, on average."""
+    dim = len(axes)
+    points = synthetic.rng(5).uniform(11, 14, (300, dim)).astype(np.float32)
+    maps = np.array(dark_jax.encode(points, size=(26, 26, 26)[:dim], sigma=1.5, axes=axes))
+    maps += np.float32(0.02) * synthetic.rng(6).standard_normal(maps.shape).astype(np.float32)
+    found = dark_jax.decode(maps, sigma=1.5, covariance=True, axes=axes)
+    squared, known = synthetic.squared_deviations(found, points)
+    assert known.all()
+    assert abs(squared.mean() / dim - 1) < 0.25
+
+
+@pytest.mark.slow
+def test_of_each_peak() -> None:
+    single, _ = synthetic.gaussians(7, 4, SIZE, sigma=2.0, noise=0.02, margin=14.0)
+    peaks = dark_jax.decode_peaks(
+        single, max_peaks=2, threshold=0.5, min_distance=9, kernel_size=11, covariance=True
+    )
+    expected = dark_jax.decode(single, covariance=True).covariance
+    np.testing.assert_allclose(peaks.covariance[:, 0], expected, rtol=1e-4, atol=1e-8)
+    assert np.isinf(np.asarray(peaks.covariance[:, 1])).all()
+
+
+def test_right_by_central_differences() -> None:
+    with jax.enable_x64(True):
+        heatmap = synthetic.gaussians(8, 1, (20, 18), sigma=1.5, noise=0.05, margin=8.0)[0][0]
+        heatmap = jnp.asarray(heatmap, jnp.float64)
+        nudge = jnp.asarray(synthetic.rng(9).standard_normal(heatmap.shape))
+
+        @jax.jit
+        def loss(m: jax.Array) -> jax.Array:
+            return jnp.log(dark_jax.decode(m, sigma=1.5, covariance=True).covariance[0, 0])
+
+        slope = (loss(heatmap + 1e-6 * nudge) - loss(heatmap - 1e-6 * nudge)) / 2e-6
+        found = (jax.grad(loss)(heatmap) * nudge).sum()
+        np.testing.assert_allclose(found, slope, rtol=tolerances.GRADIENT)
+
+
+@pytest.mark.slow
+def test_gradients_are_finite() -> None:
+    finite = [m for m in synthetic.degenerate(SIZE).values() if np.isfinite(m).all()]
+    maps = jnp.asarray(np.stack(finite))
+
+    @jax.jit
+    @jax.grad
+    def gradient(values: jax.Array) -> jax.Array:
+        found = dark_jax.decode(values, covariance=True).covariance
+        return jnp.where(jnp.isfinite(found), found, 0).sum()
+
+    for scale in (1.0, 1e-25):
+        assert np.isfinite(gradient(maps * np.float32(scale))).all()
+
+
+def test_of_the_default_rule_alone() -> None:
+    with pytest.raises(ValueError, match="covariance is known of rule GUARDED alone, got rule HRN"):
+        dark_jax.decode(np.ones((8, 8)), rule=dark_jax.rules.HRNET, covariance=True)
+    with pytest.raises(TypeError, match="covariance must be True or False, got 1"):
+        dark_jax.decode(np.ones((8, 8)), covariance=1)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,375 @@
+"""Guarded DARK: what it shares with the reference, and every reason not to refine."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status
+from tests.support import synthetic, tolerances
+
+
+def bump(x: float, y: float, size: tuple[int, int] = (24, 20), sigma: float = 2.0) -> np.ndarray:
+    return synthetic.draw(np.array([[x, y]]), size, sigma=sigma)[0].astype(np.float32)
+
+
+def assert_integer_peak(keypoints: dark_jax.Keypoints, status: Status, coords: object) -> None:
+    assert Status(int(keypoints.status)) is status
+    np.testing.assert_array_equal(keypoints.coords, coords)
+
+
+def test_default_kernel_is_eleven(sample_heatmaps: np.ndarray) -> None:
+    default = dark_jax.decode(sample_heatmaps)
+    named = dark_jax.decode(sample_heatmaps, kernel_size=11)
+    np.testing.assert_array_equal(default.coords, named.coords)
+
+
+def test_sample_faces_are_refined(sample_heatmaps: np.ndarray) -> None:
+    """Nose, eyes and ears of the astronaut, in heatmap pixels as a person would place them."""
+    keypoints = dark_jax.decode(sample_heatmaps)
+    face = [0, 14, 15, 16, 17]
+    assert (np.asarray(keypoints.status)[0, face] == Status.REFINED).all()
+    by_hand = [[13.6, 7.3], [12.3, 5.8], [15.0, 5.9], [10.5, 6.7], [17.0, 6.8]]
+    np.testing.assert_allclose(keypoints.coords[0, np.array(face)], by_hand, atol=0.5)
+
+
+class TestStatus:
+    def test_not_finite_score(self) -> None:
+        """Infinite: the peak is known. NaN: nothing is."""
+        heatmap = bump(9, 11)
+        heatmap[3, 4] = np.inf
+        assert_integer_peak(dark_jax.decode(heatmap), Status.NOT_FINITE, [4, 3])
+        heatmap[5, 6] = np.nan
+        assert_integer_peak(dark_jax.decode(heatmap), Status.NOT_FINITE, [np.nan, np.nan])
+        assert np.isnan(dark_jax.decode(heatmap).scores)
+        everywhere = np.full((9, 9), -np.inf, np.float32)
+        assert_integer_peak(dark_jax.decode(everywhere), Status.NOT_FINITE, [0, 0])
+
+    @pytest.mark.parametrize(("distance", "seen"), [(7, True), (8, False)])
+    def test_not_finite_window(self, distance: int, seen: bool) -> None:
+        """K = 11 reads 7 pixels to each side."""
+        heatmap = bump(10.2, 12, size=(25, 21))
+        heatmap[12, 10 + distance] = -np.inf
+        keypoints = dark_jax.decode(heatmap)
+        if seen:
+            assert_integer_peak(keypoints, Status.NOT_FINITE, [10, 12])
+        else:
+            assert keypoints.status == Status.REFINED
+
+    @pytest.mark.parametrize("level", [0.0, -1.0])
+    def test_no_peak(self, level: float) -> None:
+        """The integer peak of a map below zero is still its argmax."""
+        heatmap = bump(9, 11) - 2 if level else np.zeros((24, 20), np.float32)
+        assert_integer_peak(dark_jax.decode(heatmap), Status.NO_PEAK, [9, 11] if level else [0, 0])
+
+    @pytest.mark.parametrize(
+        ("x", "y", "status"),
+        [
+            (1, 9, Status.BORDER),
+            (2, 9, Status.REFINED),
+            (9, 1, Status.BORDER),
+            (9, 2, Status.REFINED),
+            (18, 9, Status.BORDER),
+            (17, 9, Status.REFINED),
+            (9, 22, Status.BORDER),
+            (9, 21, Status.REFINED),
+        ],
+    )
+    def test_border(self, x: int, y: int, status: Status) -> None:
+        keypoints = dark_jax.decode(bump(x, y), kernel_size=3)
+        assert Status(int(keypoints.status)) is status
+        if status is Status.BORDER:
+            np.testing.assert_array_equal(keypoints.coords, [x, y])
+
+    def test_not_concave(self) -> None:
+        """A raw peak in a bowl: the blurred map has no maximum there."""
+        heatmap = np.full((15, 15), 1.0, np.float32)
+        heatmap[6:9, 6:9] = 0.1
+        heatmap[7, 7] = 1.01
+        assert_integer_peak(dark_jax.decode(heatmap, kernel_size=5), Status.NOT_CONCAVE, [7, 7])
+
+    def test_negative_blurred_peak_is_not_concave(self) -> None:
+        """The seed's scale is negative here, and its result a sign-flipped map's."""
+        heatmap = np.full((15, 15), -1.0, np.float32)
+        heatmap[7, 7] = 0.5
+        assert_integer_peak(dark_jax.decode(heatmap), Status.NOT_CONCAVE, [7, 7])
+
+    def test_nothing_beside_the_peak(self) -> None:
+        """All around at the floor: concave, and centred by the clamp, but there is no blob."""
+        heatmap = np.full((15, 15), -1.0, np.float32)
+        heatmap[7, 6] = 0.5
+        assert_integer_peak(dark_jax.decode(heatmap, kernel_size=1), Status.NOT_CONCAVE, [6, 7])
+
+    def test_logits_are_told(self) -> None:
+        maps, _ = synthetic.gaussians(0, 300, (32, 24), sigma=2.0, margin=8.0)
+        status = np.asarray(dark_jax.decode(8 * maps - 4).status)
+        assert (status == Status.REFINED).mean() < 0.1
+
+    def test_step_too_long(self) -> None:
+        """A raw peak on the slope of a broad blob: concave, but the top is 4 px away."""
+        heatmap = bump(8, 12, size=(25, 25), sigma=5.0)
+        heatmap[12, 12] = 1.05
+        assert_integer_peak(dark_jax.decode(heatmap, kernel_size=7), Status.STEP_TOO_LONG, [12, 12])
+
+    @pytest.mark.parametrize(("sigma", "bound"), [(1.0, 1.5), (3.0, 3.0)])
+    def test_step_bound(self, sigma: float, bound: float) -> None:
+        """On noise, where steps of hundreds of pixels happen: none longer, many flagged."""
+        maps = synthetic.noise(0, 4000, (32, 32), zero_mean=False)
+        keypoints = dark_jax.decode(maps, sigma=sigma)
+        peaks, _ = dark_jax.get_max_preds(maps[None])
+        moved = np.linalg.norm(np.asarray(keypoints.coords - peaks[0]), axis=-1)
+        assert moved.max() <= bound + 1e-5
+        assert moved.max() > 0.9 * bound
+        status = np.asarray(keypoints.status)
+        assert (status == Status.STEP_TOO_LONG).sum() > 50
+        assert (moved[status != Status.REFINED] == 0).all()
+
+    @pytest.mark.parametrize("kernel", [3, 7, 11])
+    def test_every_reason_on_noise(self, kernel: int) -> None:
+        """Against the rules in NumPy, wherever they are not within rounding of a threshold."""
+        pytest.importorskip("cv2")
+        from tests.support import oracle
+
+        maps = synthetic.noise(3, 1500, (14, 12), zero_mean=False) + np.float32(0.1)
+        found = np.asarray(dark_jax.decode(maps, kernel_size=kernel).status)
+        longest = max(1.5, 0.3 * ((kernel - 1) / 2 - 1) + 0.8)
+        checked = []
+        for heatmap, status in zip(maps, found, strict=True):
+            x, y, _ = oracle.get_max_preds(heatmap)
+            if not oracle.interior(x, y, heatmap.shape):
+                expected = Status.BORDER
+            else:
+                log_map = np.log(oracle.gaussian_blur(heatmap, kernel))
+                gradient, hessian = oracle.derivatives(log_map, x, y)
+                largest = np.linalg.eigvalsh(hessian)[-1]
+                length = np.linalg.norm(np.linalg.solve(hessian, gradient))
+                if abs(largest) < 1e-3 or abs(length / longest - 1) < 1e-3:
+                    continue
+                expected = Status.STEP_TOO_LONG if length > longest else Status.REFINED
+                expected = expected if largest < 0 else Status.NOT_CONCAVE
+            assert Status(int(status)) is expected
+            checked.append(expected)
+        for reason in (Status.REFINED, Status.BORDER, Status.NOT_CONCAVE, Status.STEP_TOO_LONG):
+            assert checked.count(reason) > 5, reason
+
+    def test_precedence(self) -> None:
+        """NOT_FINITE before NO_PEAK before BORDER; the others in the test above."""
+        border = np.zeros((9, 9), np.float32)
+        border[0, 0] = 1
+        below = -np.ones((9, 9), np.float32)
+        unknown = below.copy()
+        unknown[1, 1] = -np.inf
+        maps = np.stack([unknown, below, border])
+        found = np.asarray(dark_jax.decode(maps, kernel_size=3).status)
+        np.testing.assert_array_equal(found, [Status.NOT_FINITE, Status.NO_PEAK, Status.BORDER])
+
+    def test_degenerate_maps_never_give_nan_without_one(self) -> None:
+        for name, heatmap in synthetic.degenerate((24, 20)).items():
+            keypoints = dark_jax.decode(heatmap)
+            assert np.isnan(keypoints.coords).all() == np.isnan(heatmap).any(), name
+            if keypoints.status != Status.REFINED and not np.isnan(heatmap).any():
+                peak = np.unravel_index(heatmap.argmax(), heatmap.shape)
+                np.testing.assert_array_equal(keypoints.coords, peak[::-1], err_msg=name)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-3, 255.0, 1e30, 2.5e38])
+@pytest.mark.parametrize("kind", ["noisy", "cut"])
+def test_scale_does_not_matter(kind: str, scale: float) -> None:
+    """The floor under the logarithm, which bites on maps cut to zero, moves along."""
+    maps, _ = synthetic.gaussians(0, 32, (32, 24), sigma=2.0, noise=0.02)
+    maps = synthetic.cut(maps, threshold=0.98) if kind == "cut" else maps
+    plain, scaled = dark_jax.decode(maps), dark_jax.decode(maps * np.float32(scale))
+    np.testing.assert_array_equal(plain.status, scaled.status)
+    np.testing.assert_allclose(plain.coords, scaled.coords, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "leading",
+    [
+        (),
+        (1, 2, 1, 3),
+        (0, 17),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ((6,), (1, 6), (2, 3), (3, 0))),
+    ],
+)
+def test_any_leading_axes(leading: tuple[int, ...]) -> None:
+    maps, _ = synthetic.gaussians(0, 6, (20, 16), sigma=2.0)
+    count = int(np.prod(leading))
+    keypoints = dark_jax.decode(maps[:count].reshape(*leading, 20, 16))
+    assert keypoints.coords.shape == (*leading, 2)
+    assert keypoints.scores.shape == keypoints.status.shape == leading
+    assert keypoints.status.dtype == jnp.int8
+    flat = dark_jax.decode(maps[:count])
+    np.testing.assert_allclose(keypoints.coords.reshape(-1, 2), flat.coords, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (4, 4), (5, 5), (37, 41)], ids=str)
+def test_any_size(size: tuple[int, int]) -> None:
+    keypoints = dark_jax.decode(synthetic.noise(0, 50, size, zero_mean=False))
+    assert np.isfinite(keypoints.coords).all()
+    if min(size) < 5:
+        assert (np.asarray(keypoints.status) == Status.BORDER).all()
+
+
+def test_one_bad_map_leaves_the_others_alone() -> None:
+    maps, _ = synthetic.gaussians(0, 6, (20, 16), sigma=2.0)
+    clean = dark_jax.decode(maps)
+    maps[2, 3, 4] = np.nan
+    mixed = dark_jax.decode(maps)
+    others = np.arange(6) != 2
+    np.testing.assert_array_equal(clean.coords[others], mixed.coords[others])
+    assert mixed.status[2] == Status.NOT_FINITE
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "allowed"),
+    [(jnp.bfloat16, 1, 0.03), (np.float16, 1, 0.004), (np.uint8, 255, 0.01), (np.int32, 1e6, 5e-4)],
+)
+def test_coarse_types(dtype: np.dtype, scale: float, allowed: float) -> None:
+    """Computed in float32; what is lost is what the type cannot hold."""
+    maps, points = synthetic.gaussians(0, 32, (32, 24), sigma=2.0, margin=8.0)
+    keypoints = dark_jax.decode(np.round(maps * scale, 3 if scale == 1 else 0).astype(dtype))
+    assert keypoints.coords.dtype == keypoints.scores.dtype == jnp.float32
+    assert np.abs(keypoints.coords - points).max() < allowed
+
+
+def test_float64() -> None:
+    points = synthetic.centres(0, 32, (48, 40), margin=12.0)
+    maps = synthetic.draw(points, (48, 40), sigma=2.0)
+    with jax.enable_x64(True):
+        keypoints = dark_jax.decode(maps, sigma=2.0)
+    assert keypoints.coords.dtype == keypoints.scores.dtype == jnp.float64
+    np.testing.assert_allclose(keypoints.coords, points, rtol=0, atol=tolerances.ROUND_TRIP)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer .* got 4"),
+        ({"kernel_size": -1}, ValueError, "kernel_size must be an odd integer .* got -1"),
+        ({"kernel_size": 3.0}, TypeError, "kernel_size must be an odd integer .* got 3.0"),
+        ({"sigma": 0}, ValueError, "sigma must be a positive, finite number, got 0"),
+        ({"sigma": float("nan")}, ValueError, "sigma must be a positive, finite number"),
+        ({"sigma": "2"}, TypeError, "sigma must be a positive, finite number, got '2'"),
+        ({"kernel_size": 3, "sigma": 1.0}, ValueError, "kernel_size or sigma, not both"),
+    ],
+)
+def test_bad_parameters_are_named(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        dark_jax.decode(np.ones((8, 8)), **arguments)
+
+
+def test_traced_sigma_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"sigma must be .* not traced: .*functools.partial"):
+        jax.jit(lambda s: dark_jax.decode(jnp.ones((8, 8)), sigma=s))(2.0)
+
+
+@pytest.mark.parametrize("heatmaps", [np.ones(5), np.ones((3, 0, 5)), 1.0])
+def test_bad_shapes_are_named(heatmaps: Any) -> None:
+    with pytest.raises(ValueError, match="heatmaps must have"):
+        dark_jax.decode(heatmaps)
+
+
+class TestAxes:
+    """Another layout or dimension is the same mathematics."""
+
+    @pytest.mark.parametrize("axes", [(-3, -2), (1, 2), [1, 2], (1, -2), np.array([1, 2])], ids=str)
+    def test_channels_last(self, axes: Any) -> None:
+        maps, _ = synthetic.gaussians(0, 12, (24, 20), sigma=2.0, noise=0.02, margin=0.0)
+        maps = maps.reshape(3, 4, 24, 20)
+        maps[0, 1, 3, 4] = np.nan
+        expected = dark_jax.decode(maps)
+        found = dark_jax.decode(np.ascontiguousarray(np.moveaxis(maps, 1, -1)), axes=axes)
+        np.testing.assert_allclose(found.coords, expected.coords, rtol=0, atol=tolerances.COMPILED)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        np.testing.assert_array_equal(found.status, expected.status)
+
+    def test_maps_around_the_other_axes(self) -> None:
+        maps, _ = synthetic.gaussians(0, 12, (24, 20), sigma=2.0)
+        maps = maps.reshape(3, 4, 24, 20)
+        found = dark_jax.decode(np.moveaxis(maps, 2, 0), axes=(0, 3))
+        np.testing.assert_array_equal(found.coords, dark_jax.decode(maps).coords)
+
+    def test_channels_last_makes_no_copy(self) -> None:
+        maps = jnp.zeros((8, 64, 48, 17))
+        compiled = jax.jit(lambda m: dark_jax.decode(m, axes=(-3, -2))).lower(maps).compile()
+        memory: Any = compiled.memory_analysis()
+        assert memory.temp_size_in_bytes < 0.25 * maps.nbytes
+
+    @pytest.mark.parametrize("dim", [1, 2, 3])
+    def test_round_trip(self, dim: int) -> None:
+        """Within a thousandth of a pixel in the interior, whatever the dimension."""
+        size = (26, 28, 30)[-dim:]
+        points = synthetic.rng(dim).uniform(10, 15, (6, dim))
+        grid = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij")[::-1], axis=-1)
+        squared = ((grid - points.reshape(6, *[1] * dim, dim)) ** 2).sum(-1)
+        maps = np.exp(-squared / (2 * 2.0**2)).astype(np.float32)
+        found = dark_jax.decode(maps, kernel_size=7, axes=tuple(range(-dim, 0)))
+        assert found.coords.shape == (6, dim)
+        assert (np.asarray(found.status) == Status.REFINED).all()
+        np.testing.assert_allclose(found.coords, points, rtol=0, atol=1e-3)
+
+    def test_volume_with_a_sigma_an_axis(self) -> None:
+        """Slices thicker than pixels: a blob narrow along z."""
+        sigma = np.array([3.0, 2.5, 1.5])
+        point = np.array([14.3, 13.6, 9.45])
+        grid = np.stack(np.meshgrid(*map(np.arange, (19, 28, 30)), indexing="ij")[::-1], axis=-1)
+        volume = np.exp(-0.5 * (((grid - point) / sigma) ** 2).sum(-1)).astype(np.float32)
+        found = dark_jax.decode(volume, sigma=(1.5, 1.25, 1.0), axes=(-3, -2, -1))
+        assert found.status == Status.REFINED
+        np.testing.assert_allclose(found.coords, point, rtol=0, atol=1e-3)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize("side", ["first", "last"])
+    def test_volume_border(self, axis: int, side: str) -> None:
+        volume = np.zeros((9, 9, 9), np.float32)
+        index = [4, 4, 4]
+        index[axis] = 1 if side == "first" else 7
+        volume[tuple(index)] = 1
+        found = dark_jax.decode(volume, kernel_size=3, axes=(0, 1, 2))
+        assert_integer_peak(found, Status.BORDER, index[::-1])
+
+    def test_volume_guards(self) -> None:
+        """No step leaves the neighbourhood on noise, and every reason occurs."""
+        volumes = synthetic.rng(0).random((300, 9, 9, 9)).astype(np.float32)
+        found = dark_jax.decode(volumes, kernel_size=5, axes=(1, 2, 3))
+        flat = volumes.reshape(300, -1).argmax(axis=1)
+        peaks = np.stack(np.unravel_index(flat, (9, 9, 9))[::-1], axis=-1)
+        status = np.asarray(found.status)
+        moved = np.linalg.norm(np.asarray(found.coords) - peaks, axis=-1)
+        assert moved.max() <= 1.5 + 1e-5
+        assert (moved[status != Status.REFINED] == 0).all()
+        assert {*status.tolist()} == {0, 3, 4, 5}
+
+    def test_one_dimension_is_a_row_of_two(self) -> None:
+        """A map that does not change along y has the row's step along x."""
+        row = synthetic.draw(np.array([[20.3, 0.0]]), (1, 41), sigma=2.0)[0, 0]
+        found = dark_jax.decode(row.astype(np.float32), axes=(-1,), kernel_size=5)
+        assert found.coords.shape == (1,)
+        np.testing.assert_allclose(found.coords, [20.3], atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("axes", "error", "message"),
+        [
+            ((-1, -2), ValueError, "axes must be in increasing order"),
+            ((1, 1), ValueError, "axes must be in increasing order"),
+            ((-4, -1), ValueError, r"heatmaps must have axes \(-4, -1\), got shape \(3, 8, 8\)"),
+            ((), ValueError, "axes must be one to three axes"),
+            ((0, 1, 2, 3), ValueError, "axes must be one to three axes"),
+            (-1, TypeError, "axes must be one to three axes"),
+            ("xy", TypeError, "axes must be one to three axes"),
+            ((0.0, 1.0), TypeError, "axes must be one to three axes"),
+        ],
+    )
+    def test_bad_axes_are_named(self, axes: Any, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            dark_jax.decode(np.ones((3, 8, 8)), axes=axes)
+
+    def test_sigma_for_each_axis_is_counted(self) -> None:
+        with pytest.raises(ValueError, match=r"sigma must be one number, or one for each of 2"):
+            dark_jax.decode(np.ones((8, 8)), sigma=(1.0, 1.0, 1.0))

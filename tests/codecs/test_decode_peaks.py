@@ -1,0 +1,250 @@
+"""All peaks of a map, against a search by definition; each refined as a single one is."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status
+from tests.support import oracle, synthetic, tolerances
+
+SIZE = (24, 20)
+
+
+def expected(
+    heatmap: np.ndarray, *, threshold: float, distance: int, count: int
+) -> list[tuple[int, ...]]:
+    """(x, y, ...) by score; of equal ones in row-major order."""
+    found = oracle.peaks(heatmap, threshold=threshold, distance=distance)
+    return [p[::-1] for p in sorted(found, key=lambda p: -heatmap[p])][:count]
+
+
+def cases() -> dict[str, np.ndarray]:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    disc = np.where((x - 9.5) ** 2 + (y - 11) ** 2 < 41, 0.9, 0.1).astype(np.float32)
+    ring = np.where(abs(np.hypot(x - 9.5, y - 11) - 7) < 1, 0.9, 0.1).astype(np.float32)
+    shelf = np.full(SIZE, 0.1, np.float32)
+    shelf[8, 2:18], shelf[8, 2] = 0.5, 0.6
+    two_discs = np.where((x - 4) ** 2 + (y - 5) ** 2 < 10, 0.9, 0.1)
+    two_discs[(x - 14) ** 2 + (y - 5) ** 2 < 10] = 0.9
+    crowd, _ = synthetic.crowds(0, 4, SIZE, peaks=8, separation=3, sigma=1.2, noise=0.02)
+    found = {
+        "disc": disc,
+        "ring": ring,
+        "shelf": shelf,
+        "two discs": two_discs.astype(np.float32),
+        "constant": np.full(SIZE, 0.7, np.float32),
+        "uniform noise": synthetic.noise(1, 1, SIZE, zero_mean=False)[0],
+        "normal noise": synthetic.noise(2, 1, SIZE, zero_mean=True)[0],
+        "levels": np.round(3 * synthetic.noise(3, 1, SIZE, zero_mean=False)[0]) / 3,
+    }
+    found |= {f"crowd {n}": heatmap for n, heatmap in enumerate(crowd)}
+    found |= {f"crowd {n} of 8 levels": np.round(8 * m) / 8 for n, m in enumerate(crowd)}
+    return found
+
+
+CASES = cases()
+STACKED = np.stack(list(CASES.values()))
+
+
+def decoded(threshold: float, *names: str) -> dark_jax.Keypoints:
+    """Nine peaks of the named cases: all are decoded, so that one program serves every test."""
+    found = dark_jax.decode_peaks(STACKED, max_peaks=9, threshold=threshold, min_distance=2)
+    rows = [list(CASES).index(name) for name in names]
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], found)
+
+
+@pytest.mark.parametrize(
+    "distance", [3, *(pytest.param(d, marks=pytest.mark.slow) for d in (1, 2, 6, 30))]
+)
+def test_finds_what_the_definition_finds(distance: int) -> None:
+    """Plateaus of any shape are one peak, equal peaks elsewhere survive."""
+    count = STACKED[0].size
+
+    def scores(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = dark_jax.decode_peaks(maps, max_peaks=count, threshold=0.3, min_distance=distance)
+        return found.scores.sum(), found.scores
+
+    # The gradient of the scores is one at the peaks, which are so known to the pixel.
+    chosen, found = map(np.asarray, jax.jit(jax.grad(scores, has_aux=True))(STACKED))
+    for name, heatmap, places, values in zip(CASES, STACKED, chosen, found, strict=True):
+        truth = expected(heatmap, threshold=0.3, distance=distance, count=count)
+        assert sorted(zip(*np.nonzero(places.T), strict=True)) == sorted(truth), name
+        np.testing.assert_array_equal(values[: len(truth)], [heatmap[p[::-1]] for p in truth])
+        assert (values[len(truth) :] == 0).all(), name
+
+
+def test_plateaus_by_hand() -> None:
+    found = decoded(0.2, "disc", "ring", "two discs")
+    np.testing.assert_array_equal((found.scores > 0).sum(-1), [1, 1, 2])
+    np.testing.assert_array_equal(found.status[:, 2:], Status.NO_PEAK)
+    np.testing.assert_array_equal(found.coords[:, 2:], 0)
+
+
+def test_refines_each_as_decode_refines_one() -> None:
+    """A map cut around each peak, with nothing else on it, decodes to the same coordinates."""
+    maps, centres = synthetic.crowds(4, 30, (64, 48), peaks=6, separation=12, sigma=1.5, noise=0.01)
+    found = dark_jax.decode_peaks(maps, max_peaks=30, threshold=0.3, min_distance=3)
+    found = jax.tree.map(np.asarray, found)
+    reach = 2 + 5 // 2
+    for heatmap, coords, scores, status, truth in zip(
+        maps, found.coords, found.scores, found.status, centres, strict=True
+    ):
+        assert (scores > 0).sum() == len(truth)
+        for point, state in zip(coords[: len(truth)], status, strict=False):
+            nearest = truth[np.linalg.norm(truth - point, axis=1).argmin()]
+            assert np.linalg.norm(nearest - point) < 0.2
+            x, y = (int(at) for at in np.round(nearest))
+            near = np.s_[
+                max(y - reach - 1, 0) : y + reach + 2, max(x - reach - 1, 0) : x + reach + 2
+            ]
+            alone = np.zeros_like(heatmap)
+            alone[near] = heatmap[near]
+            one = dark_jax.decode(alone, kernel_size=5)
+            np.testing.assert_allclose(point, one.coords, rtol=0, atol=tolerances.COMPILED * 20)
+            assert state == one.status
+
+
+def test_one_slot_is_decode() -> None:
+    maps, _ = synthetic.gaussians(5, 40, SIZE, sigma=1.5, noise=0.05, margin=0.0)
+    peaks = dark_jax.decode_peaks(maps, max_peaks=1, threshold=0.0, min_distance=2, kernel_size=7)
+    single = dark_jax.decode(maps, kernel_size=7)
+    for many, one in zip(jax.tree.leaves(peaks), jax.tree.leaves(single), strict=True):
+        np.testing.assert_allclose(many[:, 0], one, rtol=0, atol=tolerances.COMPILED * 20)
+
+
+def test_sorted_and_cut_off() -> None:
+    many = decoded(0.2, "crowd 0")
+    assert (np.diff(many.scores) <= 0).all()
+    few = dark_jax.decode_peaks(CASES["crowd 0"][None], max_peaks=3, threshold=0.2, min_distance=2)
+    for three, nine in zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(three, nine[:, :3], rtol=0, atol=tolerances.COMPILED * 20)
+
+
+def test_crowds() -> None:
+    """Every peak 6 px from the next is found, and nothing else."""
+    maps, centres = synthetic.crowds(6, 30, (64, 48), peaks=15, separation=6, sigma=1.5, noise=0.02)
+    found = dark_jax.decode_peaks(maps, max_peaks=30, threshold=0.2, min_distance=3)
+    found = jax.tree.map(np.asarray, found)
+    for coords, scores, truth in zip(found.coords, found.scores, centres, strict=True):
+        coords = coords[scores > 0]
+        assert len(coords) == len(truth)
+        distances = np.linalg.norm(truth[:, None] - coords, axis=-1)
+        assert len(set(distances.argmin(axis=1))) == len(truth)
+        assert distances.min(axis=1).max() < 0.5
+
+
+def test_threshold_of_each_map_and_traced() -> None:
+    maps = np.stack([CASES["crowd 0"], CASES["crowd 1"]])[:, None]
+    thresholds = np.array([[0.3], [0.7]], np.float32)
+    decode = jax.jit(
+        lambda m, t: dark_jax.decode_peaks(m, max_peaks=9, threshold=t, min_distance=2)
+    )
+    found = decode(maps, thresholds)
+    for heatmap, scores, threshold in zip(maps, found.scores, thresholds, strict=True):
+        truth = expected(heatmap[0], threshold=float(threshold[0]), distance=2, count=9)
+        assert (np.asarray(scores[0]) > 0).sum() == len(truth)
+    np.testing.assert_array_equal(decode(maps, np.float32(2.0)).status, Status.NO_PEAK)
+
+
+@pytest.mark.parametrize(
+    "axes", [(-3, -2), (-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.parametrize("plateaus", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_any_layout_and_dimension(axes: tuple[int, ...], plateaus: bool) -> None:
+    values = synthetic.rng(7).random((2, 9, 8, 10)).astype(np.float32)
+    values = np.round(2 * values) / 2 if plateaus else values
+    found = dark_jax.decode_peaks(
+        values, max_peaks=99, threshold=0.4, min_distance=1, axes=axes, kernel_size=1
+    )
+    others = [axis for axis in range(4) if axis - 4 not in axes]
+    assert found.coords.shape == (*(values.shape[axis] for axis in others), 99, len(axes))
+    for index in np.ndindex(*(values.shape[axis] for axis in others)):
+        where = dict(zip(others, index, strict=True))
+        one = values[tuple(where.get(axis, slice(None)) for axis in range(4))]
+        truth = expected(one, threshold=0.4, distance=1, count=99)
+        scores = np.asarray(found.scores[index])
+        np.testing.assert_array_equal(scores[: len(truth)], [one[p[::-1]] for p in truth])
+        assert (scores[len(truth) :] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "uint8",
+        *(pytest.param(d, marks=pytest.mark.slow) for d in ("bfloat16", "float16", "int32")),
+    ],
+)
+def test_types(dtype: str) -> None:
+    """Computed in float32, few levels and so many ties included."""
+    maps = np.stack([CASES[f"crowd {n}"] for n in range(4)])
+    typed = jnp.asarray(255 * np.maximum(maps, 0), dtype)
+    found = dark_jax.decode_peaks(typed, max_peaks=20, threshold=60, min_distance=2)
+    assert found.coords.dtype == jnp.float32
+    for heatmap, scores in zip(np.asarray(typed.astype(jnp.float32)), found.scores, strict=True):
+        truth = expected(heatmap, threshold=60, distance=2, count=20)
+        np.testing.assert_array_equal(
+            np.asarray(scores)[: len(truth)], [heatmap[p[::-1]] for p in truth]
+        )
+
+
+@pytest.mark.parametrize("name", synthetic.degenerate(SIZE))
+def test_degenerate(name: str) -> None:
+    heatmap = synthetic.degenerate(SIZE)[name]
+    found = dark_jax.decode_peaks(heatmap, max_peaks=4, threshold=0.0, min_distance=2)
+    if np.isnan(heatmap).any():
+        assert np.isnan(found.coords).all()
+        assert np.isnan(found.scores).all()
+        assert (found.status == Status.NOT_FINITE).all()
+        return
+    assert np.isfinite(found.coords).all()
+    truth = expected(heatmap, threshold=0.0, distance=2, count=4)
+    assert (found.scores > 0).sum() == len(truth)
+    empty = found.scores == 0
+    assert (found.status[empty] == Status.NO_PEAK).all()
+    assert (found.status[jnp.isinf(found.scores)] == Status.NOT_FINITE).all()
+
+
+def test_gradient() -> None:
+    """Finite on finite maps, plateaus included; right by central differences."""
+
+    def loss(m: jax.Array) -> jax.Array:
+        found = dark_jax.decode_peaks(m, max_peaks=5, threshold=0.2, min_distance=2)
+        return (found.coords @ jnp.array([1.0, 2.0], m.dtype)).sum() + found.scores.sum()
+
+    both = jax.jit(jax.value_and_grad(loss))
+    finite = [m for m in synthetic.degenerate(SIZE).values() if np.isfinite(m).all()]
+    for heatmap in [*finite, *CASES.values()]:
+        assert np.isfinite(both(heatmap)[1]).all()
+    with jax.enable_x64(True):
+        heatmap = jnp.asarray(CASES["crowd 2"], jnp.float64)
+        nudge = jnp.asarray(synthetic.rng(8).standard_normal(SIZE))
+        slope = (both(heatmap + 1e-6 * nudge)[0] - both(heatmap - 1e-6 * nudge)[0]) / 2e-6
+        np.testing.assert_allclose(
+            (both(heatmap)[1] * nudge).sum(), slope, rtol=tolerances.GRADIENT
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"max_peaks": 0}, ValueError, "max_peaks must be an integer of at least 1, got 0"),
+        ({"max_peaks": 2.0}, TypeError, "max_peaks must be an integer of at least 1, got 2.0"),
+        ({"min_distance": 0}, ValueError, "min_distance must be an integer of at least 1, got 0"),
+        ({"threshold": np.nan}, ValueError, "threshold must be a number, got nan"),
+        ({"threshold": np.ones(3)}, ValueError, r"threshold must broadcast to \(2,\)"),
+        ({"threshold": "x"}, TypeError, "threshold must hold real numbers"),
+        ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer"),
+        ({"kernel_size": 3, "sigma": 1.0}, ValueError, "give kernel_size or sigma, not both"),
+        ({"axes": (1, 0)}, ValueError, "axes must be in increasing order"),
+    ],
+)
+def test_bad_arguments_are_named(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    options: dict[str, Any] = {"max_peaks": 3, "threshold": 0.1, "min_distance": 2} | arguments
+    with pytest.raises(error, match=message):
+        dark_jax.decode_peaks(np.ones((2, 8, 8)), **options)

@@ -1,0 +1,91 @@
+"""SimCC bins against mmpose's own answers, and the score and status of two axes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status, rules
+from tests.golden import homes
+from tests.support import oracle, synthetic, tolerances
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(homes.FILE) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [k if k == 11 else pytest.param(k, marks=pytest.mark.slow) for k in homes.SIMCC_KERNELS],
+)
+def test_home(golden: dict[str, np.ndarray], kernel: int) -> None:
+    """Gaussian, noisy, bordering, tied, low and high bins."""
+    x, y = golden["bins/x"], golden["bins/y"]
+    found = dark_jax.decode_simcc(x, y, kernel_size=kernel)
+    np.testing.assert_array_equal(found.scores, golden["bins/scores"])
+    coords = 2 * np.asarray(found.coords)
+    error = np.abs(coords - golden[f"MMPOSE_SIMCC/{kernel}"])
+    for axis, bins in enumerate((x, y)):
+        answers = oracle.answers(bins, kernel, "MMPOSE_SIMCC")
+        limit = tolerances.WELL_CONDITIONED
+        well = (answers["eigenvalue"] >= limit["eigenvalue"]) & (answers["step"] <= limit["step"])
+        assert well.sum() > 0.6 * len(bins)
+        assert error[well, axis].max() <= tolerances.HOME
+        exact = np.abs(coords[:, axis] - answers["coords"][:, 0])
+        assert exact[well].max() <= tolerances.HOME
+
+
+def gaussian_bins(centres: list[float], size: int) -> np.ndarray:
+    points = np.stack([centres, np.zeros(len(centres))], axis=-1)
+    return synthetic.draw(points, (1, size), sigma=6.0)[:, 0].astype(np.float32)
+
+
+@pytest.mark.parametrize("rule", [rules.MMPOSE_SIMCC, rules.GUARDED], ids=str)
+def test_coordinates_are_pixels_of_the_input(rule: rules.Rule) -> None:
+    x, y = gaussian_bins([60.4, 81.0], 192), gaussian_bins([70.2, 90.5], 256)
+    found = dark_jax.decode_simcc(x, y, rule=rule, kernel_size=(11, 13), split_ratio=4.0)
+    np.testing.assert_allclose(found.coords, [[15.1, 17.55], [20.25, 22.625]], atol=2e-3)
+    assert (np.asarray(found.status) == Status.REFINED).all()
+
+
+def test_the_lower_maximum_is_the_score_and_decides() -> None:
+    """No x above zero: the sentinel, -1 bins, for both, whatever y says."""
+    x, y = gaussian_bins([60.4] * 3, 192), gaussian_bins([70.2] * 3, 256)
+    x[0] *= 0.5
+    x[1] = 0
+    y[2, 0] = np.nan
+    found = dark_jax.decode_simcc(x, y)
+    np.testing.assert_array_equal(found.scores, [x[0].max(), 0, np.nan])
+    np.testing.assert_array_equal(found.coords[1:], np.full((2, 2), -0.5))
+    expected = [Status.REFINED, Status.NO_PEAK, Status.NOT_FINITE]
+    np.testing.assert_array_equal(found.status, expected)
+
+
+@pytest.mark.parametrize("leading", [(), (2, 3), (0, 3)], ids=str)
+def test_any_leading_axes(leading: tuple[int, ...]) -> None:
+    found = dark_jax.decode_simcc(np.ones((*leading, 20)), np.ones((*leading, 30)))
+    assert found.coords.shape == (*leading, 2)
+    assert found.status.shape == leading
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"y_bins": np.ones((3, 9))}, ValueError, r"same leading axes, got shapes \(2, 8\)"),
+        ({"x_bins": 1.0}, ValueError, "x_bins must have axes"),
+        ({"x_bins": np.ones((2, 0))}, ValueError, "x_bins must have maps of at least one"),
+        ({"kernel_size": (3, 5, 7)}, ValueError, r"kernel_size must be .* got \(3, 5, 7\)"),
+        ({"kernel_size": (3, 4)}, ValueError, "kernel_size must be an odd integer"),
+        ({"rule": rules.VITPOSE}, ValueError, "rule VITPOSE is for maps of 2 axes, got 1"),
+        ({"split_ratio": 0}, ValueError, "split_ratio must be a positive"),
+    ],
+)
+def test_bad_arguments_are_named(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    options: dict[str, Any] = {"x_bins": np.ones((2, 8)), "y_bins": np.ones((2, 9))} | arguments
+    with pytest.raises(error, match=message):
+        dark_jax.decode_simcc(options.pop("x_bins"), options.pop("y_bins"), **options)

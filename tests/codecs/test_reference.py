@@ -1,0 +1,238 @@
+"""The four reference functions against the float64 oracle: live with OpenCV, and golden."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status
+from tests.golden.make import FILE, KERNELS
+from tests.support import synthetic, tolerances
+
+
+def excess(coords: np.ndarray, answers: dict[str, np.ndarray]) -> np.ndarray:
+    """C of each map: its error in units of eps32 (1 + |step|) / |smallest eigenvalue|.
+
+    What the last bit of a float32 coordinate cannot hold is not counted.
+    """
+    expected = answers["coords"]
+    error = np.abs(coords.astype(np.float64) - expected)
+    last_bit = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
+    error = np.linalg.norm(np.maximum(error - last_bit / 2, 0), axis=-1)
+    # Where nothing is refined the eigenvalue is infinite or the Hessian singular: the
+    # integer peak must be met exactly.
+    with np.errstate(all="ignore"):
+        unit = tolerances.EPS32 * (1 + answers["step"]) / answers["eigenvalue"]
+        return np.where(error == 0, 0, np.where(answers["refined"], error / unit, np.inf))
+
+
+def assert_exact(maps: np.ndarray, kernel: int, answers: dict[str, np.ndarray]) -> None:
+    """Peaks and scores bit for bit, coordinates within the stated bound (worst C met: 1.6)."""
+    batch = maps[None]
+    peaks, peak_maxvals = dark_jax.get_max_preds(batch)
+    coords, maxvals = dark_jax.get_final_preds(batch, kernel)
+    np.testing.assert_array_equal(peaks[0], answers["peak"])
+    for found in (peak_maxvals, maxvals):
+        np.testing.assert_array_equal(found[0, :, 0], answers["maxval"])
+        finite_sign = ~np.isnan(answers["maxval"])
+        np.testing.assert_array_equal(
+            np.signbit(found[0, :, 0])[finite_sign], np.signbit(answers["maxval"])[finite_sign]
+        )
+    found = np.asarray(coords[0])
+    nan = np.isnan(answers["coords"])
+    np.testing.assert_array_equal(np.isnan(found), nan)
+    kept = ~nan.any(axis=-1)
+    worst = excess(found[kept], {name: column[kept] for name, column in answers.items()})
+    assert worst.size == 0 or worst.max() <= tolerances.REFERENCE
+
+
+# Sizes with the kernels that are tried on them each time.
+TRIED = {(5, 5): (5, 17), (7, 12): (11,), (32, 24): (3,), (31, 37): (7,)}
+
+
+def first(*kernels: int) -> list[Any]:
+    """Every kernel is a program that compiles for seconds: all but these are among the slow."""
+    return [k if k in kernels else pytest.param(k, marks=pytest.mark.slow) for k in KERNELS]
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(FILE) as arrays:
+        return dict(arrays)
+
+
+def golden_answers(golden: dict[str, np.ndarray], name: str, kernel: int) -> dict[str, np.ndarray]:
+    prefix = f"{name}/{kernel}/"
+    return {key.removeprefix(prefix): v for key, v in golden.items() if key.startswith(prefix)}
+
+
+@pytest.mark.parametrize("kernel", first(1, 3, 11))
+def test_golden_synthetic(golden: dict[str, np.ndarray], kernel: int) -> None:
+    assert_exact(golden["maps"], kernel, golden_answers(golden, "synthetic", kernel))
+
+
+@pytest.mark.parametrize("kernel", first(11))
+def test_golden_sample(
+    golden: dict[str, np.ndarray], sample_heatmaps: np.ndarray, kernel: int
+) -> None:
+    assert_exact(sample_heatmaps[0], kernel, golden_answers(golden, "sample", kernel))
+
+
+def test_golden_covers_the_clamp(golden: dict[str, np.ndarray]) -> None:
+    """Refined maps in which the 1e-10 bites are among the golden ones, for every kernel."""
+    for kernel in KERNELS:
+        answers = golden_answers(golden, "synthetic", kernel)
+        assert (answers["clamped"] & answers["refined"]).sum() >= 2
+
+
+@pytest.mark.parametrize("kernel", first(3, 11))
+def test_guarded_decode_is_the_reference(golden: dict[str, np.ndarray], kernel: int) -> None:
+    """Bit for bit where the reference needs no more than the window, else nearly."""
+    answers = golden_answers(golden, "synthetic", kernel)
+    maps = golden["maps"]
+    keypoints = dark_jax.decode(maps, kernel_size=kernel)
+    reference, _ = dark_jax.get_final_preds(maps[None], kernel)
+    same = (np.asarray(keypoints.status) == Status.REFINED) & ~answers["clamped"]
+    assert same.sum() > 100
+    difference = np.abs(np.asarray(keypoints.coords - reference[0]))[same].max(axis=-1)
+    assert (difference == 0).mean() > 0.9
+    assert difference.max() <= tolerances.SAME_MATHEMATICS
+
+
+class TestLive:
+    """Against OpenCV itself, on more maps and sizes."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_opencv(self) -> None:
+        pytest.importorskip("cv2")
+
+    @staticmethod
+    def check(maps: np.ndarray, kernel: int) -> None:
+        from tests.support import oracle
+
+        assert_exact(maps, kernel, oracle.answers(maps, kernel))
+
+    @pytest.mark.parametrize(
+        ("size", "kernel"),
+        [
+            pytest.param(size, kernel, marks=[] if kernel in tried else pytest.mark.slow)
+            for size, tried in TRIED.items()
+            for kernel in KERNELS
+        ],
+        ids=str,
+    )
+    def test_synthetic(self, size: tuple[int, int], kernel: int) -> None:
+        cases = synthetic.reference_cases(size, count=8)
+        self.check(np.concatenate(list(cases.values())), kernel)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kernel", KERNELS)
+    @pytest.mark.parametrize("size", [(64, 48), (24, 20)], ids=str)
+    def test_many(self, size: tuple[int, int], kernel: int) -> None:
+        for maps in synthetic.reference_cases(size, count=400).values():
+            self.check(maps, kernel)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kernel", KERNELS)
+    def test_large(self, kernel: int) -> None:
+        cases = synthetic.reference_cases((384, 288), count=1)
+        del cases["border"]
+        self.check(np.concatenate(list(cases.values())), kernel)
+
+    @pytest.mark.parametrize("kernel", [3, 11])
+    def test_real_maps(self, openfield_heatmaps: np.ndarray, kernel: int) -> None:
+        maps = openfield_heatmaps.astype(np.float32)
+        self.check(maps.reshape(-1, *maps.shape[-2:]), kernel)
+
+    @pytest.mark.parametrize("kernel", [3, 5, 7, 11, 17])
+    def test_opencv_coefficients(self, kernel: int) -> None:
+        import cv2
+
+        from dark_jax._ops.gaussian import opencv_kernel
+
+        expected = cv2.getGaussianKernel(kernel, 0)[:, 0]
+        np.testing.assert_allclose(opencv_kernel(kernel), expected, rtol=4e-15)
+
+    @pytest.mark.parametrize("kernel", KERNELS)
+    def test_gaussian_blur(self, kernel: int) -> None:
+        from tests.support import oracle
+
+        maps = np.concatenate(
+            [
+                synthetic.gaussians(0, 4, (20, 17), sigma=2.0, noise=0.05)[0],
+                synthetic.noise(1, 4, (20, 17), zero_mean=False),
+            ]
+        )
+        blurred = dark_jax.gaussian_blur(maps[None], kernel)[0]
+        for found, heatmap in zip(np.asarray(blurred), maps, strict=True):
+            expected = oracle.gaussian_blur(heatmap, kernel)
+            allowed = tolerances.BLUR[found.dtype] * np.abs(expected).max()
+            np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
+
+    @pytest.mark.parametrize("kernel", first(1, 11))
+    def test_float64(self, kernel: int) -> None:
+        """With float64 on, float64 maps are decoded in float64: the bound in units of eps64."""
+        from tests.support import oracle
+
+        maps = synthetic.gaussians(3, 16, (32, 24), sigma=1.5, noise=0.02)[0].astype(np.float64)
+        answers = oracle.answers(maps, kernel)
+        with jax.enable_x64(True):
+            coords, maxvals = dark_jax.get_final_preds(maps[None], kernel)
+            blurred = dark_jax.gaussian_blur(maps[None], kernel)
+        assert coords.dtype == maxvals.dtype == blurred.dtype == jnp.float64
+        np.testing.assert_allclose(coords[0], answers["coords"], rtol=0, atol=1e-11)
+        expected = np.stack([oracle.gaussian_blur(heatmap, kernel) for heatmap in maps])
+        atol = tolerances.BLUR[np.dtype("float64")] * maps.max()
+        np.testing.assert_allclose(blurred[0], expected, rtol=0, atol=atol)
+
+
+def test_well_conditioned_error_is_below_a_ten_thousandth() -> None:
+    """The stated C gives 1e-4 px wherever the eigenvalue is .01 or more and the step <= 2 px."""
+    assert tolerances.REFERENCE * tolerances.EPS32 * (1 + 2) / 0.01 <= 1e-4
+
+
+def test_arguments_are_not_changed() -> None:
+    maps = synthetic.cut(synthetic.gaussians(0, 6, (16, 16), sigma=2.0)[0], threshold=0.7)
+    before = maps.copy()
+    dark_jax.gaussian_blur(maps[None])
+    dark_jax.get_final_preds(maps[None])
+    dark_jax.taylor(maps[0], np.array([8.0, 8.0]))
+    np.testing.assert_array_equal(maps, before)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        np.uint8,
+        *(
+            pytest.param(dtype, marks=pytest.mark.slow)
+            for dtype in (np.int32, np.float16, jnp.bfloat16, np.bool_)
+        ),
+    ],
+)
+def test_other_types_are_computed_in_float32(dtype: np.dtype) -> None:
+    values = synthetic.gaussians(0, 6, (20, 16), sigma=2.0)[0]
+    scale = 200 if np.issubdtype(dtype, np.integer) else 1.5
+    maps = np.asarray(scale * values).astype(dtype)[None]
+    same = maps.astype(np.float32)
+    for function in (
+        dark_jax.get_max_preds,
+        dark_jax.gaussian_blur,
+        dark_jax.get_final_preds,
+    ):
+        for found, expected in zip(
+            jax.tree.leaves(function(maps)), jax.tree.leaves(function(same)), strict=True
+        ):
+            assert found.dtype == jnp.float32
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_integer_peaks_are_exact_beyond_float32() -> None:
+    """2^24 and 2^24 + 1 are the same float32 but not the same peak."""
+    maps = np.full((1, 1, 4, 4), 2**24, np.int32)
+    maps[0, 0, 2, 1] += 1
+    coords, _ = dark_jax.get_max_preds(maps)
+    np.testing.assert_array_equal(coords[0, 0], [1, 2])

@@ -1,0 +1,234 @@
+"""Published rules against their homes (golden) and their texts (transcribed), and what they share.
+
+Live answers of mmpose, rtmlib and transformers are in golden/homes.npz; DarkPose is the
+reference of test_reference; HRNet is transcribed.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status, rules
+from tests.golden import homes, make
+from tests.rules_table import EVIDENCE
+from tests.support import oracle, synthetic, tolerances
+
+FLAT = [rule for rule in rules.PUBLISHED if rule.dims == (2,)]
+LIVE = [rule for rule in FLAT if EVIDENCE[rule.name] == "live"]
+
+
+def some_slow(every: Sequence[Any], *, fast: Sequence[Any]) -> list[Any]:
+    return [one if one in fast else pytest.param(one, marks=pytest.mark.slow) for one in every]
+
+
+# One that rescales, one that does not, and the one without a Newton step.
+KINDS = (rules.MMPOSE_UDP, rules.VITPOSE, rules.HRNET)
+
+
+def coords(maps: np.ndarray, rule: rules.Rule, kernel: int) -> np.ndarray:
+    size = None if rule.kernel is None else kernel
+    return np.asarray(dark_jax.decode(maps, rule=rule, kernel_size=size).coords, np.float64)
+
+
+def well_conditioned(answers: dict[str, np.ndarray]) -> np.ndarray:
+    limit = tolerances.WELL_CONDITIONED
+    return (answers["eigenvalue"] >= limit["eigenvalue"]) & (answers["step"] <= limit["step"])
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(make.FILE) as reference, np.load(homes.FILE) as answers:
+        return {"maps": reference["maps"], **answers}
+
+
+@pytest.mark.parametrize("kernel", some_slow(homes.KERNELS, fast=(11,)))
+@pytest.mark.parametrize("rule", LIVE, ids=str)
+def test_home(golden: dict[str, np.ndarray], rule: rules.Rule, kernel: int) -> None:
+    """Every finite map with a positive maximum; the others are the next test's."""
+    maps = golden["maps"]
+    kept = np.isfinite(maps).all((1, 2)) & (maps.max((1, 2)) > 0)
+    found, expected = coords(maps, rule, kernel)[kept], golden[f"{rule.name}/{kernel}"][kept]
+    well = well_conditioned(oracle.answers(maps[kept], kernel, rule.name))
+    assert well.sum() > 0.75 * kept.sum()
+    assert np.abs(found - expected).max(axis=-1)[well].max() <= tolerances.HOME
+
+
+@pytest.mark.parametrize("rule", FLAT, ids=str)
+def test_sentinels(golden: dict[str, np.ndarray], rule: rules.Rule) -> None:
+    """Also where the home gives NaN, or a step read from another map's memory."""
+    maps = golden["maps"]
+    keypoints = dark_jax.decode(maps, rule=rule)
+    none = ~(maps.max((1, 2)) > 0)
+    np.testing.assert_array_equal(np.asarray(keypoints.coords)[none], rule.missing)
+    nan = np.isnan(maps).any((1, 2))
+    infinite = np.isinf(maps).all((1, 2))
+    expected = np.where(nan | infinite, Status.NOT_FINITE, Status.NO_PEAK)
+    np.testing.assert_array_equal(np.asarray(keypoints.status)[none], expected[none])
+
+
+@pytest.mark.parametrize("kernel", some_slow((1, 3, 7, 11, 17), fast=(7,)))
+@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.DARKPOSE, *KINDS)), ids=str)
+@pytest.mark.parametrize("size", [(7, 12), pytest.param((24, 20), marks=pytest.mark.slow)], ids=str)
+def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> None:
+    """The float64 oracle, on maps, sizes and kernels the homes were not asked."""
+    if rule.kernel is None and kernel > 1:
+        kernel = 1
+    cases = synthetic.reference_cases(size, count=3)
+    if rule.rescale is rules.Rescale.NO:
+        # Values that terms of both signs leave over; these homes compute in float32, and so do
+        # we: 1.1e-4 px at kernel 17 on 7 x 12.
+        del cases["checkerboard"]
+    maps = np.concatenate([m for m in cases.values() if np.isfinite(m).all()])
+    answers = oracle.answers(maps, kernel, rule.name)
+    well = well_conditioned(answers)
+    error = np.abs(coords(maps, rule, kernel) - answers["coords"]).max(axis=-1)
+    assert error[well].max() <= tolerances.HOME
+
+
+@pytest.mark.parametrize("rule", some_slow(FLAT, fast=KINDS), ids=str)
+def test_masked_maps(rule: rules.Rule) -> None:
+    """-inf near a peak is a value below the floor, as at home, not the end of the map."""
+    maps, points = synthetic.gaussians(0, 12, (24, 20), sigma=1.5, margin=6.0)
+    masked = synthetic.masked(maps, points, radius=4.0)
+    answers = oracle.answers(np.where(np.isinf(masked), -1e30, masked), 3, rule.name)
+    size = 3 if rule.kernel else None
+    keypoints = dark_jax.decode(masked, rule=rule, kernel_size=size)
+    error = np.abs(np.asarray(keypoints.coords) - answers["coords"]).max(axis=-1)
+    assert error[well_conditioned(answers)].max() <= tolerances.HOME
+
+
+@pytest.mark.parametrize("rule", [rules.VITPOSE, rules.HF_VITPOSE], ids=str)
+def test_masked_maps_under_a_wide_kernel(rule: rules.Rule) -> None:
+    """The mask under all taps but a few: the sums stay numbers, and the peak where it is."""
+    maps, points = synthetic.gaussians(0, 12, (24, 20), sigma=1.0, margin=0.0)
+    masked = synthetic.masked(maps, points, radius=2.5)
+    answers = oracle.answers(masked, 11, rule.name)
+    np.testing.assert_allclose(coords(masked, rule, 11), answers["coords"], atol=tolerances.HOME)
+
+
+def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
+    maps = openfield_heatmaps.astype(np.float32)
+    maps = maps.reshape(-1, *maps.shape[-2:])[:400]
+    for rule in FLAT:
+        answers = oracle.answers(maps, 11, rule.name)
+        error = np.abs(coords(maps, rule, 11) - answers["coords"]).max(axis=-1)
+        assert error[well_conditioned(answers)].max() <= tolerances.HOME, rule
+
+
+@pytest.mark.parametrize("kernel", some_slow((3, 11), fast=(11,)))
+def test_darkpose_is_the_reference_function(kernel: int) -> None:
+    maps = synthetic.gaussians(0, 20, (24, 20), sigma=1.5, noise=0.02, margin=0.0)[0]
+    found = dark_jax.decode(maps, rule=rules.DARKPOSE, kernel_size=kernel)
+    preds, maxvals = dark_jax.get_final_preds(maps[None], kernel)
+    np.testing.assert_array_equal(found.coords, preds[0])
+    np.testing.assert_array_equal(found.scores, maxvals[0, :, 0])
+
+
+def test_quarter_step_by_hand() -> None:
+    """X = 1 is too near HRNet's border, x = W - 2 is not; a tie between neighbours stays."""
+    maps = np.zeros((3, 6, 7), np.float32)
+    maps[0, 3, [1, 2]] = maps[1, 3, [5, 6]] = 1, 0.5
+    maps[2, 3, [2, 3, 4]] = 0.5, 1, 0.5
+    maps[2, 2, 3] = 0.3
+    keypoints = dark_jax.decode(maps, rule=rules.HRNET)
+    np.testing.assert_array_equal(keypoints.coords, [[1, 3], [5.25, 3], [3, 2.75]])
+    expected = [Status.BORDER, Status.REFINED, Status.REFINED]
+    np.testing.assert_array_equal(keypoints.status, expected)
+
+
+class TestStatus:
+    """What GUARDED would object to, beside coordinates that are the rule's."""
+
+    def test_a_step_that_is_too_long(self) -> None:
+        maps = synthetic.noise(0, 400, (24, 20), zero_mean=False)
+        keypoints = dark_jax.decode(maps, rule=rules.VITPOSE)
+        peaks, _ = dark_jax.get_max_preds(maps[None])
+        moved = np.linalg.norm(keypoints.coords - peaks[0], axis=-1)
+        status = np.asarray(keypoints.status)
+        assert moved[status == Status.REFINED].max() <= 2.01
+        assert moved[status == Status.STEP_TOO_LONG].min() >= 1.99
+        assert moved[status == Status.NOT_CONCAVE].max() > 10
+
+    def test_a_border_that_is_crossed(self) -> None:
+        heatmap = synthetic.draw(np.array([[0.2, 9.3]]), (20, 16), sigma=2.0)[0]
+        keypoints = dark_jax.decode(heatmap, rule=rules.VITPOSE)
+        assert keypoints.status == Status.BORDER
+        assert abs(float(keypoints.coords[1]) - 9.3) < 0.05
+
+    def test_a_clamp_that_hides_the_peak(self, golden: dict[str, np.ndarray]) -> None:
+        """Homes with a floor of 1e-3 fail in silence on maps of another scale."""
+        count, *size = golden["maps"].shape  # what the tests above compile
+        maps, _ = synthetic.gaussians(0, count, (size[0], size[1]), sigma=2.0, margin=6.0)
+        maps *= np.float32(1e-3)
+        for rule in (rules.MMPOSE_UDP, rules.VITPOSE, rules.HF_VITPOSE, rules.SAPIENS2):
+            keypoints = dark_jax.decode(maps, rule=rule)
+            assert (np.asarray(keypoints.status) == Status.NOT_CONCAVE).all()
+
+
+@pytest.mark.parametrize(
+    "leading",
+    [*(pytest.param(n, marks=pytest.mark.slow) for n in ((), (6,), (2, 1, 3))), (2, 3)],
+    ids=str,
+)
+@pytest.mark.parametrize("rule", some_slow([rules.DARKPOSE, rules.MMPOSE_UDP], fast=KINDS), ids=str)
+def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int, ...]) -> None:
+    """Maps on which the clamp bites, so that the second path is taken."""
+    maps = synthetic.gaussians(0, 6, (20, 16), sigma=1.5, margin=5.0)[0]
+    # UDP's stencil is so narrow that only low maps meet its floor.
+    height = np.float32(1 if rule is rules.DARKPOSE else 0.004)
+    maps = height * synthetic.cut(maps, threshold=0.6)[: int(np.prod(leading))]
+    answers = oracle.answers(maps, 3, rule.name)
+    assert answers["clamped"].any()
+    shaped = maps.reshape(*leading, 20, 16)
+    channels = np.moveaxis(shaped, -3, -1) if leading else shaped
+    for values, axes in ((shaped, (-2, -1)), (channels, (-3, -2) if leading else (-2, -1))):
+        found = dark_jax.decode(values, rule=rule, kernel_size=3, axes=axes)
+        assert found.coords.shape == (*leading, 2)
+        np.testing.assert_allclose(
+            found.coords.reshape(-1, 2), answers["coords"], rtol=0, atol=tolerances.HOME
+        )
+
+
+@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.SAPIENS2,)), ids=str)
+def test_gradients_are_finite(rule: rules.Rule) -> None:
+    maps = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
+    maps += [*synthetic.cut(synthetic.gaussians(0, 4, (16, 14), sigma=1.5)[0], threshold=0.7)]
+    stack = jnp.asarray(np.stack(maps))
+    gradient = jax.jit(jax.grad(lambda m: dark_jax.decode(m, rule=rule).coords.sum()))(stack)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"rule": "DARKPOSE"},
+            TypeError,
+            "rule must be a Rule of dark_jax.rules, as rules.GUARDED, .*, got 'DARKPOSE'",
+        ),
+        ({"rule": rules.HRNET, "kernel_size": 3}, ValueError, "rule HRNET does not blur"),
+        ({"rule": rules.VITPOSE, "axes": (-1,)}, ValueError, "for maps of 2 axes, got 1 axes"),
+        ({"rule": rules.MMPOSE_SIMCC}, ValueError, "for maps of 1 axes, got 2 axes"),
+    ],
+)
+def test_bad_arguments_are_named(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        dark_jax.decode(np.ones((8, 8)), **arguments)
+
+
+def test_rules_of_ones_own() -> None:
+    """A row with another value runs; one the engine cannot run is refused."""
+    compact = dataclasses.replace(rules.GUARDED, name="COMPACT", stencil=rules.COMPACT)
+    heatmap = synthetic.draw(np.array([[9.3, 8.7]]), (20, 16), sigma=2.0)[0]
+    np.testing.assert_allclose(dark_jax.decode(heatmap, rule=compact).coords, [9.3, 8.7], atol=0.01)
+    for change in ({"padding": rules.Padding.REFLECT}, {"floor": 60.0}):
+        with pytest.raises(ValueError, match="rule MMPOSE_UDP"):
+            dataclasses.replace(rules.MMPOSE_UDP, **change)

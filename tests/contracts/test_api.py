@@ -1,0 +1,372 @@
+"""The public surface, by reflection."""
+
+import ast
+import builtins
+import doctest
+import enum
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import dark_jax
+
+PACKAGE = Path(dark_jax.__file__).parent
+
+REFERENCE = {"get_max_preds", "gaussian_blur", "taylor", "get_final_preds"}
+
+# The rooms, bottom to top: each imports only from those before it.
+ROOMS = (
+    "_core.version",
+    "_core.checks",
+    "_core.batching",
+    "_core.numerics",
+    "_core.keypoints",
+    "_ops.peak",
+    "_ops.gaussian",
+    "_ops.stencil",
+    "_ops.window",
+    "_codecs.reference",
+    "_ops.gaussian_model",
+    "_codecs.dark_covariance",
+    "rules",
+    "_codecs.dark_step",
+    "_codecs.decode",
+    "_codecs.decode_fit",
+    "_codecs.estimate_sigma",
+    "_codecs.decode_peaks",
+    "_codecs.decode_simcc",
+    "_codecs.decode_soft_argmax",
+    "_codecs.encode",
+    "image",
+    "_geometry.affine",
+    "_geometry.boxes",
+    "_geometry.crop",
+    "_geometry.flip",
+    "metrics._compare",
+    "metrics",
+    "_core.optional",
+    "_io.atomic",
+    "_io.tables",
+    "coco",
+    "_stores.blocks",
+    "_stores.readers",
+    "_stores.writers",
+    "_stores.checkpoint",
+    "_stores.dask_run",
+    "_stores.decode_store",
+    "__init__",
+    "samples",
+    "export",
+    "plot",
+    "_cli",
+    "__main__",
+)
+
+# What users import; the last three wait until they are asked for.
+MODULES = ("coco", "image", "metrics", "rules", "export", "plot", "samples")
+NAMESPACES = {name: importlib.import_module(f"dark_jax.{name}") for name in MODULES}
+
+# What is another room's and shown here too, for whoever writes a rule.
+ALSO_SHOWN = {"rules": {"COMPACT", "TAYLOR", "Padding", "Stencil"}}
+
+PUBLIC: dict[str, Any] = {
+    f"{prefix}{name}": getattr(module, name)
+    for prefix, module in {"": dark_jax, **{f"{m}.": NAMESPACES[m] for m in MODULES}}.items()
+    for name in module.__all__
+}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+DOCUMENTED = {
+    **FUNCTIONS,
+    **CLASSES,
+    **{f"dark_jax.{name}": module for name, module in NAMESPACES.items()},
+}
+
+# Not what is indexed: a slice, a name.
+SHAPE = re.compile(r"\[([^\[\]:'\"]*)\]")
+
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
+
+
+def sections(value: Any) -> dict[str, str]:
+    """A docstring's sections in their order; the text before them has no name."""
+    doc = inspect.getdoc(value) or ""
+    text, *others = re.split(rf"^({'|'.join(SECTIONS)}):\n", doc, flags=re.MULTILINE)
+    return {"": text, **dict(zip(others[::2], others[1::2], strict=True))}
+
+
+def entries(section: str) -> dict[str, str]:
+    """What a section says of each name."""
+    _, *others = re.split(r"^    \**(\w+): ", section, flags=re.MULTILINE)
+    return dict(zip(others[::2], others[1::2], strict=True))
+
+
+def attributes(cls: type) -> list[str]:
+    """The names of what an instance of a public class holds, or of what an enumeration does."""
+    if issubclass(cls, enum.Enum):
+        return [member.name for member in cls]
+    return [*inspect.signature(cls).parameters]
+
+
+def test_all_is_the_namespace() -> None:
+    public = {
+        name
+        for name, value in vars(dark_jax).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    } | {"coco", "image", "metrics", "rules"}
+    assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_is_what_a_module_defines(name: str) -> None:
+    defined = set()
+    for node in ast.parse(inspect.getsource(NAMESPACES[name])).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            defined |= {
+                at.id
+                for at in ast.walk(node)
+                if isinstance(at, ast.Name) and isinstance(at.ctx, ast.Store)
+            }
+    public = {name for name in defined if not name.startswith("_")} | ALSO_SHOWN.get(name, set())
+    assert sorted(NAMESPACES[name].__all__) == sorted(public)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in {**FUNCTIONS, **CLASSES}.items()
+        if name not in REFERENCE and not isinstance(value, enum.EnumType)
+    ],
+)
+def test_defaults_are_keyword_only(name: str) -> None:
+    for parameter in inspect.signature(PUBLIC[name]).parameters.values():
+        if parameter.default is not parameter.empty:
+            assert parameter.kind is parameter.KEYWORD_ONLY
+
+
+def test_reference_signatures() -> None:
+    found = {name: list(inspect.signature(FUNCTIONS[name]).parameters) for name in REFERENCE}
+    assert found == {
+        "get_max_preds": ["heatmaps"],
+        "gaussian_blur": ["heatmaps", "kernel"],
+        "taylor": ["heatmap", "coord"],
+        "get_final_preds": ["heatmaps", "kernel"],
+    }
+    for name in ("gaussian_blur", "get_final_preds"):
+        assert inspect.signature(FUNCTIONS[name]).parameters["kernel"].default == 3
+
+
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
+def test_docstrings_are_complete(name: str) -> None:
+    """Every section is there, in one order, and says something of every name."""
+    value = PUBLIC[name]
+    found = sections(value)
+    if inspect.isclass(value):
+        assert [*found] == ["", "Attributes", "Example", "References"]
+        assert [*entries(found["Attributes"])] == attributes(value)
+    else:
+        parameters = [*inspect.signature(value).parameters]
+        before = ["", "Args"] if parameters else [""]
+        assert [*found] == [*before, "Returns", "Raises", "Example", "References"]
+        assert [*entries(found.get("Args", ""))] == parameters
+        for error in entries(found["Raises"]):
+            assert issubclass(getattr(builtins, error, None) or PUBLIC[error], Exception)
+    assert found[""].split("\n")[0].endswith("."), "no summary in one line"
+    assert all(text.strip() for text in found.values())
+
+
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
+def test_examples_show_what_comes_out(name: str) -> None:
+    """Doctests run them (pytest --doctest-modules); one without output would show nothing."""
+    examples = doctest.DocTestParser().get_examples(sections(PUBLIC[name])["Example"])
+    assert any(example.want for example in examples)
+
+
+TYPES = re.compile(
+    r"\b(float\d*|u?int\d*|integers?|real|numbers?|bool(ean)?s?|any type|same type)\b"
+    r"|as ``\w+``|Keypoints"
+)
+
+
+@pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
+def test_arrays_have_a_type(name: str) -> None:
+    """Wherever there is a shape, and whatever is returned: Keypoints say theirs."""
+    value, found = PUBLIC[name], sections(PUBLIC[name])
+    told = entries(found.get("Args", found.get("Attributes", "")))
+    told = {k: v for k, v in told.items() if SHAPE.search(v) and k not in ("axes", "axis")}
+    if "Array" in str(inspect.signature(value).return_annotation):
+        told["Returns"] = found["Returns"]
+    assert [name for name, text in told.items() if not TYPES.search(text)] == []
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_help_shows_types_as_they_are_written(name: str) -> None:
+    """ArrayLike, not the eight types that it stands for."""
+    assert all(isinstance(shown, str) for shown in FUNCTIONS[name].__annotations__.values())
+
+
+# Arguments that are lengths, or places.
+LENGTHS = {"boxes", "coords", "kernel_size", "max_sigma", "min_distance", "normalize"}
+LENGTHS |= {"coord", "head_boxes", "kernel", "radius", "shift", "sigma", "stride", "truth"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lengths_have_a_unit(name: str) -> None:
+    """Or the function where they have."""
+    for parameter, text in entries(sections(FUNCTIONS[name]).get("Args", "")).items():
+        if parameter in LENGTHS:
+            assert re.search(r"pixel|bins|as for :func:", text), parameter
+
+
+def listed(module: Any) -> list[str]:
+    """What the lists of a module's docstring explain, such as ``- ``A``, ``B``: two letters``."""
+    heads = re.findall(r"^- ((?:``\w+``(?:, |: ))+)", module.__doc__ or "", re.MULTILINE)
+    return re.findall(r"\w+", " ".join(heads))
+
+
+LETTERS = listed(dark_jax)
+
+
+def shapes(value: Any) -> set[str]:
+    """The letters in the shapes of a docstring."""
+    text = "".join(text for name, text in sections(value).items() if name != "Example")
+    return {letter for shape in SHAPE.findall(text) for letter in re.findall(r"[^\W\d]\w*", shape)}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_letters_of_shapes_are_declared(name: str) -> None:
+    value = DOCUMENTED[name]
+    parameters = inspect.signature(value).parameters if inspect.isfunction(value) else ()
+    assert shapes(value) <= {*LETTERS, *parameters}
+
+
+def test_letters_of_shapes_are_used() -> None:
+    assert len(LETTERS) == len(set(LETTERS))
+    assert set(LETTERS) <= set().union(*map(shapes, DOCUMENTED.values()))
+
+
+def test_the_package_leads_to_everything() -> None:
+    apart = [f"dark_jax.{name}" for name in MODULES if name not in dark_jax.__all__]
+    for name in (*dark_jax.__all__, *apart):
+        assert f"``{name}``" in (dark_jax.__doc__ or ""), name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_explain_their_data(name: str) -> None:
+    module = NAMESPACES[name]
+    explained = {name for name in module.__all__ if hasattr(getattr(module, name), "__name__")}
+    assert sorted(listed(module)) == sorted(set(module.__all__) - explained)
+
+
+def test_keypoints_are_frozen_pytrees_built_by_name() -> None:
+    keypoints = dark_jax.Keypoints(coords=1, scores=2, status=3, covariance=4)  # pyright: ignore[reportArgumentType]
+    assert jax.tree.leaves(keypoints) == [1, 4, 2, 3]
+    assert jax.tree.map(lambda leaf: -leaf, keypoints).scores == -2
+    with pytest.raises(Exception, match="cannot assign"):
+        keypoints.scores = 4  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(Exception, match="positional"):
+        dark_jax.Keypoints(1, 2, 3, 4)  # pyright: ignore[reportCallIssue]
+    assert not hasattr(keypoints, "keys")
+
+
+def test_status_values_are_stable() -> None:
+    assert {status.name: status.value for status in dark_jax.Status} == {
+        "REFINED": 0,
+        "NOT_FINITE": 1,
+        "NO_PEAK": 2,
+        "BORDER": 3,
+        "NOT_CONCAVE": 4,
+        "STEP_TOO_LONG": 5,
+    }
+
+
+def test_imports_point_one_way() -> None:
+    """Each room imports only from rooms below it, and none from JAX's private modules."""
+    files = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    wings = [name for name in files if name.startswith("_") and name.endswith(".__init__")]
+    files = {
+        name.removesuffix(".__init__"): path for name, path in files.items() if name not in wings
+    }
+    assert set(files) == set(ROOMS)
+    for room, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+                if node.module in ("dark_jax", *(f"dark_jax.{name}"[:-9] for name in wings)):
+                    modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for module in modules:
+                assert not module.startswith("jax._src")
+                if module == "dark_jax":
+                    assert ROOMS.index("__init__") < ROOMS.index(room)
+                elif module.startswith("dark_jax."):
+                    assert ROOMS.index(module.removeprefix("dark_jax.")) < ROOMS.index(room), (
+                        room,
+                        module,
+                    )
+
+
+def test_import_brings_in_nothing_optional() -> None:
+    code = (
+        "import sys, dark_jax\n"
+        "extra = {'click', 'rich', 'matplotlib', 'PIL', 'cv2', 'pyarrow', 'faster_coco_eval'}\n"
+        "extra |= {'zarr', 'dask', 'distributed', 'h5py', 'locket', 'flax'}\n"
+        "assert not extra & set(sys.modules), extra & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_checkout_on_the_path_needs_no_installation() -> None:
+    """Importable, and its version is unknown, where no package of this name is installed."""
+    code = (
+        "import importlib.metadata as metadata\n"
+        "installed = metadata.version\n"
+        "def version(name):\n"
+        "    if name == 'dark-jax':\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return installed(name)\n"
+        "metadata.version = version\n"
+        "import dark_jax, dark_jax._stores.decode_store\n"
+        "assert dark_jax.__version__ == '0+unknown', dark_jax.__version__"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_missing_extra_names_its_cure() -> None:
+    from dark_jax._core import optional as extras
+
+    with pytest.raises(ImportError, match=r'pip install "dark_jax\[plot\]"'):
+        extras.load("a_package_nobody_has.part", extra="plot")
+
+
+def test_files_and_functions_stay_small() -> None:
+    """Files of at most 400 lines, functions of at most 60, without their docstrings."""
+    for path in (*PACKAGE.rglob("*.py"), *Path(__file__).parents[1].rglob("*.py")):
+        text = path.read_text()
+        lines = len(text.splitlines())
+        assert lines <= 400, (path, lines)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                documented = ast.get_docstring(node) is not None
+                code = _lines(node) - documented * _lines(node.body[0])
+                assert code <= 60, (path, node.name, code)
+
+
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1

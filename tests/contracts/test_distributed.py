@@ -1,0 +1,83 @@
+"""Two processes, as on two hosts of a pod: each decodes its part of the batch."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from tests.contracts.decoders import COLLECTIVE, FUNCTIONS, assert_as_on_one_device, maps
+
+ROOT = Path(__file__).parents[2]
+
+# The second chooses from the data, so it runs inside shard_map.
+NAMES = ("decode", "get_final_preds", "fit")
+PROCESSES, DEVICES = 2, 2
+BATCH, JOINTS = 8, 3
+# Seconds; alone on two cores it takes thirty.
+LIMIT = 300
+
+
+def worker(port: str, process: str, folder: str) -> None:
+    """One process of the two; the first writes down what both have found."""
+    from jax.experimental import multihost_utils
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    jax.distributed.initialize(
+        f"localhost:{port}", PROCESSES, int(process), initialization_timeout=LIMIT // 5
+    )
+    assert len(jax.devices()) == PROCESSES * DEVICES
+    mesh = jax.make_mesh((PROCESSES * DEVICES,), ("batch",), axis_types=(AxisType.Auto,))
+    heatmaps = np.load(f"{folder}/heatmaps.npy", mmap_mode="r")
+    mine = np.split(heatmaps, PROCESSES)[jax.process_index()]
+    sharded = jax.make_array_from_process_local_data(NamedSharding(mesh, P("batch")), mine)
+    for name in NAMES:
+        function = FUNCTIONS[name]
+        if name == "get_final_preds":
+            function = jax.shard_map(function, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"))
+        program = jax.jit(function).lower(sharded).compile()
+        assert not COLLECTIVE.findall(program.as_text() or "")
+        found = multihost_utils.process_allgather(program(sharded), tiled=True)
+        if jax.process_index() == 0:
+            np.savez(f"{folder}/{name}.npz", *jax.tree.leaves(found))
+    jax.distributed.shutdown()
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path: Path) -> None:
+    values = maps(BATCH, JOINTS)
+    np.save(tmp_path / "heatmaps.npy", values)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.contracts.test_distributed", str(port)]
+    running = [
+        subprocess.Popen([*command, str(process), str(tmp_path)], cwd=ROOT)
+        for process in range(PROCESSES)
+    ]
+    end = time.monotonic() + LIMIT
+    try:
+        # One that fails leaves the other waiting.
+        while any(one.poll() is None for one in running):
+            assert not any(one.poll() for one in running)
+            assert time.monotonic() < end, f"not done within {LIMIT} s"
+            time.sleep(0.1)
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    assert [one.returncode for one in running] == [0, 0]
+    for name in NAMES:
+        with np.load(tmp_path / f"{name}.npz") as arrays:
+            assert_as_on_one_device(name, [*arrays.values()], FUNCTIONS[name](values))
+
+
+if __name__ == "__main__":
+    worker(*sys.argv[1:])

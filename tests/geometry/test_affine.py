@@ -1,0 +1,242 @@
+"""Affine maps, and keypoints through them: inverses, covariances, transforms."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Keypoints, Status, image
+from tests.support import synthetic, tolerances
+from tests.support.image_cases import BOXES, POINTS, SIZE, affine, each_convention
+
+
+def keypoints(count: tuple[int, ...]) -> Keypoints:
+    """As a fit returns them; the first was not refined, its covariance is unknown."""
+    generator = synthetic.rng(4)
+    root = 0.1 * generator.standard_normal((*count, 2, 2))
+    covariance = root @ root.swapaxes(-1, -2) + 0.01 * np.eye(2)
+    status = np.zeros(count, np.int8)
+    covariance[(0,) * len(count)], status[(0,) * len(count)] = np.inf, Status.NO_PEAK
+    coords = synthetic.centres(3, int(np.prod(count)), SIZE, margin=6.0).reshape(*count, 2)
+    return Keypoints(
+        coords=jnp.asarray(coords, jnp.float32),
+        scores=jnp.asarray(generator.random(count), jnp.float32),
+        status=jnp.asarray(status),
+        covariance=jnp.asarray(covariance, jnp.float32),
+    )
+
+
+class TestAffines:
+    @each_convention
+    def test_inverse(self, convention: image.Convention) -> None:
+        push = affine(convention, rotation=np.linspace(-180, 180, 5))
+        points = np.broadcast_to(POINTS, (5, *POINTS.shape))
+        there = dark_jax.apply_affine(points, push)
+        back = dark_jax.apply_affine(there, dark_jax.invert_affine(push))
+        # The tiny box magnifies image pixels eight times.
+        np.testing.assert_allclose(back, points, atol=2e-3)
+        twice = dark_jax.invert_affine(dark_jax.invert_affine(push))
+        np.testing.assert_allclose(twice, push, rtol=1e-5, atol=1e-3)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
+    def test_inverse_of_what_the_type_could_not_multiply(self, dtype: type) -> None:
+        """16 times 16 is 256, zero in a byte."""
+        push = np.array([[16, 0, 4], [0, 16, 8]]).astype(dtype)
+        expected = [[1 / 16, 0, -1 / 4], [0, 1 / 16, -1 / 2]]
+        np.testing.assert_array_equal(dark_jax.invert_affine(push), expected)
+
+    def test_infinite_stays_what_it_is(self) -> None:
+        """Neither an error nor a warning: only the singular are refused."""
+        push = np.array([[[np.inf, 0.0, 0.0], [0.0, np.inf, 0.0]], [[2, 0, 0], [0, 2, 0]]])
+        found = dark_jax.invert_affine(push)
+        np.testing.assert_array_equal(found[1], [[0.5, 0, 0], [0, 0.5, 0]])
+
+    def test_leading_axes(self) -> None:
+        """An affine serves everything below its own axes."""
+        coords = synthetic.rng(0).standard_normal((2, 3, 4, 2)).astype(np.float32)
+        for lead in ((), (2,), (1,), (2, 3), (2, 1), (2, 3, 4)):
+            matrices = synthetic.rng(1).standard_normal((*lead, 2, 3)).astype(np.float32)
+            whole = np.broadcast_to(
+                matrices.reshape(*lead, *(1,) * (3 - len(lead)), 2, 3), (2, 3, 4, 2, 3)
+            )
+            expected = np.einsum("...ij,...j->...i", whole[..., :2], coords) + whole[..., 2]
+            np.testing.assert_allclose(dark_jax.apply_affine(coords, matrices), expected, atol=1e-5)
+
+
+class TestToImage:
+    def test_covariance_by_hand(self) -> None:
+        """A quarter turn and a scale: x's variance becomes y's, the correlation its sign."""
+        found = dark_jax.to_image(
+            Keypoints(
+                coords=jnp.asarray([3.0, 5.0]),
+                scores=jnp.asarray(0.5),
+                status=jnp.asarray(0, jnp.int8),
+                covariance=jnp.asarray([[4.0, 1.0], [1.0, 9.0]]),
+            ),
+            np.array([[0.0, -2.0, 100.0], [2.0, 0.0, 10.0]]),
+        )
+        np.testing.assert_array_equal(found.coords, [90.0, 16.0])
+        np.testing.assert_array_equal(found.covariance, [[36.0, -4.0], [-4.0, 16.0]])
+
+    def test_covers_what_it_covered(self) -> None:
+        """Mahalanobis distances do not depend on where they are measured."""
+        before = keypoints((5, 4))
+        push = affine(image.UDP, rotation=np.linspace(0, 300, 5))
+        after = dark_jax.to_image(before, push)
+        step = 0.1 * synthetic.rng(5).standard_normal((5, 4, 2))
+        moved = np.asarray(dark_jax.apply_affine(np.asarray(before.coords) + step, push))
+        known = np.asarray(before.status) == Status.REFINED
+
+        def distances(differences: np.ndarray, covariance: jax.Array) -> np.ndarray:
+            solved = np.linalg.solve(np.asarray(covariance)[known], differences[known][..., None])
+            return (differences[known] * solved[..., 0]).sum(-1)
+
+        np.testing.assert_allclose(
+            distances(moved - np.asarray(after.coords), after.covariance),
+            distances(step, before.covariance),
+            rtol=1e-2,  # of coordinates near 300, in float32
+        )
+        np.testing.assert_array_equal(after.scores, before.scores)
+        np.testing.assert_array_equal(after.status, before.status)
+
+    @pytest.mark.parametrize("degrees", [0.0, 45.0, 90.0, 123.0])
+    def test_the_unknown_stays_infinite(self, degrees: float) -> None:
+        """Never NaN: neither infinity less infinity nor zero times infinity."""
+        before = keypoints((5, 4))
+        half = jnp.asarray(np.diag([np.inf, 1.0]), jnp.float32)
+        covariance = before.covariance.at[1].set(jnp.inf).at[2, 3].set(half)
+        before = before.replace(covariance=covariance)  # pyright: ignore[reportAttributeAccessIssue]
+        push = affine(image.MMPOSE, rotation=degrees)
+        found = np.asarray(dark_jax.to_image(before, push).covariance)
+        infinite = np.isinf(covariance).any((-2, -1))
+        assert infinite.sum() == 6
+        assert (found[infinite] == np.inf).all()
+        assert np.isfinite(found[~infinite]).all()
+
+    def test_gradients_beside_the_unknown(self) -> None:
+        def total(found: Keypoints, push: jax.Array) -> jax.Array:
+            pushed = dark_jax.to_image(found, push)
+            known = jnp.isfinite(pushed.covariance)
+            return pushed.coords.sum() + jnp.where(known, pushed.covariance, 0).sum()
+
+        found, push = keypoints((5, 4)), affine(image.MMPOSE, rotation=45.0)
+        gradients = jax.jit(jax.grad(total, argnums=(0, 1), allow_int=True))(found, push)
+        floats = [g for g in jax.tree.leaves(gradients) if g.dtype == jnp.float32]
+        assert len(floats) == 4
+        for gradient in floats:
+            assert np.isfinite(gradient).all()
+
+
+class TestTransforms:
+    @staticmethod
+    def mapped(coords: Any, boxes: Any, padding: Any, rotation: Any) -> jax.Array:
+        push = affine(image.DARKPOSE, boxes, padding=padding, rotation=rotation)
+        return dark_jax.apply_affine(coords, push)
+
+    def arguments(self, dtype: Any = np.float32) -> tuple[np.ndarray, ...]:
+        coords = np.broadcast_to(POINTS, (5, *POINTS.shape))
+        numbers = coords, BOXES, np.linspace(0.8, 1.6, 5), np.linspace(-40, 100, 5)
+        return tuple(number.astype(dtype) for number in numbers)
+
+    def test_eager_jit_vmap(self) -> None:
+        arguments = self.arguments()
+        expected = self.mapped(*arguments)
+        for function in (jax.jit(self.mapped), jax.vmap(self.mapped)):
+            np.testing.assert_allclose(function(*arguments), expected, rtol=0, atol=5e-4)
+        with jax.disable_jit():
+            np.testing.assert_allclose(self.mapped(*arguments), expected, rtol=0, atol=5e-4)
+
+    def test_keypoints_under_vmap(self) -> None:
+        found, push = keypoints((5, 4)), affine(image.UDP, rotation=30.0)
+        expected = dark_jax.to_image(found, push)
+        under = jax.jit(jax.vmap(dark_jax.to_image))(found, push)
+        for a, b in zip(jax.tree.leaves(under), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
+
+    def test_gradients(self) -> None:
+        """By coordinates, boxes, padding and rotation; against central differences."""
+        with jax.enable_x64(True):
+            arguments = [jnp.asarray(a) for a in self.arguments(np.float64)]
+            weights = jnp.asarray(synthetic.rng(6).standard_normal((5, 5, 2)))
+
+            @jax.jit
+            def loss(*values: jax.Array) -> jax.Array:
+                return (self.mapped(*values) * weights).sum()
+
+            gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(*arguments)
+            for n, gradient in enumerate(gradients):
+                direction = synthetic.rng(7 + n).standard_normal(gradient.shape)
+                step = 1e-5 * direction
+                ahead, behind = list(arguments), list(arguments)
+                ahead[n], behind[n] = arguments[n] + step, arguments[n] - step
+                slope = (loss(*ahead) - loss(*behind)) / 2e-5
+                found = (gradient * direction).sum()
+                np.testing.assert_allclose(found, slope, rtol=tolerances.GRADIENT)
+
+    def test_one_compilation_a_shape(self) -> None:
+        """Conventions, sizes, padding and rotation are numbers to the program."""
+        core: Any = sys.modules["dark_jax._geometry.boxes"]._box_to_affine
+        boxes, before = np.tile(BOXES, (2, 1)), core._cache_size()
+        sizes: tuple[Any, ...] = ((64, 48), [32, 32], np.array([31, 29]))
+        for n, size in enumerate(sizes):
+            for convention in (image.UDP, image.MMPOSE, image.HALF_PIXEL):
+                dark_jax.box_to_affine(
+                    boxes + n, size=size, convention=convention, padding=1.0 + n, rotation=9.0 * n
+                )
+        assert core._cache_size() == before + 1
+
+
+PUSH = np.ones((2, 3))
+ONE = Keypoints(
+    coords=jnp.zeros((3, 2)),
+    scores=jnp.zeros(3),
+    status=jnp.zeros(3, jnp.int8),
+    covariance=jnp.ones((3, 2, 2)),
+)
+DEPTH = ONE.replace(coords=jnp.zeros((3, 3)))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: dark_jax.invert_affine(np.ones((2, 2))), ValueError, "affine must have shape"),
+        (lambda: dark_jax.invert_affine(PUSH), ValueError, "affine must be invertible"),
+        (lambda: dark_jax.apply_affine(np.ones(1), PUSH), ValueError, "coords must have shape"),
+        (
+            lambda: dark_jax.apply_affine(np.ones((3, 4, 2)), np.ones((4, 2, 3))),
+            ValueError,
+            r"leading axes of affine must be the first of coords, \(3, 4\), or 1, got \(4,\)",
+        ),
+        (
+            lambda: dark_jax.apply_affine(np.ones(2), np.ones((4, 2, 3))),
+            ValueError,
+            "leading axes of affine",
+        ),
+        (
+            lambda: dark_jax.to_image(np.ones((3, 2)), PUSH),  # pyright: ignore[reportArgumentType]
+            TypeError,
+            r"keypoints must be Keypoints \(arrays: apply_affine\), got ndarray",
+        ),
+        (lambda: dark_jax.to_image(DEPTH, PUSH), ValueError, r"keypoints\.coords must have"),
+        (
+            lambda: dark_jax.to_image(ONE, np.ones((2, 2, 3))),
+            ValueError,
+            r"affine must be the first of the keypoints, \(3,\), or 1",
+        ),
+        (
+            lambda: dark_jax.map_to_input(
+                size=SIZE, input_size=(1, 192), convention=image.DARKPOSE
+            ),
+            ValueError,
+            "input_size must be at least 2",
+        ),
+    ],
+)
+def test_errors(call: Callable[[], Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        call()

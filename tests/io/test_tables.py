@@ -1,0 +1,230 @@
+"""Long tables of keypoints, read back by the libraries of their formats."""
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Keypoints, Status
+from tests.support import synthetic
+
+COLUMNS = ["image", "instance", "joint", "name", "x", "y", "score", "status", "cxx", "cxy", "cyy"]
+FORMATS = ("csv", "json", "parquet")
+
+NAMES = ("nose", "tail", "left paw", "right paw", "ear")
+
+
+def keypoints() -> Keypoints:
+    """``[2, 5]``: refined, without a peak, NaN, infinite, and at a border; one variance known."""
+    coords = synthetic.rng(0).uniform(0, 60, (2, 5, 2)).astype(np.float32)
+    scores = synthetic.rng(1).uniform(0, 1, (2, 5)).astype(np.float32)
+    status = np.array([[0, 2, 1, 1, 3], [0, 0, 0, 0, 0]], np.int8)
+    coords[0, 2], scores[0, 2], scores[0, 3] = np.nan, np.nan, np.inf
+    covariance = np.full((2, 5, 2, 2), np.inf, np.float32)
+    covariance[1, 2] = [[0.1, 0.02], [0.02, 0.3]]
+    return Keypoints(
+        coords=jnp.asarray(coords),
+        scores=jnp.asarray(scores),
+        status=jnp.asarray(status),
+        covariance=jnp.asarray(covariance),
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows as a library reads them, None where a value is missing."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text())["keypoints"]
+    if path.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+    text = ("name", "status")
+    with path.open(newline="") as stream:
+        return [
+            {k: v if k in text else np.float32(v) if v else None for k, v in row.items()}
+            for row in csv.DictReader(stream)
+        ]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_reads_back(tmp_path: Path, suffix: str) -> None:
+    """Every number to the last bit; what is missing is missing, and its status says why."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    made = keypoints()
+    dark_jax.save(made, tmp_path / f"out.{suffix}", joints=NAMES)
+    rows = read(tmp_path / f"out.{suffix}")
+    assert [list(row) for row in rows] == [COLUMNS] * 10
+    there = np.array([[1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], bool)
+    for row, (image, joint) in zip(rows, np.ndindex(2, 5), strict=True):
+        at = image, joint
+        assert (row["image"], row["instance"], row["joint"]) == (image, 0, joint)
+        assert row["name"] == NAMES[joint]
+        assert row["status"] == Status(int(made.status[at])).name
+        place = [None if row[name] is None else np.float32(row[name]) for name in ("x", "y")]
+        assert place == (made.coords[at].tolist() if there[at] else [None, None])
+        score = float(made.scores[at])
+        assert row["score"] == (np.float32(score) if np.isfinite(score) else None)
+        spread = [None if row[name] is None else np.float32(row[name]) for name in COLUMNS[-3:]]
+        known = made.covariance[at][np.triu_indices(2)].tolist()
+        assert spread == (known if at == (1, 2) else [None] * 3)
+
+
+def test_parquet_has_types_and_says_what_made_it(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    dark_jax.save(keypoints(), tmp_path / "out.parquet", about={"sigma": 2.0})
+    table = parquet.read_table(tmp_path / "out.parquet")
+    types = {field.name: str(field.type) for field in table.schema}
+    assert types == dict.fromkeys(COLUMNS[:3], "int64") | dict.fromkeys(
+        ("x", "y", "score", "cxx", "cxy", "cyy"), "float"
+    ) | dict.fromkeys(("name", "status"), "string")
+    assert json.loads(table.schema.metadata[b"about"]) == {"sigma": 2.0}
+    counts = {name: table[name].null_count for name in COLUMNS}
+    assert counts == dict.fromkeys(COLUMNS, 0) | {
+        "name": 10,
+        "x": 3,
+        "y": 3,
+        "score": 2,
+        "cxx": 9,
+        "cxy": 9,
+        "cyy": 9,
+    }
+
+
+def test_csv_is_numpy_s_too(tmp_path: Path) -> None:
+    dark_jax.save(keypoints(), tmp_path / "out.csv")
+    table = np.genfromtxt(
+        tmp_path / "out.csv", delimiter=",", names=True, dtype=None, encoding=None
+    )
+    np.testing.assert_array_equal(np.isnan(table["x"]), [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(table["y"][5:].astype(np.float32), keypoints().coords[1, :, 1])
+
+
+def test_npz_is_the_arrays(tmp_path: Path) -> None:
+    made = keypoints()
+    dark_jax.save(made, tmp_path / "out.npz", about={"sigma": 2.0})
+    with np.load(tmp_path / "out.npz") as arrays:
+        for name in ("coords", "scores", "covariance"):
+            np.testing.assert_array_equal(arrays[name], getattr(made, name))
+        assert arrays["status"][0].tolist() == [Status(s).name for s in np.asarray(made.status[0])]
+        assert json.loads(str(arrays["about"])) == {"sigma": 2.0}
+
+
+def test_axes(tmp_path: Path) -> None:
+    """After decode_peaks the instances stand last; slots without a peak have no place."""
+    maps = synthetic.draw(np.array([[8.0, 8.0], [24.0, 12.0]]), (24, 32), sigma=2.0).astype(
+        np.float32
+    )
+    maps = np.stack([maps.max(0), maps[0]])[None]
+    found = dark_jax.decode_peaks(maps, max_peaks=2, threshold=0.1, min_distance=2)
+    dark_jax.save(found, tmp_path / "out.csv", axes=("image", "joint", "instance"))
+    rows = read(tmp_path / "out.csv")
+    assert [(row["joint"], row["instance"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [row["x"] is None for row in rows] == [False, False, False, True]
+    dark_jax.save(found, tmp_path / "out.csv", axes=("instance", "image", "joint"))
+    assert [row["image"] for row in read(tmp_path / "out.csv")] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("dim", "names"),
+    [(1, ["x", "cxx"]), (3, ["x", "y", "z", "cxx", "cxy", "cxz", "cyy", "cyz", "czz"])],
+)
+def test_other_dimensions(dim: int, names: list[str], tmp_path: Path) -> None:
+    spread = np.arange(dim * dim, dtype=np.float32).reshape(dim, dim)
+    made = Keypoints(
+        coords=jnp.arange(dim, dtype=jnp.float32),
+        scores=jnp.ones(()),
+        status=jnp.zeros((), jnp.int8),
+        covariance=jnp.asarray(spread),
+    )
+    dark_jax.save(made, tmp_path / "out.csv", axes=())
+    (row,) = read(tmp_path / "out.csv")
+    assert [name for name in row if name in names or name not in COLUMNS] == names
+    expected = [*range(dim), *spread[np.triu_indices(dim)].tolist()]
+    assert [row[name] for name in names] == expected
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_nothing_is_a_table_without_rows(tmp_path: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    for part in (slice(0), (slice(None), slice(0))):
+        none = jax.tree.map(lambda leaf, part=part: leaf[part], keypoints())
+        dark_jax.save(none, tmp_path / f"out.{suffix}")
+        assert read(tmp_path / f"out.{suffix}") == []
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("message", "arguments"),
+        [
+            (
+                r"path must end in \.csv, \.json, \.npz, \.parquet, got 'out\.xlsx'",
+                ["out.xlsx", {}],
+            ),
+            (
+                r"axes must name the axes of scores \(2, 5\), each once",
+                ["o.csv", {"axes": ("joint",)}],
+            ),
+            ("got \\('joint', 'joint'\\)", ["o.csv", {"axes": ("joint", "joint")}]),
+            ("one of .*, got \\('image', 'time'\\)", ["o.csv", {"axes": ("image", "time")}]),
+            ("joints must be 5 names, got 2", ["o.csv", {"joints": ["a", "b"]}]),
+        ],
+    )
+    def test_values(
+        self, message: str, arguments: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match=message):
+            dark_jax.save(keypoints(), arguments[0], **arguments[1])
+        assert not [*tmp_path.iterdir()]
+
+    def test_types(self, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match=r"keypoints must be dark_jax\.Keypoints, got ndarray"):
+            dark_jax.save(np.ones((2, 2)), tmp_path / "out.csv")  # pyright: ignore[reportArgumentType]
+
+    def test_folders(self, tmp_path: Path) -> None:
+        (tmp_path / "taken.csv").mkdir()
+        for name, message in (
+            ("taken.csv", "is a directory"),
+            ("no/out.csv", "there is no folder"),
+        ):
+            with pytest.raises(OSError, match=message):
+                dark_jax.save(keypoints(), tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "npz"])
+def test_a_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"out.{suffix}"
+    path.write_text("precious")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            dark_jax.save(keypoints(), path)
+    assert path.read_text() == "precious"
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    dark_jax.save(keypoints(), path)
+    assert path.read_bytes() != b"precious"
+
+
+def test_parquet_without_pyarrow_names_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r'pip install "dark_jax\[parquet\]"'):
+        dark_jax.save(keypoints(), tmp_path / "out.parquet")
+    assert not [*tmp_path.iterdir()]

@@ -1,0 +1,100 @@
+"""The peak is NumPy's argmax, bit for bit, for every value a map can hold."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import dark_jax
+from dark_jax._ops.peak import find_peak
+from tests.support import synthetic
+
+FEW_VALUES = [0.0, -0.0, 1.0, -1.0, 2.0, np.inf, -np.inf, np.nan, 3e38, -3e38]
+
+
+find_peaks = jax.jit(jax.vmap(find_peak))
+
+
+def assert_numpy_argmax(maps: np.ndarray) -> None:
+    peak = find_peaks(maps)
+    flat = maps.reshape(len(maps), -1)
+    expected = np.unravel_index(flat.argmax(axis=1), maps.shape[1:])
+    for found, index in zip(peak.position, reversed(expected), strict=True):
+        np.testing.assert_array_equal(found, index)
+    # As integers: -0.0 and the first NaN must be the very ones.
+    expected = np.take_along_axis(flat, flat.argmax(axis=1)[:, None], axis=1)[:, 0]
+    np.testing.assert_array_equal(
+        np.asarray(peak.score).view(np.int32), expected.astype(np.float32).view(np.int32)
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from([(16, 5, 7), (16, 35), (16, 3, 4, 3)]), st.data())
+def test_ties_and_special_values(shape: tuple[int, ...], data: st.DataObject) -> None:
+    values = hnp.arrays(np.float32, shape, elements=st.sampled_from(FEW_VALUES))
+    assert_numpy_argmax(data.draw(values))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1), (1, 9), (9, 1), (13, 11), (64, 48), (257, 131), (1000,), (12, 20, 31)],
+    ids=str,
+)
+def test_sizes(size: tuple[int, ...]) -> None:
+    """Also where the compiler's fast reductions set in, which drop NaN."""
+    generator = synthetic.rng(1)
+    maps = generator.standard_normal((8, *size)).astype(np.float32)
+    for heatmap, special in zip(maps[2:], (np.nan, np.inf, -np.inf, np.nan, 0.0), strict=False):
+        heatmap[tuple(generator.integers(size))] = special
+    assert_numpy_argmax(maps)
+
+
+def test_degenerate_maps() -> None:
+    assert_numpy_argmax(np.stack(list(synthetic.degenerate((33, 40)).values())))
+
+
+def test_no_maximum_above_zero_is_the_origin() -> None:
+    maps = np.full((1, 3, 4, 5), -1.0, np.float32)
+    maps[0, 0, 2, 3], maps[0, 1, 2, 3], maps[0, 2, 2, 3] = 0.0, np.nan, 0.5
+    coords, maxvals = dark_jax.get_max_preds(maps)
+    np.testing.assert_array_equal(coords[0], [[0, 0], [0, 0], [3, 2]])
+    np.testing.assert_array_equal(maxvals[0, :, 0], [0, np.nan, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("heatmaps", "error", "message"),
+    [
+        (np.zeros((4, 5)), ValueError, r"heatmaps must have shape \[B, J, H, W\], got \(4, 5\)"),
+        (np.zeros((1, 1, 0, 5)), ValueError, r"heatmaps must have maps of at least one pixel"),
+        (np.zeros((1, 1, 4, 5), complex), TypeError, r"real numbers .* got dtype complex128"),
+        (np.full((1, 1, 4, 5), "a"), TypeError, r"real numbers .* got dtype <U1"),
+        (None, TypeError, r"real numbers .* got dtype object"),
+    ],
+)
+def test_bad_input_is_named(heatmaps: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        dark_jax.get_max_preds(heatmaps)
+
+
+def test_64_bit_and_foreign_bytes() -> None:
+    """What JAX would wrap or refuse: converted; what it cannot hold: refused by name."""
+    wide = np.array([[[[1, 2**31 + 5], [3, 2**32 + 1]]]])
+    np.testing.assert_array_equal(dark_jax.get_max_preds(wide)[0][0, 0], [1, 1])
+    swapped = np.array([[[[1.0, 5.0], [3.0, 2.0]]]], dtype=">f4")
+    np.testing.assert_array_equal(dark_jax.get_max_preds(swapped)[0][0, 0], [1, 0])
+    for dtype in (np.longdouble, "m8[s]"):
+        with pytest.raises(TypeError, match="heatmaps must hold real numbers of at most 64 bits"):
+            dark_jax.get_max_preds(np.zeros((1, 1, 2, 2), dtype))
+
+
+def test_gradient_of_the_score_goes_to_the_first_peak() -> None:
+    maps = jnp.zeros((1, 1, 4, 4)).at[0, 0, 1, [1, 2]].set(1.0)
+    gradient = jax.grad(lambda m: dark_jax.get_max_preds(m)[1].sum())(maps)
+    np.testing.assert_array_equal(
+        gradient[0, 0], np.zeros((4, 4)) + np.eye(4)[1] * np.eye(4)[1][:, None]
+    )

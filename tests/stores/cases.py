@@ -1,0 +1,86 @@
+"""Small stores for the tests of the rooms that read and write them, and what is in them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from dark_jax import Keypoints
+from tests.support import tolerances
+
+SHAPE = (11, 3, 24, 20)
+CHUNKS = (2, 1, 24, 20)
+TARGETS = (".zarr", ".parquet")
+
+
+class FullError(OSError):
+    pass
+
+
+def write_zarr(path: Path, values: np.ndarray, chunks: tuple[int, ...] = CHUNKS) -> None:
+    import zarr
+
+    zarr.create_array(path, data=values, chunks=chunks)
+
+
+def write_stores(folder: Path, maps: np.ndarray) -> None:
+    """The same maps in every kind of store, and others beside them."""
+    import h5py
+    import zarr
+
+    np.save(folder / "maps.npy", maps)
+    write_zarr(folder / "array.zarr", maps)
+    group = zarr.create_group(folder / "group.zarr", zarr_format=2)
+    group.create_array("heatmaps", data=maps, chunks=CHUNKS)
+    group.create_array("other", data=maps[:1])
+    with h5py.File(folder / "maps.h5", "w") as file:
+        file.create_dataset("a/b", data=maps[:, :, :, :3])
+        file.create_dataset("heatmaps", data=maps, chunks=CHUNKS, compression="gzip")
+
+
+def damaged_chunk(stores: Path, name: str) -> tuple[Path, tuple[int, ...], tuple[int, int], str]:
+    """Damage a store: the file, the chunk, the range of the images it spoils, the array's path."""
+    import h5py
+
+    if name == "array.zarr":
+        path = stores / name / "c" / "1" / "2" / "0" / "0"
+        path.write_bytes(path.read_bytes()[:50])
+        return path, (1, 2, 0, 0), (2, 4), str(stores / name)
+    if name == "maps.h5":
+        path = stores / name
+        with h5py.File(path) as file:
+            stored = file["heatmaps"].id.get_chunk_info_by_coord((2, 2, 0, 0))
+        contents = bytearray(path.read_bytes())
+        contents[stored.byte_offset : stored.byte_offset + stored.size] = bytes(stored.size)
+        path.write_bytes(contents)
+        return path, (1, 2, 0, 0), (2, 4), f"{path}/heatmaps"
+    path = stores / name
+    os.truncate(path, path.stat().st_size - 5000)
+    return path, (5, 0), (10, 11), str(path)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file by its name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def group_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a Zarr group by their names."""
+    import zarr
+
+    return {
+        name: np.asarray(array[...]) for name, array in zarr.open_group(path, mode="r").arrays()
+    }
+
+
+def assert_same(found: dict[str, np.ndarray], expected: Keypoints) -> None:
+    """As one program decodes them all at once, but for the last digit of float32."""
+    np.testing.assert_array_equal(found["status"], expected.status)
+    np.testing.assert_array_equal(found["scores"], expected.scores)
+    np.testing.assert_allclose(
+        found["coords"], expected.coords, rtol=tolerances.COMPILED, atol=tolerances.COMPILED
+    )

@@ -1,0 +1,57 @@
+"""The same maps in every kind of store, decoded in several pieces; a disk that fills up."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Keypoints
+from dark_jax._stores import blocks as pieces
+from dark_jax._stores.writers import Target
+from tests.stores import cases
+from tests.support import synthetic
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images a piece: six pieces, the last of which is shorter."""
+    monkeypatch.setattr(pieces, "GOAL", 2 * 3 * 24 * 20 * 4)
+
+
+@pytest.fixture(scope="session")
+def maps() -> np.ndarray:
+    values, _ = synthetic.gaussians(0, 33, cases.SHAPE[2:], sigma=2.0, noise=0.01)
+    values[4] = 0  # no peak
+    return values.reshape(cases.SHAPE)
+
+
+@pytest.fixture(scope="session")
+def expected(maps: np.ndarray) -> Keypoints:
+    return dark_jax.decode(maps)
+
+
+@pytest.fixture
+def stores(tmp_path: Path, maps: np.ndarray) -> Path:
+    """A folder with the same maps in every kind of store."""
+    cases.write_stores(tmp_path, maps)
+    return tmp_path
+
+
+@pytest.fixture
+def full_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """A disk that is full after so many files."""
+    put, written = Target._put, []
+
+    def limit(count: int | None) -> None:
+        def limited(self: Target, name: str, contents: bytes) -> None:
+            if count is not None and len(written) >= count:
+                raise cases.FullError(28, "No space left on device", name)
+            written.append(name)
+            put(self, name, contents)
+
+        written.clear()
+        monkeypatch.setattr(Target, "_put", limited)
+
+    return limit

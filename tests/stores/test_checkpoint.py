@@ -1,0 +1,192 @@
+"""Nothing is lost on the way: full disks, interruptions, and runs at the same time."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dark_jax import decode_store, rules
+from dark_jax._stores.checkpoint import Unfinished
+from tests.stores.cases import TARGETS, FullError, tree
+
+pytest.importorskip("zarr")
+pytest.importorskip("h5py")
+pytest.importorskip("pyarrow")
+pytest.importorskip("dask")
+
+
+class TestNothingIsLost:
+    @pytest.mark.parametrize("suffix", TARGETS)
+    @pytest.mark.parametrize("count", [1, 2, 7, 14])
+    def test_resumed(
+        self, stores: Path, suffix: str, count: int, full_after: Callable[[int | None], None]
+    ) -> None:
+        """What is there is not done again, and the bytes are an uninterrupted run's."""
+        source, target = stores / "array.zarr", stores / f"out{suffix}"
+        decode_store(source, stores / f"whole{suffix}")
+        whole = tree(stores / f"whole{suffix}")
+        full_after(count if suffix == ".zarr" else 1 + count // 3)  # the first is not a piece
+        with pytest.raises(FullError):
+            decode_store(source, target)
+        assert not target.exists()
+        with pytest.raises(FileExistsError, match="unfinished run: resume it, or overwrite it"):
+            decode_store(source, target)
+        full_after(None)
+        there = tree(stores / f"out{suffix}.incomplete" / "result")
+        last = "status/c.{}.0" if suffix == ".zarr" else "part-{:08d}.parquet"
+        kept = sum(3 if n == 5 else 6 for n in range(6) if last.format(n) in there)
+        assert (kept > 0) == (count > 2)
+        told: list[int] = []
+        decode_store(source, target, resume=True, progress=lambda done, _: told.append(done))
+        assert told[0] == kept
+        assert tree(target) == whole
+        assert not (stores / f"out{suffix}.incomplete").exists()
+
+    def test_a_torn_piece_is_done_again(
+        self, stores: Path, full_after: Callable[[int | None], None]
+    ) -> None:
+        """What a file system may leave when the power goes: a file without contents."""
+        full_after(9)
+        with pytest.raises(FullError):
+            decode_store(stores / "maps.npy", stores / "out.zarr")
+        status = stores / "out.zarr.incomplete" / "result" / "status"
+        (status / "c.0.0").write_bytes(b"")
+        full_after(None)
+        decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
+        decode_store(stores / "maps.npy", stores / "whole.zarr")
+        assert tree(stores / "out.zarr") == tree(stores / "whole.zarr")
+
+    def test_resume_begins_and_ends(self, stores: Path) -> None:
+        """As a job script calls it: from nothing, and again when all is done."""
+        decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
+        before = {p: p.stat().st_mtime_ns for p in (stores / "out.zarr").rglob("*")}
+        decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
+        assert before == {p: p.stat().st_mtime_ns for p in (stores / "out.zarr").rglob("*")}
+
+    def test_complete_and_read_only(self, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There is nothing to write: resuming leaves it as it is, whoever it belongs to."""
+        target = stores / "out.zarr"
+        decode_store(stores / "maps.npy", target)
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != target)
+        before = tree(target)
+        decode_store(stores / "maps.npy", target, resume=True)
+        assert tree(target) == before
+
+    @pytest.mark.parametrize("resumed", [True, False])
+    def test_the_old_stays_until_the_new_is_complete(
+        self, stores: Path, resumed: bool, full_after: Callable[[int | None], None]
+    ) -> None:
+        source, target = stores / "maps.npy", stores / "out.zarr"
+        decode_store(source, target, kernel_size=5)
+        old = tree(target)
+        with pytest.raises(FileExistsError, match="exists: overwrite it, or choose another"):
+            decode_store(source, target)
+        full_after(5)
+        with pytest.raises(FullError):
+            decode_store(source, target, overwrite=True)
+        assert tree(target) == old
+        full_after(None)
+        decode_store(source, target, resume=resumed, overwrite=not resumed)
+        decode_store(source, stores / "whole.zarr")
+        assert tree(target) == tree(stores / "whole.zarr")
+        assert sorted(p.name for p in stores.glob("out.zarr*")) == ["out.zarr"]
+
+    @pytest.mark.parametrize("begun", [True, False])
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"kernel_size": 5}, "another kernel_size: it was 11, now it is 5"),
+            ({"rule": rules.HRNET}, "another rule: it was 'GUARDED', now it is 'HRNET'"),
+            ({"sigma": 2.0, "fit": True}, "another decoder"),
+        ],
+    )
+    def test_resumed_with_something_else(
+        self,
+        stores: Path,
+        options: dict[str, Any],
+        message: str,
+        begun: bool,
+        full_after: Callable[[int | None], None],
+    ) -> None:
+        """Neither what is unfinished nor what is complete."""
+        source, target = stores / "maps.npy", stores / "out.zarr"
+        if begun:
+            full_after(3)
+            with pytest.raises(FullError):
+                decode_store(source, target)
+        else:
+            decode_store(source, target)
+        before = tree(stores)
+        with pytest.raises(ValueError, match=message):
+            decode_store(source, target, resume=True, **options)
+        with pytest.raises(ValueError, match="another source"):
+            decode_store(stores / "array.zarr", target, resume=True)
+        assert tree(stores) == before
+
+    def test_resumed_from_another_folder(
+        self,
+        stores: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        full_after: Callable[[int | None], None],
+    ) -> None:
+        """A relative path is that of the folder it was given in: the same store or another."""
+        other = stores / "other"
+        other.mkdir()
+        shutil.copy(stores / "maps.npy", other)
+        target = stores / "out.zarr"
+        monkeypatch.chdir(stores)
+        full_after(3)
+        with pytest.raises(FullError):
+            decode_store("maps.npy", target)
+        full_after(None)
+        monkeypatch.chdir(other)
+        with pytest.raises(ValueError, match="another source"):
+            decode_store("maps.npy", target, resume=True)
+        decode_store("../maps.npy", target, resume=True)
+        assert target.exists()
+
+    def test_two_runs(self, stores: Path) -> None:
+        """The second refuses, whatever it asks for, and spoils nothing."""
+        source, target = stores / "maps.npy", stores / "out.zarr"
+        refused = []
+
+        def meanwhile(done: int, total: int) -> None:
+            asked: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
+            for options in asked:
+                with pytest.raises(OSError, match=r"another run|unfinished run") as error:
+                    decode_store(source, target, **options)
+                refused.append(type(error.value))
+
+        decode_store(source, target, progress=meanwhile)
+        assert refused == [FileExistsError, BlockingIOError, BlockingIOError] * 7
+        decode_store(source, stores / "whole.zarr")
+        assert tree(target) == tree(stores / "whole.zarr")
+
+    def test_interrupted(self, stores: Path) -> None:
+        """Ctrl-C: no piece is under way any more when the error arrives, and it resumes."""
+        source, target = stores / "maps.npy", stores / "out.zarr"
+
+        def stop(done: int, total: int) -> None:
+            if done > 10:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            decode_store(source, target, progress=stop)
+        assert not target.exists()
+        assert not [*(stores / "out.zarr.incomplete" / "spare").iterdir()]
+        decode_store(source, target, resume=True)
+        decode_store(source, stores / "whole.zarr")
+        assert tree(target) == tree(stores / "whole.zarr")
+
+    def test_killed_between_presenting_and_clearing(
+        self, stores: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Unfinished, "clear", lambda self: None)
+            decode_store(stores / "maps.npy", stores / "out.zarr")
+        assert (stores / "out.zarr.incomplete").exists()
+        decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
+        assert not (stores / "out.zarr.incomplete").exists()

@@ -1,0 +1,190 @@
+"""``dark-jax decode`` of stores, and the one line it says of bad input."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import rules
+from tests.stores.cases import assert_same, damaged_chunk, group_of, tree, write_zarr
+
+pytest.importorskip("zarr")
+pytest.importorskip("h5py")
+pytest.importorskip("dask")
+pytest.importorskip("click")
+
+from dark_jax import _cli as cli
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def test_everything_at_once(
+    stores: Path, maps: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = np.ascontiguousarray(np.moveaxis(maps, 1, -1))
+    write_zarr(stores / "last.zarr", moved, (2, 24, 20, 3))
+    target = stores / "out.zarr"
+    for extra in ([], ["--overwrite"], ["--resume"]):
+        options = ["--axes", "-3,-2", "--sigma", "2", "--fit", *extra]
+        assert cli.run(["decode", str(stores / "last.zarr"), "-o", str(target), *options]) == 0
+        assert capsys.readouterr() == (f"wrote {target}\n", "")
+    assert_same(group_of(target), dark_jax.decode_fit(maps, sigma=2.0))
+    arguments = ["--rule", "VITPOSE", "--kernel-size", "3", "--key", "heatmaps"]
+    source, target = stores / "maps.h5", stores / "out.parquet"
+    assert cli.run(["decode", str(source), "-o", str(target), *arguments]) == 0
+    about = parquet.read_table(target).schema.metadata[b"about"]
+    assert json.loads(about)["rule"] == "VITPOSE"
+
+
+def test_npy_is_a_store_where_it_is_treated_as_one(stores: Path) -> None:
+    source = str(stores / "maps.npy")
+    assert cli.run(["decode", source, "-o", str(stores / "one.parquet")]) == 0
+    assert (stores / "one.parquet").is_file()
+    assert cli.run(["decode", source, "-o", str(stores / "out.parquet"), "--resume"]) == 0
+    assert (stores / "out.parquet").is_dir()
+    assert cli.run(["decode", source, "-o", str(stores / "out.zarr")]) == 0
+    assert (stores / "out.zarr").is_dir()
+
+
+def test_maps_in_memory_take_the_same_options(stores: Path, maps: np.ndarray) -> None:
+    np.save(stores / "last.npy", np.moveaxis(maps, 1, -1))
+    for expected, options in (
+        (dark_jax.decode(maps, rule=rules.HRNET), ["--rule", "HRNET"]),
+        (dark_jax.decode_fit(maps, sigma=2.0), ["--fit", "--sigma", "2"]),
+    ):
+        target = stores / "out.npz"
+        source = str(stores / "last.npy")
+        assert cli.run(["decode", source, "-o", str(target), "--axes=-3,-2", *options]) == 0
+        with np.load(target) as found:
+            np.testing.assert_array_equal(found["coords"], expected.coords)
+
+
+def test_a_row_of_bins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.asarray(
+        dark_jax.encode(np.array([[[3.0], [9.5]]]), size=(20,), axes=(-1,), sigma=1.5)
+    )
+    np.save(tmp_path / "rows.npy", rows)
+    assert cli.run(["decode", str(tmp_path / "rows.npy"), "--axes", "-1"]) == 0
+    out = capsys.readouterr().out
+    assert "9.500" in out
+    assert "2 of 2 keypoints refined" in out
+
+
+def test_the_bar(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal: the share, the rate and what is left. Elsewhere nothing (tested above)."""
+    import io
+
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
+    assert cli.run(arguments) == 0
+    for part in ("100%", "33 of 33 maps", "/s", "0:00:00"):
+        assert part in stream.getvalue()
+
+
+def test_no_bar(
+    stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in a pipe either where colours are forced, as Jupyter does for what it starts."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
+    assert cli.run(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("no.zarr: No such file or directory", ["no.zarr", "-o", "o.zarr"]),
+        ("folder.zarr: not a readable Zarr store", ["folder.zarr", "-o", "o.zarr"]),
+        ("text.h5: not a Zarr directory, an HDF5", ["text.h5", "-o", "o.zarr"]),
+        ("cut.h5: not a readable HDF5 file (", ["cut.h5", "-o", "o.zarr"]),
+        ("text.npy: not a readable .npy file", ["text.npy", "-o", "o.zarr"]),
+        ("fortran.npy: is in Fortran order", ["fortran.npy", "-o", "o.zarr"]),
+        ("flat.npy: is empty, shape (0, 5, 5)", ["flat.npy", "-o", "o.zarr"]),
+        ("complex.npy must hold real numbers", ["complex.npy", "-o", "o.zarr"]),
+        ("row.npy must have axes (-2, -1), got shape (5,)", ["row.npy", "-o", "o.zarr"]),
+        ("a .npy file has no keys", ["maps.npy", "-o", "o.zarr", "--key", "a"]),
+        ("is one array and has no keys", ["array.zarr", "-o", "o.zarr", "--key", "a"]),
+        ("group.zarr: no array 'c'; it has", ["group.zarr", "-o", "o.zarr", "--key", "c"]),
+        ("maps.h5: no array 'a'; it has heat", ["maps.h5", "-o", "o.zarr", "--key", "a"]),
+        ("store: --output must end in .zarr, .parquet", ["array.zarr"]),
+        (".parquet, got 'o.csv'", ["array.zarr", "-o", "o.csv"]),
+        ("there is no folder", ["array.zarr", "-o", "no/o.zarr"]),
+        ("would overwrite what is read", ["array.zarr", "-o", "array.zarr"]),
+        ("would overwrite what is read", ["array.zarr", "-o", "array.zarr/o.zarr"]),
+        ("dark_jax did not make it", ["maps.npy", "-o", "group.zarr", "--overwrite"]),
+        ("dark_jax did not make it", ["maps.npy", "-o", "group.zarr", "--resume"]),
+        ("group.zarr exists", ["maps.npy", "-o", "group.zarr"]),
+        ("more axes than [B, I, J]", ["deep.npy", "-o", "o.parquet", "--resume"]),
+        ("--axes must be integers", ["maps.npy", "-o", "o.zarr", "--axes", "a,b"]),
+        ("must be in increasing order", ["maps.npy", "-o", "o.zarr", "--axes", "-1,-2"]),
+        ("must have axes (-7,)", ["maps.npy", "-o", "o.zarr", "--axes", "-7"]),
+        ("--fit needs --sigma", ["maps.npy", "-o", "o.zarr", "--fit"]),
+        ("excludes --rule", ["a.zarr", "--fit", "--sigma", "1", "--rule", "HRNET"]),
+        ("'SEED' is not", ["maps.npy", "-o", "o.zarr", "--rule", "SEED"]),
+        ("HRNET", ["maps.npy", "-o", "o.zarr", "--rule", "HRNET", "--sigma", "2"]),
+        ("MMPOSE_SIMCC", ["maps.npy", "-o", "o.zarr", "--rule", "MMPOSE_SIMCC"]),
+        ("workers must be an integer of at", ["maps.npy", "-o", "o.zarr", "--workers", "0"]),
+        ("exclude each other", ["maps.npy", "-o", "o.zarr", "--resume", "--overwrite"]),
+        (
+            "exclude each other",
+            ["maps.npy", "-o", "o.zarr", "--workers", "2", "--scheduler", "tcp://a:1"],
+        ),
+        ("need a SOURCE that is a store", ["--resume"]),
+        (
+            "--overlay is for maps that fit",
+            ["array.zarr", "-o", "o.zarr", "--overlay", "o.png"],
+        ),
+    ],
+)
+def test_one_line_and_nothing_written(
+    stores: Path,
+    message: str,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (stores / "folder.zarr").mkdir()
+    (stores / "text.h5").write_text("hello")
+    (stores / "text.npy").write_text("hello")
+    (stores / "cut.h5").write_bytes((stores / "maps.h5").read_bytes()[:5000])
+    for name, array in {
+        "fortran": np.asfortranarray(np.ones((4, 5, 5))),
+        "flat": np.ones((0, 5, 5)),
+        "complex": np.ones((5, 5), complex),
+        "row": np.ones(5),
+        "deep": np.ones((1, 1, 1, 2, 5, 5)),
+    }.items():
+        np.save(stores / f"{name}.npy", array)
+    monkeypatch.chdir(stores)
+    before = tree(stores)
+    assert cli.run(["decode", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("dark-jax: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert tree(stores) == before
+    assert not (stores / "o.zarr.incomplete").exists()
+
+
+def test_what_cannot_be_read_is_named(stores: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged_chunk(stores, "array.zarr")
+    (stores / "array.zarr" / "c" / "4" / "0" / "0" / "0").write_bytes(b"")
+    arguments = ["decode", str(stores / "array.zarr"), "-o", str(stores / "out.zarr")]
+    assert cli.run(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second, kept = err.splitlines()
+    assert first.startswith(f"dark-jax: {stores / 'array.zarr'}: chunk (1, 2, 0, 0): ")
+    assert second.startswith(f"dark-jax: {stores / 'array.zarr'}: chunk (4, 0, 0, 0): ")
+    assert kept == (
+        f"dark-jax: the rest is kept in {stores / 'out.zarr.incomplete' / 'result'}; "
+        "--resume goes on"
+    )

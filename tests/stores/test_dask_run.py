@@ -1,0 +1,46 @@
+"""Pieces on threads and on a given scheduler."""
+
+from pathlib import Path
+
+import pytest
+
+from dark_jax import decode_store
+from dark_jax._stores import dask_run as engine
+from tests.stores.cases import tree
+
+distributed = pytest.importorskip("distributed")
+pytest.importorskip("zarr")
+pytest.importorskip("h5py")
+
+
+def test_progress(stores: Path) -> None:
+    told: list[tuple[int, int]] = []
+    decode_store(
+        stores / "maps.npy", stores / "out.zarr", progress=lambda *numbers: told.append(numbers)
+    )
+    assert (told[0], told[-1]) == ((0, 33), (33, 33))
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert len(told) == 7
+
+
+def test_on_a_scheduler(stores: Path) -> None:
+    """One that runs already, and stays; the same bytes as from threads."""
+    decode_store(stores / "maps.h5", stores / "threads.zarr")
+    with distributed.LocalCluster(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+    ) as cluster:
+        for _ in range(2):
+            decode_store(
+                stores / "maps.h5",
+                stores / "out.zarr",
+                scheduler=cluster.scheduler_address,
+                overwrite=True,
+            )
+    assert tree(stores / "out.zarr") == tree(stores / "threads.zarr")
+
+
+def test_no_scheduler(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PATIENCE", 0.5)
+    with pytest.raises(OSError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1 "):
+        decode_store(stores / "maps.npy", stores / "o.zarr", scheduler="tcp://127.0.0.1:1")
+    assert not (stores / "o.zarr.incomplete").exists()

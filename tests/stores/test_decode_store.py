@@ -1,0 +1,94 @@
+"""Stores of heatmaps: any layout, type and decoder, as the maps in memory are decoded."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import decode_store, rules
+from tests.stores.cases import CHUNKS, TARGETS, assert_same, group_of, tree, write_zarr
+
+zarr = pytest.importorskip("zarr")
+parquet = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("h5py")
+pytest.importorskip("dask")
+
+
+def test_fit_has_a_covariance(stores: Path, maps: np.ndarray) -> None:
+    expected = dark_jax.decode_fit(maps, sigma=2.0)
+    for suffix in TARGETS:
+        decode_store(stores / "maps.npy", stores / f"out{suffix}", sigma=2.0, fit=True)
+    found = group_of(stores / "out.zarr")
+    assert_same(found, expected)
+    np.testing.assert_allclose(found["covariance"], expected.covariance, rtol=1e-4)
+    assert np.isinf(found["covariance"][1, 1]).all()  # no peak
+    table = parquet.read_table(stores / "out.parquet")
+    assert table["cxx"].null_count == 1
+    np.testing.assert_allclose(table["cxx"][0].as_py(), expected.covariance[0, 0, 0, 0], rtol=1e-4)
+    about = dict(zarr.open_group(stores / "out.zarr", mode="r").attrs)
+    assert (about["decoder"], about["sigma"]) == ("decode_fit", 2.0)
+
+
+def test_rules(stores: Path, maps: np.ndarray) -> None:
+    expected = dark_jax.decode(maps, rule=rules.VITPOSE, kernel_size=5)
+    decode_store(stores / "maps.npy", stores / "o.zarr", rule=rules.VITPOSE, kernel_size=5)
+    assert_same(group_of(stores / "o.zarr"), expected)
+
+
+@pytest.mark.parametrize(
+    ("order", "axes"), [((0, 2, 3, 1), (-3, -2)), ((2, 3, 0, 1), (0, 1)), ((1, 2, 0, 3), (1, 3))]
+)
+def test_layouts(
+    tmp_path: Path, maps: np.ndarray, order: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    """Any axes may be the maps'; the others are cut."""
+    moved = np.ascontiguousarray(maps.transpose(order))
+    write_zarr(tmp_path / "in.zarr", moved, tuple(CHUNKS[axis] for axis in order))
+    np.save(tmp_path / "in.npy", moved)
+    for name in ("in.zarr", "in.npy"):
+        decode_store(tmp_path / name, tmp_path / "out.zarr", axes=axes, overwrite=True)
+        assert_same(group_of(tmp_path / "out.zarr"), dark_jax.decode(moved, axes=axes))
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (3, 24, 20), (2, 1, 3, 24, 20)])
+def test_ranks(tmp_path: Path, maps: np.ndarray, shape: tuple[int, ...]) -> None:
+    few = maps.reshape(-1)[: np.prod(shape)].reshape(shape)
+    np.save(tmp_path / "in.npy", few)
+    for suffix in TARGETS:
+        decode_store(tmp_path / "in.npy", tmp_path / f"out{suffix}")
+    found = group_of(tmp_path / "out.zarr")
+    assert found["coords"].shape == (*shape[:-2], 2)
+    assert_same(found, dark_jax.decode(few))
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    named = dict(zip(("joint", "instance", "image"), reversed(shape[:-2]), strict=False))
+    for number, index in enumerate(np.ndindex(shape[:-2])):
+        place = dict(zip(reversed(named), index, strict=True))
+        assert {name: rows[number][name] for name in place} == place
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">f4", "float16", "float64"])
+def test_types(tmp_path: Path, maps: np.ndarray, dtype: str) -> None:
+    values = (200 * np.clip(maps, 0, 1)).astype(dtype)
+    np.save(tmp_path / "in.npy", values)
+    decode_store(tmp_path / "in.npy", tmp_path / "out.zarr")
+    found = group_of(tmp_path / "out.zarr")
+    assert found["coords"].dtype == np.float32
+    assert_same(found, dark_jax.decode(values))
+
+
+def test_rules_that_have_no_name(stores: Path) -> None:
+    mine = dataclasses.replace(rules.GUARDED, longest=3.0)
+    with pytest.raises(ValueError, match=r"rule must be one of dark_jax\.rules"):
+        decode_store(stores / "maps.npy", stores / "o.zarr", rule=mine)
+
+
+@pytest.mark.parametrize("module", ["zarr", "dask", "locket", "h5py"])
+def test_missing_extra(stores: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    before = tree(stores)
+    with pytest.raises(ImportError, match=r'pip install "dark_jax\[store\]"'):
+        decode_store(stores / "maps.h5", stores / "o.zarr")
+    assert tree(stores) == before

@@ -1,0 +1,194 @@
+"""Stores under violence: killed runs, killed workers, Ctrl-C, and gigabytes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dark_jax import decode_store
+from dark_jax._stores import blocks as pieces
+from tests.stores.cases import tree
+from tests.support import synthetic
+
+zarr = pytest.importorskip("zarr")
+distributed = pytest.importorskip("distributed")
+pytest.importorskip("pyarrow")
+pytest.importorskip("click")
+
+pytestmark = pytest.mark.slow
+
+# A piece a chunk, as small as may be, so that there is much to kill.
+SMALL = "from dark_jax._stores import blocks as pieces; pieces.GOAL = 1; "
+# So slow that it is still at work when a busy machine gets to kill it; dask's workers stay fast.
+SLOW = SMALL + (
+    "import time; from dark_jax._stores import writers as targets; put = targets.Target._put; "
+    "targets.Target._put = lambda *each: (time.sleep(0.01), put(*each)); "
+)
+# Whoever runs the tests in the background of a shell has taught them to ignore Ctrl-C.
+COMMAND = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from dark_jax import _cli as cli; sys.exit(cli.run(sys.argv[1:]))"
+)
+KILLS = 10
+LONGEST = 120.0
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six hundred chunks."""
+    values, _ = synthetic.gaussians(0, 200, (64, 48), sigma=2.0, noise=0.01)
+    path = tmp_path_factory.mktemp("source") / "maps.zarr"
+    array = zarr.create_array(path, shape=(2400, 5, 64, 48), chunks=(4, 5, 64, 48), dtype="f4")
+    for start in range(0, 2400, 40):
+        array[start : start + 40] = np.roll(values, start, 0).reshape(40, 5, 64, 48)
+    return path
+
+
+def started(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        start_new_session=True,
+    )
+
+
+def pieces_there(target: Path) -> int:
+    result = target.with_name(f"{target.name}.incomplete") / "result"
+    names = "status/c.*" if target.suffix == ".zarr" else "*.parquet"
+    return len([*result.glob(names)])
+
+
+def wait_for_pieces(process: subprocess.Popen[str], target: Path, count: int) -> None:
+    """Until so many are there, or the run has ended."""
+    end = time.monotonic() + LONGEST
+    while pieces_there(target) < count and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr; nothing of its session is left."""
+    out = err = ""
+    try:
+        out, err = process.communicate(timeout=LONGEST)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        pytest.fail("processes are left")
+    except ProcessLookupError:
+        return process.returncode, out, err
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
+def test_kill_and_resume(source: Path, tmp_path: Path, suffix: str) -> None:
+    """``kill -9`` at random points; the bytes are an uninterrupted run's."""
+    target, random = tmp_path / f"out{suffix}", synthetic.rng(len(suffix))
+    kills, counts = 0, []
+    while kills < KILLS:
+        before = pieces_there(target)
+        process = started(SLOW + COMMAND, "decode", source, "-o", target, "--resume")
+        wait_for_pieces(process, target, before + int(random.integers(1, 40)))
+        time.sleep(random.uniform(0, 0.02))
+        os.kill(process.pid, signal.SIGKILL)
+        status, _, err = end(process)
+        assert status == -signal.SIGKILL, (err, counts)
+        assert not target.exists()
+        kills += 1
+        counts.append(pieces_there(target))
+    assert counts == sorted(counts)
+    status, out, err = end(started(SMALL + COMMAND, "decode", source, "-o", target, "--resume"))
+    assert (status, out, err) == (0, f"wrote {target}\n", "")
+    whole = tmp_path / f"whole{suffix}"
+    assert end(started(SMALL + COMMAND, "decode", source, "-o", whole, "--resume"))[0] == 0
+    assert tree(target) == tree(whole)
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_ctrl_c(source: Path, tmp_path: Path, workers: list[str]) -> None:
+    """As a terminal sends it, to the whole group: one line, no process left, resumable.
+
+    What dask's own processes say on their way out is theirs.
+    """
+    target = tmp_path / "out.zarr"
+    arguments = ["decode", source, "-o", target]
+    process = started(SLOW + COMMAND, *arguments, *workers)
+    wait_for_pieces(process, target, 20)
+    os.killpg(process.pid, signal.SIGINT)
+    status, out, err = end(process)
+    assert status == 130
+    assert out == ""
+    line = "dark-jax: interrupted; --resume goes on\n"
+    assert err.endswith(line) if workers else err == line
+    assert not target.exists()
+    assert end(started(SMALL + COMMAND, *arguments, "--resume"))[0] == 0
+    assert end(started(SMALL + COMMAND, "decode", source, "-o", tmp_path / "w.zarr"))[0] == 0
+    assert tree(target) == tree(tmp_path / "w.zarr")
+
+
+def test_killed_worker(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job completes, with the same bytes."""
+    monkeypatch.setattr(pieces, "GOAL", 1)
+    decode_store(source, tmp_path / "threads.zarr")
+    killed: list[int] = []
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        processes = list(client.run(os.getpid).values())
+
+        def kill(done: int, total: int) -> None:
+            if done > 1000 and len(killed) < 1:
+                killed.append(processes[0])
+                os.kill(processes[0], signal.SIGKILL)
+
+        address = cluster.scheduler_address
+        decode_store(source, tmp_path / "out.zarr", scheduler=address, progress=kill)
+    assert killed
+    assert tree(tmp_path / "out.zarr") == tree(tmp_path / "threads.zarr")
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import dark_jax
+dark_jax.decode_store(sys.argv[1], sys.argv[2])
+# The peak since exec; that of getrusage begins with the parent it was forked from.
+print([line.split()[1] for line in Path("/proc/self/status").open() if "VmHWM" in line][0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@pytest.mark.parametrize("name", ["maps.zarr", "maps.npy"])
+def test_memory_does_not_grow_with_the_store(tmp_path: Path, name: str) -> None:
+    """1 GB and 4 GB, which take no place on the disk."""
+    peaks = []
+    for images in (4_800, 19_200):  # of 17 x 64 x 48 floats
+        path = tmp_path / str(images) / name
+        path.parent.mkdir()
+        shape = (images, 17, 64, 48)
+        if name == "maps.npy":
+            mapped = np.lib.format.open_memmap(path, mode="w+", dtype="f4", shape=shape)
+            del mapped  # never written to
+        else:
+            zarr.create_array(path, shape=shape, chunks=(64, *shape[1:]), dtype="f4")
+        status, out, err = end(started(MEASURE, path, path.parent / "out.zarr"))
+        assert (status, err) == (0, "")
+        peaks.append(int(out) / 1024)
+    assert peaks[1] < peaks[0] + 100, peaks
+    assert peaks[1] < 1000, peaks
