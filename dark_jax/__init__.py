@@ -45,23 +45,22 @@ Shapes have the same letters everywhere, and ``...`` for any leading axes or non
 """
 
 from dark_jax import coco, image, metrics, rules
-from dark_jax._codecs.decode import decode, get_final_preds
+from dark_jax._codecs.decode import decode
 from dark_jax._codecs.decode_fit import decode_fit
 from dark_jax._codecs.decode_peaks import decode_peaks
 from dark_jax._codecs.decode_simcc import decode_simcc
 from dark_jax._codecs.decode_soft_argmax import decode_soft_argmax
 from dark_jax._codecs.encode import encode
 from dark_jax._codecs.estimate_sigma import estimate_sigma
-from dark_jax._codecs.reference import taylor
+from dark_jax._codecs.reference import gaussian_blur, get_final_preds, get_max_preds, taylor
 from dark_jax._core.keypoints import Keypoints, Status
+from dark_jax._core.namespace import publish
 from dark_jax._core.version import __version__ as __version__
 from dark_jax._geometry.affine import apply_affine, invert_affine, to_image
 from dark_jax._geometry.boxes import box_to_affine, map_to_input
 from dark_jax._geometry.crop import crop
 from dark_jax._geometry.flip import flip_heatmaps, merge_flipped
 from dark_jax._io.tables import save
-from dark_jax._ops.gaussian import gaussian_blur
-from dark_jax._ops.peak import get_max_preds
 from dark_jax._stores.decode_store import UnreadChunksError, decode_store
 
 __all__ = [
@@ -94,3 +93,6 @@ __all__ = [
     "taylor",
     "to_image",
 ]
+
+publish(globals())
+del publish

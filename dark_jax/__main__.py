@@ -2,20 +2,20 @@
 
 import sys
 
-from dark_jax._core import optional as extras
+from dark_jax._core import optional
 
 
 def main() -> None:
     """Run the command line, or say what it lacks."""
     try:
         for module in ("click", "rich"):
-            extras.load(module, extra="cli")
+            optional.load(module, extra="cli")
     except ImportError as error:
         print(f"dark-jax: {error}", file=sys.stderr)
         sys.exit(2)
-    from dark_jax import _cli as cli
+    from dark_jax import _cli
 
-    sys.exit(cli.run())
+    sys.exit(_cli.run())
 
 
 if __name__ == "__main__":

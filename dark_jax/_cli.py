@@ -16,13 +16,12 @@ from rich.table import Table as RichTable
 
 import dark_jax
 from dark_jax import plot, rules, samples
+from dark_jax._codecs.integer_peaks import integer_peaks
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Status
-from dark_jax._io import atomic as files
-from dark_jax._io import tables
-from dark_jax._stores import readers as sources
-from dark_jax._stores import writers as targets
-from dark_jax._stores.decode_store import Decoder
+from dark_jax._io import atomic, heatmap_files, tables
+from dark_jax._stores import readers, writers
+from dark_jax._stores.decoder import Decoder
 
 # A longer table is for a file, not for eyes.
 MOST_ROWS = 100
@@ -75,7 +74,7 @@ def app() -> None:
     "--output",
     type=click.Path(path_type=Path),
     help=f"Write the keypoints; the suffix chooses: {', '.join(tables.SUFFIXES)}; of a store: "
-    f"{', '.join(targets.KINDS)}.",
+    f"{', '.join(writers.KINDS)}.",
 )
 @click.option(
     "--axes", help="The axes of a map, such as -3,-2 for channels-last.  [default: -2,-1]"
@@ -153,14 +152,15 @@ def decode(
     if source is None:
         heatmaps, photo, stride, joints = samples.load()
     else:
-        heatmaps = files.read_heatmaps(source, key=key, axes=decoder.axes)
+        heatmaps = heatmap_files.read_heatmaps(source, key=key, axes=decoder.axes)
     dim = len(decoder.axes)
     if dim != 2 and overlay is not None:
         raise ValueError(f"--overlay draws maps of two axes, not of --axes {axes}")
     if image is not None and stride is not None:
         photo = _photo(image, stride, heatmaps.shape)
 
-    maps = heatmaps[(None,) * (dim + 2 - heatmaps.ndim)]
+    leading = heatmaps.shape[:-dim]
+    maps = heatmaps[(None,) * (2 - len(leading))]
     keypoints = dataclasses.replace(decoder, axes=tuple(range(-dim, 0)))(maps)
     table = _table(keypoints, maps, joints)
     contents: dict[Path, bytes] = {}
@@ -170,12 +170,12 @@ def decode(
             "dark_jax": dark_jax.__version__,
             **decoder.about(),
         }
-        contents[output] = tables.results(table, output, about=about, shape=heatmaps.shape[:-dim])
+        contents[output] = tables.file_contents(table, output, about=about, shape=leading)
     if overlay is not None:
         contents[overlay] = plot.overlay(
             keypoints, heatmaps=maps, photo=photo, stride=stride or 1.0
         )
-    files.write_together(contents)
+    atomic.write_together(contents)
     _show(table, named=joints is not None)
     for path in contents:
         click.echo(f"wrote {path}")
@@ -211,11 +211,11 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
 def _decode_store(
     source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **engine: Any
 ) -> None:
-    if output is None or output.suffix not in targets.KINDS:
-        with sources.opened(source, key=key):  # what is no store comes before what a store needs
+    if output is None or output.suffix not in writers.KINDS:
+        with readers.opened(source, key=key):  # what is no store comes before what a store needs
             pass
         raise ValueError(
-            f"{source} is decoded as a store: --output must end in {', '.join(targets.KINDS)}"
+            f"{source} is decoded as a store: --output must end in {', '.join(writers.KINDS)}"
             f"{'' if output is None else f', got {str(output)!r}'}"
         )
     options = dataclasses.asdict(decoder) | {"rule": getattr(rules, decoder.rule)}
@@ -254,9 +254,9 @@ def _check_targets(
     inputs: tuple[Path | None, ...], output: Path | None, overlay: Path | None
 ) -> None:
     if output is not None:
-        files.check_target(output, suffixes=tables.SUFFIXES, option="--output")
+        atomic.check_target(output, suffixes=tables.SUFFIXES, option="--output")
     if overlay is not None:
-        files.check_target(overlay, suffixes=(".png",), option="--overlay")
+        atomic.check_target(overlay, suffixes=(".png",), option="--overlay")
     read = {path.resolve() for path in inputs if path is not None}
     for option, target in (("--output", output), ("--overlay", overlay)):
         if target is not None and target.resolve() in read:
@@ -298,11 +298,10 @@ def _photo(path: Path, stride: float, shape: tuple[int, ...]) -> np.ndarray:
 def _table(
     keypoints: dark_jax.Keypoints, maps: np.ndarray, joints: tuple[str, ...] | None
 ) -> tables.Table:
-    peaks = None
-    if maps.ndim == 4:
-        refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
-        peaks = np.where(refined, dark_jax.get_max_preds(maps)[0], keypoints.coords)
-    return tables.table(keypoints, axes=("image", "joint"), joints=joints, peaks=peaks)
+    peaks, _ = integer_peaks(checks.real_array("heatmaps", maps), axes=tuple(range(2, maps.ndim)))
+    refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
+    peaks = np.where(refined, peaks, keypoints.coords)
+    return tables.make_table(keypoints, axes=("image", "joint"), joints=joints, peaks=peaks)
 
 
 def _show(table: tables.Table, *, named: bool) -> None:

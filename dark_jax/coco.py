@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from dark_jax._core import checks
-from dark_jax._core import optional as extras
+from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints
 from dark_jax._io.atomic import check_target, json_bytes, write_together
-from dark_jax._io.tables import found, plain
+from dark_jax._io.tables import has_keypoint, plain
 from dark_jax.metrics import COCO_SIGMAS
 
 __all__ = ["average_precision", "results", "save"]
@@ -29,6 +28,24 @@ _STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", 
 # finds one whose id is zero.
 _PREDICTED = ("image_id", "category_id", "keypoints", "score")
 _ANNOTATED = ("id", "image_id", "category_id", "keypoints", "num_keypoints", "area", "bbox")
+
+
+def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """``value`` as integers of any size, broadcast to ``shape``."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} must broadcast to {shape}, got shape {array.shape}") from None
+
+
+def _finite(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """``value`` as finite numbers, broadcast to ``shape``."""
+    array = np.asarray(checks.broadcastable(name, np.asarray(value), shape))
+    checks.require(name, array, np.isfinite, "finite")
+    return np.broadcast_to(array, shape)
 
 
 def results(
@@ -77,19 +94,17 @@ def results(
         checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., J, 2]")
     )
     people = coords.shape[:-2]
-    there = found(coords, np.asarray(keypoints.status))
+    there = has_keypoint(coords, np.asarray(keypoints.status))
     # What has a place but no finite score has a score of 0.
     of_joint = np.asarray(keypoints.scores)
     of_joint = np.where(there & np.isfinite(of_joint), of_joint, 0)
     of_person = of_joint.mean(-1)
     if scores is not None:
-        of_person = np.broadcast_to(
-            checks.finite_array("scores", np.asarray(scores), people), people
-        )
+        of_person = _finite("scores", scores, people)
     triples = np.concatenate(
         [np.where(there[..., None], coords, 0), of_joint[..., None]], axis=-1
     ).reshape(*people, -1)
-    ids = checks.integers("image_ids", image_ids, people)
+    ids = _integers("image_ids", image_ids, people)
     category = checks.integer("category_id", category_id)
     return [
         {
@@ -171,7 +186,7 @@ def average_precision(
     References:
         https://cocodataset.org/#keypoints-eval; https://github.com/MiXaiLL76/faster_coco_eval.
     """
-    library: Any = extras.load("faster_coco_eval", extra="eval")
+    library: Any = optional.load("faster_coco_eval", extra="eval")
     told, predicted = _loaded("annotations", annotations, dict), _loaded("results", results, list)
     _check_annotations(told, joints=len(sigmas))
     _check_results(predicted, {image["id"] for image in told["images"]}, joints=len(sigmas))

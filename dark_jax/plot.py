@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dark_jax._core import optional as extras
+from dark_jax._codecs.integer_peaks import integer_peaks
+from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints, Status
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def read_photo(path: Path) -> np.ndarray:
     References:
         Pillow's ``Image.open``.
     """
-    image = extras.load("PIL.Image", extra="plot")
+    image = optional.load("PIL.Image", extra="plot")
     with path.open("rb") as stream:
         try:
             with image.open(stream) as picture:
@@ -103,7 +104,7 @@ def overlay(
         Matplotlib's ``imshow``: pixel centres at integers there too.
     """
     coords, status = np.asarray(keypoints.coords), np.asarray(keypoints.status)
-    maps = np.asarray(heatmaps)
+    maps = np.asarray(checks.real_array("heatmaps", heatmaps))
     if maps.ndim not in (3, 4) or maps.shape[:-2] != status.shape:
         raise ValueError(
             f"heatmaps must be [..., H, W] with the axes of keypoints, {status.shape}, one or two, "
@@ -116,9 +117,8 @@ def overlay(
             f"photo must be [H, W, 3], of the only image, got shape {np.shape(photo)} "
             f"for {len(maps)} images"
         )
-    y, x = np.divmod(maps.reshape(*maps.shape[:2], -1).argmax(axis=-1), maps.shape[-1])
-    peaks = np.stack([x, y], axis=-1)
-    figure_class = extras.load("matplotlib.figure", extra="plot").Figure
+    peaks = np.asarray(integer_peaks(maps, axes=(2, 3))[0])
+    figure_class = optional.load("matplotlib.figure", extra="plot").Figure
     shown = min(len(maps), _MOST_IMAGES)
     columns = math.ceil(math.sqrt(shown))
     rows = math.ceil(shown / columns)
@@ -155,8 +155,8 @@ def overlay(
 def _draw_points(
     axes: Axes, peaks: np.ndarray, coords: np.ndarray, status: np.ndarray, stride: float
 ) -> None:
-    patches: Any = extras.load("matplotlib.patches", extra="plot")
-    effects: Any = extras.load("matplotlib.patheffects", extra="plot")
+    patches: Any = optional.load("matplotlib.patches", extra="plot")
+    effects: Any = optional.load("matplotlib.patheffects", extra="plot")
     outline = [effects.withStroke(linewidth=2.5, foreground="black")]
     refined = status == Status.REFINED
 

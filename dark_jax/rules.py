@@ -8,18 +8,7 @@ version that says so.
 Kernels are OpenCV's of 11 pixels, on maps padded with zeros, if nothing else is said;
 ``vars(rule)`` has every number.
 
-- ``GUARDED``: ours and the default: ``DARKPOSE``'s step, taken only where it leads to a maximum
-  nearby. Scale-free; the only one for volumes.
-- ``DARKPOSE``: DarkPose's ``get_final_preds``: Newton's step over differences of two pixels; a
-  peak within two pixels of an edge stays.
-- ``MMPOSE_DARK``: the same in mmpose (``MSRAHeatmap`` with ``unbiased=True``).
-- ``MMPOSE_UDP``: mmpose's ``UDPHeatmap``: values clamped from 1e-3 to 50, direct neighbours only,
-  up to the edge.
-- ``MMPOSE_SIMCC``: mmpose's SimCC with ``use_dark``, of rows of bins; a kernel of 37.
-- ``VITPOSE``: as ``MMPOSE_UDP``, not rescaled, mirrored at the edge; rtmlib's too.
-- ``HF_VITPOSE``: Hugging Face's VitPose: as ``VITPOSE``, a narrower Gaussian (sigma 0.8 px).
-- ``SAPIENS2``: Hugging Face's Sapiens2: as ``MMPOSE_UDP``, OpenCV's formula at every size.
-- ``HRNET``: HRNet and SimpleBaseline: no blur, a quarter of a pixel towards the higher neighbour.
+{rules}
 - ``PUBLISHED``: all but ``GUARDED``, a tuple.
 
 Two stencils for a rule of your own:
@@ -43,33 +32,15 @@ Where a home breaks, its rule does the sane thing:
 
 import enum
 import functools
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from dark_jax._ops.gaussian import formula_kernel, gaussian_kernel, opencv_kernel
+from dark_jax._ops.pixels import Padding
 from dark_jax._ops.stencil import COMPACT, TAYLOR, Stencil
-from dark_jax._ops.window import Padding
-
-__all__ = [
-    "COMPACT",
-    "DARKPOSE",
-    "GUARDED",
-    "HF_VITPOSE",
-    "HRNET",
-    "MMPOSE_DARK",
-    "MMPOSE_SIMCC",
-    "MMPOSE_UDP",
-    "PUBLISHED",
-    "SAPIENS2",
-    "TAYLOR",
-    "VITPOSE",
-    "Padding",
-    "Rescale",
-    "Rule",
-    "Stencil",
-]
 
 _EPS32 = float(np.finfo(np.float32).eps)
 
@@ -106,6 +77,7 @@ class Rule:
     Attributes:
         name: its name here.
         home: where it is published.
+        summary: what it does, in a sentence.
         dims: numbers of map axes it is defined for.
         kernel: kernel size in pixels to the coefficients of the blur, float64, as many; None
             does not blur.
@@ -120,9 +92,13 @@ class Rule:
             where it is; a stencil that reaches further sees the edge pixels repeated.
         ridge: added to the Hessian's diagonal. Where it is singular the peak stays.
         fixed_step: pixels towards the higher neighbour, instead of a Newton step.
-        guarded: only steps to a maximum and no longer than ``longest`` are taken; otherwise
-            they are taken all the same, and ``status`` tells.
-        longest: the longest credible step in pixels, or the blur's sigma if that is more.
+        refined_only: the step is taken only where the status is ``REFINED``, and elsewhere the
+            integer peak stays. If False, the step is taken whatever the status.
+        clip_infinity: infinite pixels around the peak count as the largest numbers that can be
+            blurred. If False, they make the status ``NOT_FINITE``, or spread as in the original.
+        covariance: ``decode(..., covariance=True)`` estimates the covariance of the step.
+        longest: the longest credible step in pixels, or the blur's sigma if that is more; the
+            status of a longer one is ``STEP_TOO_LONG``.
         missing: both coordinates of a map without a positive maximum; None keeps its argmax.
 
     Example:
@@ -140,6 +116,7 @@ class Rule:
 
     name: str
     home: str
+    summary: str = ""
     dims: tuple[int, ...] = (2,)
     kernel: Callable[[int], np.ndarray] | None = opencv_kernel
     kernel_size: int = 11
@@ -152,7 +129,9 @@ class Rule:
     margin: tuple[int, int] = (2, 2)
     ridge: float = 0.0
     fixed_step: float | None = None
-    guarded: bool = False
+    refined_only: bool = False
+    clip_infinity: bool = False
+    covariance: bool = False
     longest: float = 1.5
     missing: float | None = -1.0
 
@@ -161,7 +140,22 @@ class Rule:
         if self.rescale is not Rescale.NO and self.padding is not Padding.ZEROS:
             raise ValueError(f"rule {self.name}: only maps padded with zeros are rescaled")
         if not 0 < self.floor < self.ceiling:
-            raise ValueError(f"rule {self.name}: 0 < floor < ceiling is not so")
+            raise ValueError(
+                f"rule {self.name} must satisfy 0 < floor < ceiling, got floor={self.floor}, "
+                f"ceiling={self.ceiling}"
+            )
+        if self.clip_infinity and self.rescale is not Rescale.NO:
+            raise ValueError(
+                f"rule {self.name}: clip_infinity must be False where maps are rescaled, "
+                f"got rescale={self.rescale}"
+            )
+        newton = self.fixed_step is None and self.rescale is Rescale.NO
+        if self.covariance and not (self.refined_only and newton):
+            raise ValueError(
+                f"rule {self.name}: covariance is only for Newton steps with refined_only=True and "
+                f"rescale=Rescale.NO, got refined_only={self.refined_only}, "
+                f"fixed_step={self.fixed_step}, rescale={self.rescale}"
+            )
 
     def __repr__(self) -> str:
         """The name alone: a table says the rest."""
@@ -185,30 +179,45 @@ _udp = functools.partial(
 GUARDED = Rule(
     name="GUARDED",
     home="dark_jax",
+    summary=(
+        "ours and the default: ``DARKPOSE``'s step, taken only where it leads to a maximum "
+        "nearby. Scale-free; the only one for volumes."
+    ),
     dims=(1, 2, 3),
     scale_free=True,
-    guarded=True,
+    refined_only=True,
+    covariance=True,
     missing=None,
 )
 DARKPOSE = Rule(
     name="DARKPOSE",
     home="DarkPose: get_final_preds",
+    summary=(
+        "DarkPose's ``get_final_preds``: Newton's step over differences of two pixels; a "
+        "peak within two pixels of an edge stays."
+    ),
     rescale=Rescale.TO_OLD_MAXIMUM,
     missing=0.0,
 )
 MMPOSE_DARK = Rule(
     name="MMPOSE_DARK",
     home="mmpose: refine_keypoints_dark",
+    summary="the same in mmpose (``MSRAHeatmap`` with ``unbiased=True``).",
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
 MMPOSE_UDP = _udp(
     name="MMPOSE_UDP",
     home="mmpose: refine_keypoints_dark_udp",
+    summary=(
+        "mmpose's ``UDPHeatmap``: values clamped from 1e-3 to 50, direct neighbours only, "
+        "up to the edge."
+    ),
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
 MMPOSE_SIMCC = Rule(
     name="MMPOSE_SIMCC",
     home="mmpose: refine_simcc_dark",
+    summary="mmpose's SimCC with ``use_dark``, of rows of bins; a kernel of 37.",
     dims=(1,),
     kernel_size=37,
     rescale=Rescale.TO_OLD_MAXIMUM,
@@ -220,38 +229,53 @@ MMPOSE_SIMCC = Rule(
 VITPOSE = _udp(
     name="VITPOSE",
     home="ViTPose, rtmlib: post_dark_udp",
+    summary="as ``MMPOSE_UDP``, not rescaled, mirrored at the edge; rtmlib's too.",
     padding=Padding.REFLECT,
+    clip_infinity=True,
 )
 HF_VITPOSE = _udp(
     name="HF_VITPOSE",
     home="transformers: VitPoseImageProcessor",
+    summary="Hugging Face's VitPose: as ``VITPOSE``, a narrower Gaussian (sigma 0.8 px).",
     kernel=_hf_vitpose_kernel,
     padding=Padding.SYMMETRIC,
+    clip_infinity=True,
 )
 SAPIENS2 = _udp(
     name="SAPIENS2",
     home="transformers: Sapiens2ImageProcessor",
+    summary="Hugging Face's Sapiens2: as ``MMPOSE_UDP``, OpenCV's formula at every size.",
     kernel=formula_kernel,
     rescale=Rescale.TO_OLD_MAXIMUM_IF_POSITIVE,
 )
 HRNET = Rule(
     name="HRNET",
     home="HRNet, SimpleBaseline: get_final_preds",
+    summary="HRNet and SimpleBaseline: no blur, a quarter of a pixel towards the higher neighbour.",
     kernel=None,
     kernel_size=1,
     stencil=COMPACT,
     margin=(2, 1),
     fixed_step=0.25,
+    clip_infinity=True,
     missing=0.0,
 )
 
-PUBLISHED = (
-    DARKPOSE,
-    MMPOSE_DARK,
-    MMPOSE_UDP,
-    MMPOSE_SIMCC,
-    VITPOSE,
-    HF_VITPOSE,
-    SAPIENS2,
-    HRNET,
-)
+_RULES = tuple(value for value in vars().values() if isinstance(value, Rule))
+PUBLISHED = tuple(rule for rule in _RULES if rule is not GUARDED)
+
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    *sorted(("COMPACT", "PUBLISHED", "TAYLOR", *(rule.name for rule in _RULES))),
+    "Padding",
+    "Rescale",
+    "Rule",
+    "Stencil",
+]
+if __doc__:  # Python leaves it out on request
+    __doc__ = __doc__.replace(
+        "{rules}",
+        "\n".join(
+            textwrap.fill(f"- ``{rule.name}``: {rule.summary}", 98, subsequent_indent="  ")
+            for rule in _RULES
+        ),
+    )

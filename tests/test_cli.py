@@ -15,7 +15,7 @@ from tests.support import synthetic
 pytest.importorskip("click")
 pytest.importorskip("matplotlib")
 
-from dark_jax import _cli as cli
+from dark_jax import _cli
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def maps(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return cli.run(["decode", *map(str, arguments)])
+    return _cli.run(["decode", *map(str, arguments)])
 
 
 def fails(capsys: pytest.CaptureFixture[str], message: str, *arguments: object) -> None:
@@ -334,7 +334,7 @@ def test_nothing_asked_is_help(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["dark-jax"])
-    assert cli.run() == 0
+    assert _cli.run() == 0
     assert "Usage: dark-jax [OPTIONS] COMMAND" in capsys.readouterr().out
 
 

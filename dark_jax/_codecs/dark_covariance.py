@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dark_jax._ops.stencil import Derivatives
-from dark_jax._ops.window import Kernels, Position, box, gram, read
+from dark_jax._ops.pixels import Position, box, read
+from dark_jax._ops.quadratic import Quadratic
+from dark_jax._ops.window import Kernels, gram
 
 # Pixels to each side whose noise is measured, by the number of axes: enough of them for what is
 # left when a blob is taken out, and few enough to leave the neighbours out.
 RADIUS = {1: 8, 2: 3, 3: 2}
-# In pixels of sigma.
-NARROWEST = 0.5
+# A blob of a smaller sigma, in pixels, is narrower than pixels can tell.
+NARROWEST_BLOB = 0.5
 
 
 def propagated(
@@ -32,25 +33,27 @@ def propagated(
     return jnp.einsum("in,nm,jm->ij", slopes, shared, slopes, precision=jax.lax.Precision.HIGHEST)
 
 
-def unblurred(d: Derivatives, kernels: Kernels, valid: jax.Array) -> tuple[Derivatives, jax.Array]:
+def without_blur(
+    model: Quadratic, kernels: Kernels, valid: jax.Array
+) -> tuple[Quadratic, jax.Array]:
     """The log Hessian of the blob before its blur, for widths subtract; and whether it is known.
 
     It is not where the blob is narrower than pixels can tell.
     """
-    wide = d.inverse(valid)
+    wide = model.negative_inverse(valid)
     places = [np.arange(len(kernel)) - len(kernel) // 2 for kernel in kernels]
     widths = [float(kernel @ place**2) for kernel, place in zip(kernels, places, strict=True)]
 
-    def negative(matrix: jax.Array) -> Derivatives:
-        return d._replace(hessian=tuple(tuple(-row) for row in matrix))
+    def negative(matrix: jax.Array) -> Quadratic:
+        return model._replace(hessian=tuple(tuple(-row) for row in matrix))
 
     narrow = wide - jnp.asarray(np.diag(widths), wide.dtype)
-    least = jnp.asarray(NARROWEST**2 * np.eye(len(widths)), wide.dtype)
+    least = jnp.asarray(NARROWEST_BLOB**2 * np.eye(len(widths)), wide.dtype)
     known = valid & negative(narrow - least).concave
-    return negative(negative(narrow).inverse(known)), known
+    return negative(negative(narrow).negative_inverse(known)), known
 
 
-def noise(values: jax.Array, places: Sequence[jax.Array], blob: Derivatives) -> jax.Array:
+def pixel_variance(values: jax.Array, places: Sequence[jax.Array], blob: Quadratic) -> jax.Array:
     """The variance of a pixel, if what no blob of about this shape explains is noise.
 
     ``values [n]`` at ``places`` (x, y, ...), ``[n]`` each, from the blob's top. A Gaussian
@@ -76,7 +79,7 @@ def noise(values: jax.Array, places: Sequence[jax.Array], blob: Derivatives) -> 
     return jnp.sum(values * values) / (len(values) - len(done) - 2)
 
 
-def around(heatmap: jax.Array, position: Position) -> tuple[jax.Array, np.ndarray]:
+def read_noisy_pixels(heatmap: jax.Array, position: Position) -> tuple[jax.Array, np.ndarray]:
     """The pixels that tell the noise, ``[n]``, and where they are, ``[n, dim]``."""
     offsets = box((RADIUS[heatmap.ndim],) * heatmap.ndim)
     return read(heatmap, position, offsets), offsets

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dark_jax import rules
-from dark_jax._codecs import dark_covariance as propagate
+from dark_jax._codecs import dark_covariance
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Status, status_of, unknown_covariance
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
 from dark_jax._ops.peak import Peak, find_peak
-from dark_jax._ops.stencil import Derivatives, inside
-from dark_jax._ops.window import Kernels, Position, blurred, box, read
+from dark_jax._ops.pixels import Position, box, inside, read
+from dark_jax._ops.quadratic import Quadratic
+from dark_jax._ops.window import Kernels, blurred
 from dark_jax.rules import Rescale, Rule
 
 # A map with a value below this many times the window's most negative pixel is computed in
@@ -23,7 +24,7 @@ from dark_jax.rules import Rescale, Rule
 CANCELLED = 0.1
 
 
-class Settings(NamedTuple):
+class DarkSettings(NamedTuple):
     """A rule and the blur it is run with: ``kernel_size`` or ``sigma``; hashable.
 
     ``covariance`` asks for that too.
@@ -59,14 +60,14 @@ class Settings(NamedTuple):
         return self.rule.stencil.offsets(self.dim)
 
 
-def settings(
+def check_settings(
     rule: Rule,
     *,
     dim: int,
     kernel_size: int | None = None,
     sigma: float | tuple[float, ...] | None = None,
     covariance: bool = False,
-) -> Settings:
+) -> DarkSettings:
     """The checked arguments of a decoder."""
     if not isinstance(rule, Rule):
         names = ", ".join(f"rules.{one.name}" for one in (rules.GUARDED, *rules.PUBLISHED))
@@ -82,13 +83,16 @@ def settings(
         raise ValueError(
             f"rule {rule.name} does not blur: got kernel_size={kernel_size}, sigma={sigma}"
         )
-    if checks.flag("covariance", covariance) and not rule.guarded:
-        raise ValueError(f"covariance is known of rule GUARDED alone, got rule {rule.name}")
+    if checks.flag("covariance", covariance) and not rule.covariance:
+        raise ValueError(
+            f"covariance must be False with rule {rule.name}, which does not estimate it; "
+            "rules.GUARDED does"
+        )
     if sigma is not None:
         each = checks.positive_each("sigma", sigma, dim)
-        return Settings(rule, dim, None, each, covariance)
+        return DarkSettings(rule, dim, None, each, covariance)
     size = rule.kernel_size if kernel_size is None else kernel_size
-    return Settings(rule, dim, checks.odd_kernel("kernel_size", size), None, covariance)
+    return DarkSettings(rule, dim, checks.odd_kernel("kernel_size", size), None, covariance)
 
 
 class Refined(NamedTuple):
@@ -104,14 +108,14 @@ class Refined(NamedTuple):
     exact: jax.Array | None
 
 
-def from_window(heatmap: jax.Array, peak: Peak, settings: Settings) -> Refined:
+def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -> Refined:
     """Refine a peak of one map from the pixels around it."""
     rule = settings.rule
-    around = _around(heatmap, peak.position, settings)
+    around = _read_window(heatmap, peak.position, settings)
     values = blurred(around, settings.kernels, settings.offsets)
     finite = jnp.isfinite(values[0])
-    if rule.rescale is Rescale.NO and not rule.guarded:
-        # The taps' zeros spread infinity over the stencil; a home's blur and clamp do not.
+    if rule.clip_infinity:
+        # The taps' zeros spread infinity over the stencil; the original's blur and clamp do not.
         # Half of the largest number: rounding must not take the sums beyond it.
         largest = float(jnp.finfo(around.dtype).max) / 2
         around = jnp.clip(around, -largest, largest)
@@ -127,14 +131,14 @@ def from_window(heatmap: jax.Array, peak: Peak, settings: Settings) -> Refined:
 
 
 def _covariance(
-    heatmap: jax.Array, peak: Peak, values: jax.Array, status: jax.Array, settings: Settings
+    heatmap: jax.Array, peak: Peak, values: jax.Array, status: jax.Array, settings: DarkSettings
 ) -> jax.Array:
     """``[dim, dim]``, of a guarded step; infinite where it was not taken or is biased.
 
     It is biased where the blur reaches over the edge.
     """
     stencil, kernels = settings.rule.stencil, settings.kernels
-    near, offsets = propagate.around(heatmap, peak.position)
+    near, offsets = dark_covariance.read_noisy_pixels(heatmap, peak.position)
     far = max(np.abs(offsets).max(), *(stencil.reach + len(k) // 2 for k in kernels))
     known = (status == Status.REFINED.value) & inside(
         peak.position, heatmap.shape, low=far, high=far
@@ -145,23 +149,23 @@ def _covariance(
     values, near = (jnp.where(known, each * unit, 0) for each in (values, near))
     top = Peak(peak.position, jnp.where(known, peak.score * unit, 1))
 
-    def derivatives(values: jax.Array) -> Derivatives:
-        return stencil.derivatives(_logs(values, top, settings)[0], settings.dim)
+    def model(values: jax.Array) -> Quadratic:
+        return stencil.quadratic(_logs(values, top, settings)[0], settings.dim)
 
-    d = derivatives(values)
-    blob, known = propagate.unblurred(d, kernels, known)
+    wide = model(values)
+    blob, known = dark_covariance.without_blur(wide, kernels, known)
     places = [
         jnp.asarray(offset, near.dtype) - moved
-        for offset, moved in zip(offsets.T, d.step(known), strict=True)
+        for offset, moved in zip(offsets.T, wide.newton_step(known), strict=True)
     ]
-    variance = propagate.noise(near, places, blob)
-    per_noise = propagate.propagated(
-        lambda v: derivatives(v).step(known), values, kernels, settings.offsets
+    variance = dark_covariance.pixel_variance(near, places, blob)
+    per_noise = dark_covariance.propagated(
+        lambda v: model(v).newton_step(known), values, kernels, settings.offsets
     )
     return jnp.where(known, variance * per_noise, jnp.inf)
 
 
-def _around(heatmap: jax.Array, position: Position, settings: Settings) -> jax.Array:
+def _read_window(heatmap: jax.Array, position: Position, settings: DarkSettings) -> jax.Array:
     """The pixels that the blurred stencil depends on."""
     reach = settings.rule.stencil.reach
     radii = tuple(reach + len(kernel) // 2 for kernel in settings.kernels)
@@ -193,36 +197,36 @@ def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> ja
 
 
 def _step(
-    values: jax.Array, peak: Peak, finite: jax.Array, shape: tuple[int, ...], settings: Settings
+    values: jax.Array, peak: Peak, finite: jax.Array, shape: tuple[int, ...], settings: DarkSettings
 ) -> tuple[jax.Array, jax.Array]:
     """Coordinates and status from the blurred values at the stencil's offsets."""
     rule = settings.rule
     used = _used(peak, shape, rule)
-    if rule.guarded:
+    if rule.refined_only:  # no step is taken from these values, but a gradient is
         values = jnp.where(jnp.isfinite(values), values, 0)
     blank = jnp.bool_(False)
     if rule.fixed_step is None:
         values, blank = _logs(values, peak, settings)
     if max(rule.margin) < rule.stencil.reach:
         values = _edge_repeated(values, peak.position, settings.offsets, shape)
-    d = rule.stencil.derivatives(values, settings.dim)
+    model = rule.stencil.quadratic(values, settings.dim)
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(d, peak, finite, surrounded, blank, settings)
+    status = _status(model, peak, finite, surrounded, blank, settings)
     if rule.fixed_step is not None:
-        step = jnp.where(used, rule.fixed_step * jnp.sign(jnp.stack(d.gradient)), 0)
-    elif rule.guarded:
-        step = d.step(status == Status.REFINED.value)
+        step = jnp.where(used, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
+    elif rule.refined_only:
+        step = model.newton_step(status == Status.REFINED.value)
     else:
-        d = d.ridged(rule.ridge)
-        step = d.step(used & (d.det != 0))
+        model = model.ridged(rule.ridge)
+        step = model.newton_step(used & (model.det != 0))
     coords = peak.coords + step
     if rule.missing is not None:
         return jnp.where(peak.score > 0, coords, rule.missing), status
     return jnp.where(jnp.isnan(peak.score), jnp.nan, coords), status
 
 
-def _logs(values: jax.Array, peak: Peak, settings: Settings) -> tuple[jax.Array, jax.Array]:
+def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
     """Logarithms, clamped, of values near one; and whether all but the peak's are at the floor.
 
     The step does not depend on scale, and a power of two changes no digit: this is the
@@ -258,47 +262,47 @@ def _edge_repeated(
 
 
 def _status(
-    d: Derivatives,
+    model: Quadratic,
     peak: Peak,
     finite: jax.Array,
     surrounded: jax.Array,
     blank: jax.Array,
-    settings: Settings,
+    settings: DarkSettings,
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
-    too_long = sum(x * x for x in d.numerator) > (settings.longest * d.det) ** 2
+    too_long = sum(x * x for x in model.step_times_det) > (settings.longest * model.det) ** 2
     return status_of(
         {
             Status.NOT_FINITE: ~finite,
             Status.NO_PEAK: ~(peak.score > 0),
             Status.BORDER: ~surrounded,
-            Status.NOT_CONCAVE: newton & (~d.concave | blank),
+            Status.NOT_CONCAVE: newton & (~model.concave | blank),
             Status.STEP_TOO_LONG: newton & too_long,
         }
     )
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def from_map(heatmap: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
+def refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
     """Coordinates and status of a map's maximum, the whole map blurred, in float64.
 
     Whatever the precision outside.
     """
     with jax.enable_x64(True):
-        coords, status = _from_map(heatmap.astype(jnp.float64), settings)
+        coords, status = _refine_from_map(heatmap.astype(jnp.float64), settings)
         return coords.astype(as_float(heatmap).dtype), status
 
 
-@from_map.defjvp
-def _from_map_jvp(settings, primals, tangents):
+@refine_from_map.defjvp
+def _refine_from_map_jvp(settings, primals, tangents):
     # float64 code cannot be differentiated where float64 is off.
-    _, tangent = jax.jvp(lambda heatmap: _from_map(heatmap, settings), primals, tangents)
-    return from_map(*primals, settings), tangent
+    _, tangent = jax.jvp(lambda heatmap: _refine_from_map(heatmap, settings), primals, tangents)
+    return refine_from_map(*primals, settings), tangent
 
 
-def _from_map(heatmap: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
+def _refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
     peak, rule = find_peak(heatmap), settings.rule
-    finite = jnp.all(jnp.isfinite(_around(heatmap, peak.position, settings)))
+    finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
     values = read(whole, peak.position, settings.offsets)

@@ -8,8 +8,8 @@ import jax
 from jax.typing import ArrayLike
 
 from dark_jax import rules
-from dark_jax._codecs import dark_step as refine
-from dark_jax._codecs.dark_step import Refined, Settings
+from dark_jax._codecs import dark_step
+from dark_jax._codecs.dark_step import DarkSettings, Refined
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, redone_unless
 from dark_jax._core.keypoints import Keypoints
@@ -17,17 +17,19 @@ from dark_jax._ops.peak import find_peak
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "axes"))
-def decode_along(heatmaps: jax.Array, *, settings: Settings, axes: tuple[int, ...]) -> Keypoints:
+def decode_along(
+    heatmaps: jax.Array, *, settings: DarkSettings, axes: tuple[int, ...]
+) -> Keypoints:
     """:func:`decode` with checked arguments, ``axes`` counted from 0."""
 
     def one(heatmap: jax.Array) -> tuple[Refined, jax.Array]:
         peak = find_peak(heatmap)
-        return refine.from_window(heatmap, peak, settings), peak.score
+        return dark_step.refine_from_window(heatmap, peak, settings), peak.score
 
     found, scores = of_each(one, heatmaps, axes)
     coords, status = found.coords, found.status
     if found.exact is not None:
-        whole = functools.partial(refine.from_map, settings=settings)
+        whole = functools.partial(dark_step.refine_from_map, settings=settings)
         coords, status = redone_unless(found.exact, (coords, status), whole, heatmaps, axes)
     return Keypoints(coords=coords, scores=scores, status=status, covariance=found.covariance)
 
@@ -118,56 +120,7 @@ def decode(
         :mod:`dark_jax.rules`.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
-    settings = refine.settings(
+    settings = dark_step.check_settings(
         rule, dim=len(axes), kernel_size=kernel_size, sigma=sigma, covariance=covariance
     )
     return decode_along(heatmaps, settings=settings, axes=axes)
-
-
-@functools.partial(jax.jit, static_argnames="settings")
-def _get_final_preds(heatmaps: jax.Array, *, settings: Settings) -> tuple[jax.Array, jax.Array]:
-    keypoints = decode_along(heatmaps, settings=settings, axes=(2, 3))
-    return keypoints.coords, keypoints.scores[..., None]
-
-
-def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, jax.Array]:
-    """Sub-pixel keypoints of a batch of heatmaps, exactly as the reference gives them.
-
-    The reference's unguarded rules: the peak of the raw map; blur and rescale
-    (:func:`gaussian_blur`); log of at least 1e-10; one unbounded Newton step
-    (:func:`taylor`), skipped within two pixels of an edge and where the Hessian is
-    singular. For guards and a status use :func:`decode`.
-
-    The rule ``DARKPOSE`` of :func:`decode`, which says what images whose values are so low
-    that the 1e-10 may bite cost, and that a sharded batch is to be decoded inside
-    ``jax.shard_map``.
-
-    Args:
-        heatmaps: ``[B, J, H, W]`` real.
-        kernel: odd size of the blur in pixels, at least 1; static.
-
-    Returns:
-        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, (0, 0) where the maximum is not
-        above zero; ``maxvals [B, J, 1]``, the raw maximum of each map. Both float32
-        (float64 for float64 input under x64). As in the reference, coordinates are NaN where the
-        maximum, not at a border, is infinite.
-
-    Raises:
-        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
-        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
-            ``kernel`` is even or below 1.
-
-    Example:
-        >>> import dark_jax
-        >>> heatmaps = dark_jax.encode([[[20.25, 30.5]]], size=(64, 48))
-        >>> coords, maxvals = dark_jax.get_final_preds(heatmaps, 11)
-        >>> coords.round(2).tolist()
-        [[[20.25, 30.5]]]
-
-    References:
-        ``get_final_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
-    """
-    heatmaps = checks.maps("heatmaps", heatmaps, layout="[B, J, H, W]")
-    size = checks.odd_kernel("kernel", kernel)
-    settings = Settings(rules.DARKPOSE, dim=2, kernel_size=size, sigma=None)
-    return _get_final_preds(heatmaps, settings=settings)

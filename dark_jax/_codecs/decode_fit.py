@@ -18,15 +18,22 @@ from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.gaussian import blur, gaussian_kernel
-from dark_jax._ops.gaussian_model import REACH, gauss_newton, look, noise, outer, through
+from dark_jax._ops.gaussian_model import (
+    REACH,
+    gauss_newton,
+    outer,
+    residual_variance,
+    through,
+    window_at,
+)
 from dark_jax._ops.peak import Peak, find_peak
-from dark_jax._ops.window import Position
+from dark_jax._ops.pixels import Position
 
 # Up to a sigma of two the maximum of a noisy blob lies near enough to its top.
-SMALL = 5
-STEPS = 3
-# The longest step in pixels; a fit that would still go further at the end has not settled.
-LONGEST = 0.7
+SMALL_RADIUS = 5
+PLACE_STEPS = 3
+# The longest of them in pixels; a fit that would still go further at the end has not settled.
+LONGEST_PLACE_STEP = 0.7
 
 
 def _recentred(
@@ -43,7 +50,7 @@ def _recentred(
     nears = [_near(radius) for radius in radii]
     if not any(nears):
         return position
-    window, _ = look(heatmap, position, radii, floor)
+    window, _ = window_at(heatmap, position, radii, floor)
     filters, norms, allowed = [], [], []
     for place, weight, radius, near, sigma in zip(
         window.places, window.weights, radii, nears, sigmas, strict=True
@@ -63,7 +70,7 @@ def _recentred(
 
 def _near(radius: int) -> int:
     """Pixels to re-centre by: one sigma; none for blobs so small that their maximum is near."""
-    return math.ceil(radius / REACH) if radius > SMALL else 0
+    return math.ceil(radius / REACH) if radius > SMALL_RADIUS else 0
 
 
 def _fit(
@@ -80,22 +87,22 @@ def _fit(
     known = jnp.isfinite(start.score)
     height = jnp.where(known, start.score, floor) - floor
     centre = _recentred(heatmap, start.position, radii, sigmas, floor)
-    window, finite = look(heatmap, centre, radii, floor)
+    window, finite = window_at(heatmap, centre, radii, floor)
     # Near one, whatever the scale of the map: squares of tiny values would vanish.
     window = window._replace(values=window.values * inverse_power_of_two(jnp.abs(height)))
 
     at = last = jnp.zeros(len(centre), dtype)
     concave, steps = jnp.ones((), bool), []
-    for _ in range(STEPS):
+    for _ in range(PLACE_STEPS):
         steps.append(gauss_newton(window, [*at], sigmas, with_floor=background is None))
         concave &= (steps[-1].amplitude > 0) & steps[-1].system.concave
-        last = steps[-1].system.step(concave)
-        at += jnp.clip(last, -LONGEST, LONGEST)
+        last = steps[-1].system.newton_step(concave)
+        at += jnp.clip(last, -LONGEST_PLACE_STEP, LONGEST_PLACE_STEP)
 
     sizes = jnp.asarray(heatmap.shape[::-1], dtype)
     coords = jnp.stack(centre).astype(dtype) + at
     outside = jnp.any((coords < -1) | (coords > sizes))
-    lost = jnp.any(jnp.abs(last) > LONGEST) | jnp.any(
+    lost = jnp.any(jnp.abs(last) > LONGEST_PLACE_STEP) | jnp.any(
         jnp.abs(at) > jnp.maximum(1.5, jnp.stack([*sigmas]))
     )
     status = status_of(
@@ -111,8 +118,8 @@ def _fit(
     refined = status == Status.REFINED.value
     # Noise from what the blob leaves over, through the fit; the last step is too short to tell.
     final = steps[-1]
-    left = noise(window, final, len(centre) + 1 + (background is None))
-    covariance = final.system.inverse(refined) * left / final.norm
+    left = residual_variance(window, final, len(centre) + 1 + (background is None))
+    covariance = final.system.negative_inverse(refined) * left / final.norm
     return Keypoints(
         coords=jnp.where(refined, coords, unrefined),
         scores=start.score,

@@ -11,14 +11,14 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax import rules
-from dark_jax._codecs import dark_step as refine
-from dark_jax._codecs.dark_step import Settings
+from dark_jax._codecs import dark_step
+from dark_jax._codecs.dark_step import DarkSettings
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes, redone_unless
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._core.numerics import as_float
-from dark_jax._ops.peak import Peak, stored
-from dark_jax._ops.window import box, read
+from dark_jax._ops.peak import Peak
+from dark_jax._ops.pixels import box, read, stored
 
 # The best of 1 to 11 in drawn crowds, or near it: wider ones see the neighbours, narrower ones
 # the noise.
@@ -32,7 +32,7 @@ def _decode_peaks(
     *,
     count: int,
     distance: int,
-    settings: Settings,
+    settings: DarkSettings,
     axes: tuple[int, ...],
 ) -> Keypoints:
     def one(
@@ -52,8 +52,10 @@ def _decode_peaks(
     return redone_unless(exact, found, flooded, heatmaps, axes, thresholds)
 
 
-def _refined(heatmap: jax.Array, peaks: Peak, settings: Settings) -> Keypoints:
-    refined = jax.vmap(functools.partial(refine.from_window, settings=settings), (None, 0))
+def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoints:
+    refined = jax.vmap(
+        functools.partial(dark_step.refine_from_window, settings=settings), (None, 0)
+    )
     found, missing = refined(heatmap, peaks), ~(peaks.score > 0)
     coords = jnp.where(missing[:, None], 0, found.coords)
     status = jnp.where(missing, jnp.int8(Status.NO_PEAK), found.status)
@@ -278,7 +280,7 @@ def decode_peaks(
     threshold = checks.not_nan("threshold", threshold, others)
     if kernel_size is None and sigma is None:
         kernel_size = KERNEL_SIZE
-    settings = refine.settings(
+    settings = dark_step.check_settings(
         rules.GUARDED,
         dim=len(axes),
         kernel_size=kernel_size,

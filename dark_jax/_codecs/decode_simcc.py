@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dark_jax import rules
-from dark_jax._codecs import dark_step as refine
-from dark_jax._codecs.dark_step import Settings
+from dark_jax._codecs import dark_step
+from dark_jax._codecs.dark_step import DarkSettings
 from dark_jax._codecs.decode import decode_along
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Keypoints, unknown_covariance
@@ -21,7 +21,7 @@ def _decode_simcc(
     bins: tuple[jax.Array, jax.Array],
     *,
     split_ratio: float,
-    settings: tuple[Settings, Settings],
+    settings: tuple[DarkSettings, DarkSettings],
 ) -> Keypoints:
     x, y = (
         decode_along(one, settings=each, axes=(one.ndim - 1,))
@@ -96,7 +96,7 @@ def decode_simcc(
     sizes = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,) * 2
     if len(sizes) != 2:
         raise ValueError(f"kernel_size must be one odd integer, or (x, y), got {kernel_size}")
-    along_x, along_y = (refine.settings(rule, dim=1, kernel_size=size) for size in sizes)
+    along_x, along_y = (dark_step.check_settings(rule, dim=1, kernel_size=size) for size in sizes)
     return _decode_simcc(
         (x, y),
         split_ratio=checks.positive("split_ratio", split_ratio),

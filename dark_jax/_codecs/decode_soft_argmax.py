@@ -14,8 +14,7 @@ from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of, unknown_covariance
 from dark_jax._core.numerics import as_float
 from dark_jax._ops.peak import Peak, find_peak
-from dark_jax._ops.stencil import inside
-from dark_jax._ops.window import box, read
+from dark_jax._ops.pixels import box, inside, read
 
 
 def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array) -> jax.Array:

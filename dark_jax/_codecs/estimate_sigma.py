@@ -13,14 +13,15 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.numerics import inverse_power_of_two
-from dark_jax._ops.gaussian_model import REACH, gauss_newton, look, noise
+from dark_jax._ops.gaussian_model import REACH, gauss_newton, residual_variance, window_at
 from dark_jax._ops.peak import find_peak
 
-STEPS = 12
+WIDTH_STEPS = 12
 # The longest step: of the place in sigmas, of the sigma in its logarithm. A fit that would
 # still go further at the end has not settled.
-LONGEST = 0.3
-NARROWEST = 0.3
+LONGEST_RELATIVE_STEP = 0.3
+# In pixels: the sigma of a single bright pixel.
+NARROWEST_SIGMA = 0.3
 # How far, in standard deviations of what it leaves over, a blob rises.
 CLEAR = 5.0
 
@@ -45,7 +46,7 @@ def _fitted(
     dim, dtype = heatmap.ndim, peak.score.dtype
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
     with_floor = background is None
-    window, finite = look(heatmap, peak.position, [math.ceil(REACH * widest)] * dim, floor)
+    window, finite = window_at(heatmap, peak.position, [math.ceil(REACH * widest)] * dim, floor)
     height = jnp.where(finite, peak.score - floor, 0)
     window = window._replace(values=window.values * inverse_power_of_two(height))
 
@@ -53,22 +54,22 @@ def _fitted(
         near = window.within([*at], [REACH * sigma] * dim)
         step = gauss_newton(near, [*at], [sigma] * dim, with_floor=with_floor, with_width=True)
         concave = (step.amplitude > 0) & step.system.concave
-        further = step.system.step(concave) / jnp.append(jnp.full(dim, sigma), 1)
-        settled = jnp.all(jnp.abs(further) < LONGEST)
-        left = noise(near, step, dim + 2 + with_floor)
+        further = step.system.newton_step(concave) / jnp.append(jnp.full(dim, sigma), 1)
+        settled = jnp.all(jnp.abs(further) < LONGEST_RELATIVE_STEP)
+        left = residual_variance(near, step, dim + 2 + with_floor)
         clear = step.amplitude > CLEAR * jnp.sqrt(jnp.where(left > 0, left, 0))
         return further, concave & settled & clear
 
     def improved(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         at, sigma = state
-        further = jnp.clip(fit(at, sigma)[0], -LONGEST, LONGEST)
-        sigma_next = jnp.clip(sigma * jnp.exp(further[dim]), NARROWEST, widest)
+        further = jnp.clip(fit(at, sigma)[0], -LONGEST_RELATIVE_STEP, LONGEST_RELATIVE_STEP)
+        sigma_next = jnp.clip(sigma * jnp.exp(further[dim]), NARROWEST_SIGMA, widest)
         return at + sigma * further[:dim], sigma_next
 
-    start = jnp.clip(_first_guess(window.values), NARROWEST, widest)
-    at, sigma = lax.fori_loop(0, STEPS, improved, (jnp.zeros(dim, dtype), start))
+    start = jnp.clip(_first_guess(window.values), NARROWEST_SIGMA, widest)
+    at, sigma = lax.fori_loop(0, WIDTH_STEPS, improved, (jnp.zeros(dim, dtype), start))
     _, good = fit(at, sigma)
-    inner = (sigma > NARROWEST) & (sigma < widest)
+    inner = (sigma > NARROWEST_SIGMA) & (sigma < widest)
     return sigma, good & inner & (height > 0)
 
 

@@ -1,15 +1,114 @@
-"""The reference's Newton step on a log map."""
+"""DarkPose's four functions, exactly: the reference that the project was created from."""
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
+from dark_jax import rules
+from dark_jax._codecs.dark_step import DarkSettings
+from dark_jax._codecs.decode import decode_along
+from dark_jax._codecs.integer_peaks import integer_peaks
 from dark_jax._core import checks
+from dark_jax._core.batching import of_each
 from dark_jax._core.numerics import as_float, inverse_power_of_two, together
+from dark_jax._ops.gaussian import blur_to_old_maximum, opencv_kernel
+from dark_jax._ops.pixels import read
 from dark_jax._ops.stencil import TAYLOR
-from dark_jax._ops.window import read
+
+
+def _maps(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
+    """``value`` as maps of exactly this layout, whose last two axes are not empty."""
+    array = checks.real_array(name, value)
+    if len(array.shape) != len(layout.split(",")):
+        raise ValueError(f"{name} must have shape {layout}, got {tuple(array.shape)}")
+    return checks.not_empty(name, array, (-2, -1))
+
+
+@jax.jit
+def _get_max_preds(heatmaps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    coords, scores = integer_peaks(heatmaps, axes=(2, 3))
+    scores = scores[..., None]
+    return jnp.where(scores > 0, coords, 0), scores
+
+
+def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Integer peaks of a batch of heatmaps.
+
+    Args:
+        heatmaps: ``[B, J, H, W]`` real.
+
+    Returns:
+        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, the first maximum in
+        row-major order, NaN counting as a maximum; (0, 0) where the maximum is not
+        above zero. ``maxvals [B, J, 1]``, the maximum of each map. Both float32
+        (float64 for float64 input under x64).
+
+    Raises:
+        TypeError: ``heatmaps`` does not hold real numbers.
+        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import dark_jax
+        >>> heatmaps = np.zeros((1, 1, 5, 7))
+        >>> heatmaps[0, 0, 2, 4] = 0.9
+        >>> coords, maxvals = dark_jax.get_max_preds(heatmaps)
+        >>> coords[0, 0].tolist(), round(float(maxvals[0, 0, 0]), 3)
+        ([4.0, 2.0], 0.9)
+
+    References:
+        ``get_max_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
+    """
+    return _get_max_preds(_maps("heatmaps", heatmaps, layout="[B, J, H, W]"))
+
+
+@functools.partial(jax.jit, static_argnames="kernel")
+def _gaussian_blur(heatmaps: jax.Array, *, kernel: int) -> jax.Array:
+    weights = (opencv_kernel(kernel),) * 2
+    return of_each(lambda heatmap: blur_to_old_maximum(heatmap, weights), heatmaps, (2, 3))
+
+
+def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
+    """Blur a batch of heatmaps, each rescaled to keep its maximum.
+
+    A convolution with zero padding and the coefficients of OpenCV's
+    ``GaussianBlur(..., (kernel, kernel), 0)``: fixed tables up to 7, its formula
+    ``sigma = 0.3 ((kernel - 1) / 2 - 1) + 0.8`` above (so did OpenCV 4; OpenCV 5 has a
+    table for 9 too). The argument is not changed, and integer maps are not rounded back
+    to integers. A map whose blurred maximum is zero is not rescaled.
+
+    Args:
+        heatmaps: ``[B, J, H, W]`` real.
+        kernel: odd size of the kernel in pixels, at least 1; 1 means no blur.
+
+    Returns:
+        ``[B, J, H, W]`` float32 (float64 for float64 input under x64).
+
+    Raises:
+        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
+        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
+            ``kernel`` is even or below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import dark_jax
+        >>> heatmaps = np.zeros((1, 1, 5, 5))
+        >>> heatmaps[0, 0, 2, 2] = 1
+        >>> dark_jax.gaussian_blur(heatmaps)[0, 0, 2].tolist()
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+
+    References:
+        ``gaussian_blur`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
+    """
+    return _gaussian_blur(
+        _maps("heatmaps", heatmaps, layout="[B, J, H, W]"),
+        kernel=checks.odd_kernel("kernel", kernel),
+    )
 
 
 @jax.jit
@@ -24,8 +123,8 @@ def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
     log_values = read(heatmap, (x, y), TAYLOR.offsets(2))
     # Any scale gives the same step, but not every one a determinant that can be held.
     log_values *= inverse_power_of_two(jnp.max(jnp.abs(log_values)))
-    d = TAYLOR.derivatives(log_values, 2)
-    step = d.step(TAYLOR.inside((x, y), heatmap.shape) & (d.det != 0))
+    model = TAYLOR.quadratic(log_values, 2)
+    step = model.newton_step(TAYLOR.inside((x, y), heatmap.shape) & (model.det != 0))
     return jnp.add(*together(coord, step))
 
 
@@ -58,6 +157,55 @@ def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
         ``taylor`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
     """
     return _taylor(
-        checks.maps("heatmap", heatmap, layout="[H, W]"),
+        _maps("heatmap", heatmap, layout="[H, W]"),
         checks.coordinates("coord", coord, layout="[2]"),
     )
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _get_final_preds(heatmaps: jax.Array, *, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
+    keypoints = decode_along(heatmaps, settings=settings, axes=(2, 3))
+    return keypoints.coords, keypoints.scores[..., None]
+
+
+def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, jax.Array]:
+    """Sub-pixel keypoints of a batch of heatmaps, exactly as the reference gives them.
+
+    The reference's unguarded rules: the peak of the raw map; blur and rescale
+    (:func:`gaussian_blur`); log of at least 1e-10; one unbounded Newton step
+    (:func:`taylor`), skipped within two pixels of an edge and where the Hessian is
+    singular. For guards and a status use :func:`decode`.
+
+    The rule ``DARKPOSE`` of :func:`decode`, which says what images whose values are so low
+    that the 1e-10 may bite cost, and that a sharded batch is to be decoded inside
+    ``jax.shard_map``.
+
+    Args:
+        heatmaps: ``[B, J, H, W]`` real.
+        kernel: odd size of the blur in pixels, at least 1; static.
+
+    Returns:
+        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, (0, 0) where the maximum is not
+        above zero; ``maxvals [B, J, 1]``, the raw maximum of each map. Both float32
+        (float64 for float64 input under x64). As in the reference, coordinates are NaN where the
+        maximum, not at a border, is infinite.
+
+    Raises:
+        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
+        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
+            ``kernel`` is even or below 1.
+
+    Example:
+        >>> import dark_jax
+        >>> heatmaps = dark_jax.encode([[[20.25, 30.5]]], size=(64, 48))
+        >>> coords, maxvals = dark_jax.get_final_preds(heatmaps, 11)
+        >>> coords.round(2).tolist()
+        [[[20.25, 30.5]]]
+
+    References:
+        ``get_final_preds`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
+    """
+    heatmaps = _maps("heatmaps", heatmaps, layout="[B, J, H, W]")
+    size = checks.odd_kernel("kernel", kernel)
+    settings = DarkSettings(rules.DARKPOSE, dim=2, kernel_size=size, sigma=None)
+    return _get_final_preds(heatmaps, settings=settings)

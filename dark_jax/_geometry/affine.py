@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -33,6 +34,19 @@ def _invert(affine: jax.Array) -> jax.Array:
     return jnp.where(singular[..., None, None], jnp.inf, inverse)
 
 
+def _invertible(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """``value`` as affine maps, each with an inverse when not traced."""
+    array = checks.affines(name, value)
+
+    def good(known: np.ndarray) -> np.ndarray:
+        (a, b), (c, d) = np.moveaxis(known[..., :2].astype(float), (-2, -1), (0, 1))
+        with np.errstate(invalid="ignore"):  # NaN is not singular, and comes out as it went in
+            return np.asarray(a * d - b * c != 0)
+
+    checks.require(name, array, good, "invertible")
+    return array
+
+
 def invert_affine(affine: ArrayLike) -> jax.Array:
     """The inverse of affine maps: image pixels to heatmap pixels, if they pushed those.
 
@@ -56,7 +70,7 @@ def invert_affine(affine: ArrayLike) -> jax.Array:
     References:
         Cramer's rule.
     """
-    return _invert(checks.invertible_affines("affine", affine))
+    return _invert(_invertible("affine", affine))
 
 
 @jax.jit
@@ -66,6 +80,18 @@ def push(coords: jax.Array, affine: jax.Array) -> jax.Array:
     affine = _below(affine, coords.ndim + 1)
     # Sums of products, not a matmul: no accelerator rounds them to a shorter float.
     return jnp.sum(affine[..., :2] * coords[..., None, :], axis=-1) + affine[..., 2]
+
+
+def _check_leading(name: str, lead: tuple[int, ...], other: str, shape: tuple[int, ...]) -> None:
+    """``lead`` are the first axes of ``shape``, or 1; else ValueError."""
+    fits = len(lead) <= len(shape) and all(
+        mine in (1, theirs) for mine, theirs in zip(lead, shape, strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"the leading axes of {name} must be the first of {other}, {tuple(shape)}, or 1, "
+            f"got {tuple(lead)}"
+        )
 
 
 def apply_affine(coords: ArrayLike, affine: ArrayLike) -> jax.Array:
@@ -97,7 +123,7 @@ def apply_affine(coords: ArrayLike, affine: ArrayLike) -> jax.Array:
     """
     coords = checks.coordinates("coords", coords, layout="[..., 2]")
     affine = checks.affines("affine", affine)
-    checks.leads("affine", affine.shape[:-2], "coords", coords.shape[:-1])
+    _check_leading("affine", affine.shape[:-2], "coords", coords.shape[:-1])
     return push(coords, affine)
 
 
@@ -149,7 +175,7 @@ def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
         raise TypeError(f"keypoints must be Keypoints (arrays: apply_affine), got {got}")
     coords = checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., 2]")
     affine = checks.affines("affine", affine)
-    checks.leads("affine", affine.shape[:-2], "the keypoints", coords.shape[:-1])
+    _check_leading("affine", affine.shape[:-2], "the keypoints", coords.shape[:-1])
     return Keypoints(
         coords=push(coords, affine),
         scores=keypoints.scores,

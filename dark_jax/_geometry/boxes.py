@@ -104,6 +104,17 @@ def _box_to_affine(
     return jnp.concatenate([linear, offset[..., None]], axis=-1)
 
 
+def _boxes(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
+    """``value`` as boxes ``[..., 4]``, finite and not empty when not traced."""
+    array = checks.coordinates(name, value, layout="[..., 4]")
+
+    def good(known: np.ndarray) -> np.ndarray:
+        return np.asarray(np.isfinite(known).all(-1) & (known[..., 2:] > 0).all(-1))
+
+    checks.require(name, array, good, "finite (x, y, w, h) with positive w and h")
+    return array
+
+
 @takes_convention
 def box_to_affine(
     boxes: ArrayLike,
@@ -162,7 +173,7 @@ def box_to_affine(
         The homes of the conventions are in :mod:`dark_jax.image`. Huang et al., The Devil is in
         the Details: Delving into Unbiased Data Processing, CVPR 2020, arXiv:1911.07524.
     """
-    boxes = checks.boxes("boxes", boxes)
+    boxes = _boxes("boxes", boxes)
     lead = tuple(boxes.shape[:-1])
     keep_aspect = checks.flag("keep_aspect", keep_aspect)
     if convention.one_scale and not keep_aspect:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,34 @@ def _flip(
     kept = lax.slice_in_dim(flipped, 0, shift, axis=x_axis)
     moved = lax.slice_in_dim(flipped, 0, width - shift, axis=x_axis)
     return jnp.concatenate([kept, moved], axis=x_axis)
+
+
+def _joint_pairs(name: str, value: Any, joints: int) -> tuple[tuple[int, int], ...]:
+    """``value`` as pairs of joints, no joint in two of them."""
+    expected = "pairs of joints"
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    pairs = []
+    for pair in value:
+        if not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
+            raise ValueError(f"{name} must be {expected}, got {pair!r} among them")
+        first, second = (checks.integer(name, joint, expected) for joint in pair)
+        pairs.append((first, second))
+    found = [joint for pair in pairs for joint in pair]
+    if any(not 0 <= joint < joints for joint in found):
+        raise ValueError(f"{name} must be joints from 0 to {joints - 1}, got {tuple(pairs)}")
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name} must name no joint twice, got {tuple(pairs)}")
+    return tuple(pairs)
+
+
+def _between(name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as an integer from ``low`` to ``high``."""
+    expected = f"an integer from {low} to {high}"
+    number = checks.integer(name, value, expected)
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be {expected}, got {number}")
+    return number
 
 
 def flip_heatmaps(
@@ -86,8 +115,8 @@ def flip_heatmaps(
     joint = checks.other_axis("joint_axis", joint_axis, len(heatmaps.shape), axes)
     return _flip(
         heatmaps,
-        pairs=checks.joint_pairs("pairs", pairs, heatmaps.shape[joint]),
-        shift=checks.between("shift", shift, 0, heatmaps.shape[axes[-1]] - 1),
+        pairs=_joint_pairs("pairs", pairs, heatmaps.shape[joint]),
+        shift=_between("shift", shift, 0, heatmaps.shape[axes[-1]] - 1),
         joint_axis=joint,
         x_axis=axes[-1],
     )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dark_jax._core import optional as extras
+from dark_jax._core import optional
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._io.atomic import check_target, json_bytes, write_together
 
@@ -23,7 +23,7 @@ SUFFIXES = (".csv", ".json", ".npz", ".parquet")
 AXES = ("image", "instance", "joint")
 
 
-def found(coords: np.ndarray, status: np.ndarray) -> np.ndarray:
+def has_keypoint(coords: np.ndarray, status: np.ndarray) -> np.ndarray:
     """``[...]``, where there is a keypoint: coordinates without a peak are of no use in a file."""
     missing = (status == Status.NO_PEAK) | (status == Status.NOT_FINITE)
     return ~missing & np.isfinite(coords).all(-1)
@@ -66,7 +66,7 @@ class Table(NamedTuple):
 
     def columns(self) -> dict[str, np.ndarray]:
         """One value a keypoint, in row-major order; NaN for every number that is missing."""
-        there = found(self.coords, self.status)
+        there = has_keypoint(self.coords, self.status)
         place = dict(zip(self.axes, np.indices(self.scores.shape), strict=True))
         zeros = np.zeros(self.scores.shape, int)
         index = {name: place.get(name, zeros) for name in AXES}
@@ -102,7 +102,7 @@ def _finite(column: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(column), column, np.nan) if column.dtype.kind == "f" else column
 
 
-def table(
+def make_table(
     keypoints: Keypoints,
     *,
     axes: tuple[str, ...],
@@ -130,7 +130,9 @@ def table(
     )
 
 
-def results(table: Table, path: Path, *, about: Mapping[str, Any], shape: tuple[int, ...]) -> bytes:
+def file_contents(
+    table: Table, path: Path, *, about: Mapping[str, Any], shape: tuple[int, ...]
+) -> bytes:
     """The contents of a result file of the format that ``path``'s suffix names.
 
     Args:
@@ -178,8 +180,8 @@ def plain(value: Any) -> Any:
 
 
 def _parquet(table: Table, about: Mapping[str, Any]) -> bytes:
-    arrow: Any = extras.load("pyarrow", extra="parquet")
-    parquet: Any = extras.load("pyarrow.parquet", extra="parquet")
+    arrow: Any = optional.load("pyarrow", extra="parquet")
+    parquet: Any = optional.load("pyarrow.parquet", extra="parquet")
     # Only what comes from pandas may say null as NaN.
     columns = {
         name: arrow.array(column, mask=column == "" if name == "name" else None, from_pandas=True)
@@ -243,6 +245,6 @@ def save(
         raise TypeError(f"keypoints must be dark_jax.Keypoints, got {type(keypoints).__name__}")
     path = Path(path)
     check_target(path, suffixes=SUFFIXES, option="path")
-    made = table(keypoints, axes=axes, joints=joints)
-    contents = results(made, path, about=about or {}, shape=made.scores.shape)
+    table = make_table(keypoints, axes=axes, joints=joints)
+    contents = file_contents(table, path, about=about or {}, shape=table.scores.shape)
     write_together({path: contents})

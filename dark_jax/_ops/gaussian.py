@@ -1,18 +1,12 @@
 """Gaussian kernels and the blur of whole maps."""
 
-from __future__ import annotations
-
-import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from dark_jax._core import checks
-from dark_jax._core.batching import of_each
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.peak import maximum
 
@@ -90,47 +84,3 @@ def blur_to_old_maximum(
     unit = inverse_power_of_two(jnp.abs(peak))
     scaled = blurred * unit / jnp.where(unscaled, 1, peak * unit) * maximum(heatmap)
     return jnp.where(unscaled, blurred, scaled)
-
-
-@functools.partial(jax.jit, static_argnames="kernel")
-def _gaussian_blur(heatmaps: jax.Array, *, kernel: int) -> jax.Array:
-    weights = (opencv_kernel(kernel),) * 2
-    return of_each(lambda heatmap: blur_to_old_maximum(heatmap, weights), heatmaps, (2, 3))
-
-
-def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
-    """Blur a batch of heatmaps, each rescaled to keep its maximum.
-
-    A convolution with zero padding and the coefficients of OpenCV's
-    ``GaussianBlur(..., (kernel, kernel), 0)``: fixed tables up to 7, its formula
-    ``sigma = 0.3 ((kernel - 1) / 2 - 1) + 0.8`` above (so did OpenCV 4; OpenCV 5 has a
-    table for 9 too). The argument is not changed, and integer maps are not rounded back
-    to integers. A map whose blurred maximum is zero is not rescaled.
-
-    Args:
-        heatmaps: ``[B, J, H, W]`` real.
-        kernel: odd size of the kernel in pixels, at least 1; 1 means no blur.
-
-    Returns:
-        ``[B, J, H, W]`` float32 (float64 for float64 input under x64).
-
-    Raises:
-        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
-        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
-            ``kernel`` is even or below 1.
-
-    Example:
-        >>> import numpy as np
-        >>> import dark_jax
-        >>> heatmaps = np.zeros((1, 1, 5, 5))
-        >>> heatmaps[0, 0, 2, 2] = 1
-        >>> dark_jax.gaussian_blur(heatmaps)[0, 0, 2].tolist()
-        [0.0, 0.5, 1.0, 0.5, 0.0]
-
-    References:
-        ``gaussian_blur`` of DarkPose (Zhang et al., CVPR 2020, arXiv:1910.06278).
-    """
-    return _gaussian_blur(
-        checks.maps("heatmaps", heatmaps, layout="[B, J, H, W]"),
-        kernel=checks.odd_kernel("kernel", kernel),
-    )

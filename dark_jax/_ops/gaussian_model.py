@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dark_jax._ops.stencil import Derivatives
-from dark_jax._ops.window import Position, box, read
+from dark_jax._ops.pixels import Position, box, read
+from dark_jax._ops.quadratic import Quadratic
 
 # Window radius in sigmas: what lies outside tells nothing more about the place.
 REACH = 2.5
@@ -55,10 +55,10 @@ class Step(NamedTuple):
     floor: jax.Array
     factors: tuple[jax.Array, ...]
     norm: jax.Array
-    system: Derivatives
+    system: Quadratic
 
 
-def look(
+def window_at(
     heatmap: jax.Array, position: Position, reaches: Sequence[int], floor: jax.Array
 ) -> tuple[Window, jax.Array]:
     """The window, less the floor, zero where it is not finite; and whether all of it is."""
@@ -177,11 +177,11 @@ def gauss_newton(
     if with_floor:
         floor = inner.read_off(constant) - amplitude * inner.raw(model, constant)
         floor /= inner.raw(constant, constant)
-    system = Derivatives(tuple(gradient), tuple(map(tuple, hessian)))
+    system = Quadratic(tuple(gradient), tuple(map(tuple, hessian)))
     return Step(amplitude, floor, tuple(basis[:, 0] for basis in bases), norm, system)
 
 
-def noise(window: Window, step: Step, parameters: int) -> jax.Array:
+def residual_variance(window: Window, step: Step, parameters: int) -> jax.Array:
     """The variance of a pixel, if what the blob leaves over is noise.
 
     ``parameters`` were fitted. Two more than those are taken off: then the mean of squared

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dark_jax._core import optional as extras
-from dark_jax._io import atomic as files
-from dark_jax._stores import writers as targets
-from dark_jax._stores.blocks import Pieces
+from dark_jax._core import optional
+from dark_jax._io import atomic
+from dark_jax._stores import writers
+from dark_jax._stores.blocks import Blocks
 from dark_jax._stores.readers import Unread
-from dark_jax._stores.writers import Target
+from dark_jax._stores.writers import Writer
 
 
-class Unfinished:
+class Checkpoint:
     """The folder beside a target.
 
     Attributes:
@@ -48,7 +48,7 @@ class Unfinished:
         Raises:
             BlockingIOError: another run holds it.
         """
-        locket: Any = extras.load("locket", extra="store")
+        locket: Any = optional.load("locket", extra="store")
         self.folder.mkdir(exist_ok=True)
         lock = locket.lock_file(str(self.folder / "lock"), timeout=0)
         try:
@@ -74,12 +74,12 @@ class Unfinished:
                 raise FileExistsError(
                     f"{self.folder} is an unfinished run: resume it, or overwrite it"
                 )
-            if self.target.exists() and targets.made(self.target) is None:
+            if self.target.exists() and writers.read_about(self.target) is None:
                 raise FileExistsError(f"{self.target} is not overwritten: dark_jax did not make it")
             return False
         if not resume:
             raise FileExistsError(f"{self.target} exists: overwrite it, or choose another target")
-        done = targets.made(self.target)
+        done = writers.read_about(self.target)
         if done is None:
             raise FileExistsError(f"{self.target} cannot be resumed: dark_jax did not make it")
         self._same(done, about)
@@ -93,7 +93,7 @@ class Unfinished:
                     f"{begun.get(name)!r}, now it is {value!r}"
                 )
 
-    def begin(self, target: Target, *, overwrite: bool) -> None:
+    def begin(self, writer: Writer, *, overwrite: bool) -> None:
         """Go on with what is there, or from nothing."""
         if overwrite or not self._about.exists():
             self._about.unlink(missing_ok=True)
@@ -101,31 +101,31 @@ class Unfinished:
                 shutil.rmtree(old, ignore_errors=True)
             self._unread.mkdir()
             self.spare.mkdir()
-            target.create()
-            files.write_aside(self._about, files.json_bytes(target.about), spare=self.spare)
+            writer.create()
+            atomic.write_aside(self._about, atomic.json_bytes(writer.about), spare=self.spare)
 
-    def todo(self, target: Target) -> list[tuple[int, ...]]:
-        """The pieces that are not there, or lack a chunk."""
+    def todo(self, writer: Writer) -> list[tuple[int, ...]]:
+        """The blocks that are not there, or lack a chunk."""
         return [
             index
-            for index in target.pieces
-            if not target.has(index) or self._note(target.pieces, index).exists()
+            for index in writer.blocks
+            if not writer.has(index) or self._note(writer.blocks, index).exists()
         ]
 
-    def note(self, pieces: Pieces, index: tuple[int, ...], unread: list[Unread]) -> None:
-        """Say which chunks a piece lacks, before it is written."""
-        contents = files.json_bytes([chunk._asdict() for chunk in unread])
-        files.write_aside(self._note(pieces, index), contents, spare=self.spare)
+    def note(self, blocks: Blocks, index: tuple[int, ...], unread: list[Unread]) -> None:
+        """Say which chunks a block lacks, before it is written."""
+        contents = atomic.json_bytes([chunk._asdict() for chunk in unread])
+        atomic.write_aside(self._note(blocks, index), contents, spare=self.spare)
 
-    def whole(self, pieces: Pieces, index: tuple[int, ...]) -> None:
-        """Nothing is lacking any more, once the piece is written."""
-        self._note(pieces, index).unlink(missing_ok=True)
+    def whole(self, blocks: Blocks, index: tuple[int, ...]) -> None:
+        """Nothing is lacking any more, once the block is written."""
+        self._note(blocks, index).unlink(missing_ok=True)
 
-    def _note(self, pieces: Pieces, index: tuple[int, ...]) -> Path:
-        return self._unread / f"{pieces.number(index):08d}.json"
+    def _note(self, blocks: Blocks, index: tuple[int, ...]) -> Path:
+        return self._unread / f"{blocks.number(index):08d}.json"
 
     def unread(self) -> list[Unread]:
-        """All chunks that are lacking, in the order of the pieces."""
+        """All chunks that are lacking, in the order of the blocks."""
         notes = [json.loads(path.read_text()) for path in sorted(self._unread.iterdir())]
         return [
             Unread(chunk["path"], tuple(chunk["chunk"]), chunk["reason"])

@@ -1,4 +1,4 @@
-"""Dask runs a function of many pieces: on threads, on a cluster of its own, or on a given one."""
+"""Dask runs a function of many blocks: on threads, on a cluster of its own, or on a given one."""
 
 import functools
 import itertools
@@ -8,14 +8,14 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dark_jax._core import optional as extras
+from dark_jax._core import optional
 
 Index = tuple[int, ...]
 _T = TypeVar("_T")
 
 # Tasks that dask is told of at once: what it keeps of them does not grow with the store.
 WINDOW = 1024
-# Bytes of pieces that threads may hold together.
+# Bytes of blocks that threads may hold together.
 BUDGET = 512 << 20
 # Seconds to wait for a scheduler, and for its first worker.
 PATIENCE = 30
@@ -23,25 +23,25 @@ PATIENCE = 30
 
 def in_threads(
     work: Callable[[Index], _T],
-    pieces: Iterable[Index],
+    blocks: Iterable[Index],
     done: Callable[[_T], object],
     *,
     size: int,
 ) -> None:
-    """``done(work(piece))`` of every piece of so many bytes, on threads of this process."""
-    threaded: Any = extras.load("dask.threaded", extra="store")
-    cores = extras.load("dask.system", extra="store").CPU_COUNT
+    """``done(work(block))`` of every block of so many bytes, on threads of this process."""
+    threaded: Any = optional.load("dask.threaded", extra="store")
+    cores = optional.load("dask.system", extra="store").CPU_COUNT
     threads = max(1, min(cores, BUDGET // size))
     # As dask's own: start, start of the state, before a task, after a task, end.
     callback = (None, None, None, lambda key, result, *state: done(result), None)
-    left = iter(pieces)
-    # The first piece alone: threads that start together would each compile the decoder.
+    left = iter(blocks)
+    # The first block alone: threads that start together would each compile the decoder.
     for index in itertools.islice(left, 1):
         done(work(index))
-    # A pool of ours ends with us: after an error or Ctrl-C too, no piece is under way any more.
+    # A pool of ours ends with us: after an error or Ctrl-C too, no block is under way any more.
     with ThreadPoolExecutor(threads) as pool:
         while window := [*itertools.islice(left, WINDOW)]:
-            tasks = {("piece", *index): (functools.partial(work, index),) for index in window}
+            tasks = {("block", *index): (functools.partial(work, index),) for index in window}
             threaded.get(tasks, [*tasks], pool=pool, callbacks=[callback])
 
 
@@ -52,7 +52,7 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Any]:
     Raises:
         OSError: there is no scheduler, or it has no worker.
     """
-    distributed: Any = extras.load("distributed", extra="store")
+    distributed: Any = optional.load("distributed", extra="store")
     if scheduler is None:
         with (
             distributed.LocalCluster(
@@ -80,18 +80,18 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Any]:
 def on_cluster(
     client: Any,
     work: Callable[[Index], _T],
-    pieces: Iterable[Index],
+    blocks: Iterable[Index],
     done: Callable[[_T], object],
 ) -> None:
-    """``done(work(piece))`` of every piece, on the workers of a client.
+    """``done(work(block))`` of every block, on the workers of a client.
 
-    A worker that dies loses its pieces to the others.
+    A worker that dies loses its blocks to the others.
 
     Raises:
-        RuntimeError: a piece has cost several workers their lives, or the cluster is gone.
+        RuntimeError: a block has cost several workers their lives, or the cluster is gone.
     """
-    distributed: Any = extras.load("distributed", extra="store")
-    left = iter(pieces)
+    distributed: Any = optional.load("distributed", extra="store")
+    left = iter(blocks)
 
     def submitted(count: int) -> list[Any]:
         return [client.submit(work, index, pure=False) for index in itertools.islice(left, count)]

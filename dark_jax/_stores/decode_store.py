@@ -15,20 +15,16 @@ import jax
 import numpy as np
 
 from dark_jax import rules
-from dark_jax._codecs.decode import decode
-from dark_jax._codecs.decode_fit import decode_fit
-from dark_jax._core import checks
-from dark_jax._core import optional as extras
+from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._core.version import __version__
-from dark_jax._io import atomic as files
-from dark_jax._stores import blocks as pieces
-from dark_jax._stores import dask_run as engine
-from dark_jax._stores import readers as sources
-from dark_jax._stores import writers as targets
-from dark_jax._stores.checkpoint import Unfinished
+from dark_jax._io import atomic
+from dark_jax._stores import dask_run, readers, writers
+from dark_jax._stores.blocks import cut_into_blocks
+from dark_jax._stores.checkpoint import Checkpoint
+from dark_jax._stores.decoder import Decoder
 from dark_jax._stores.readers import Reader, Unread
-from dark_jax._stores.writers import Target
+from dark_jax._stores.writers import Writer
 
 Index = tuple[int, ...]
 
@@ -71,42 +67,6 @@ class UnreadChunksError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Decoder:
-    """A decoder with its parameters, as they go to workers and are kept with what it makes."""
-
-    axes: tuple[int, ...]
-    rule: str
-    kernel_size: int | None
-    sigma: float | tuple[float, ...] | None
-    fit: bool
-
-    def __call__(self, heatmaps: Any) -> Keypoints:
-        """Keypoints of an array."""
-        if self.fit:
-            return decode_fit(heatmaps, sigma=self.sigma, axes=self.axes)  # pyright: ignore[reportArgumentType]
-        return decode(
-            heatmaps,
-            rule=getattr(rules, self.rule),
-            kernel_size=self.kernel_size,
-            sigma=self.sigma,
-            axes=self.axes,
-        )
-
-    def about(self) -> dict[str, Any]:
-        """Its parameters, as JSON can say them."""
-        if self.sigma is None:
-            blur = {"kernel_size": int(self.kernel_size or getattr(rules, self.rule).kernel_size)}
-        else:
-            blur = {"sigma": np.asarray(self.sigma, float).tolist()}
-        return {
-            "decoder": "decode_fit" if self.fit else "decode",
-            **({} if self.fit else {"rule": self.rule}),
-            **blur,
-            "axes": [int(axis) for axis in self.axes],
-        }
-
-
-@dataclass(frozen=True)
 class Job:
     """What a worker has to know, wherever it is."""
 
@@ -114,16 +74,16 @@ class Job:
     key: str | None
     decoder: Decoder
     x64: bool
-    target: Target
-    unfinished: Unfinished
+    writer: Writer
+    checkpoint: Checkpoint
 
     def do(self, index: Index, reader: Reader | None = None) -> int:
-        """Decode one piece and write it; how many maps it has."""
+        """Decode one block and write it; how many maps it has."""
         if reader is None:
-            with sources.opened(self.source, key=self.key) as reader:
+            with readers.opened(self.source, key=self.key) as reader:
                 return self.do(index, reader)
-        grid = self.target.pieces
-        maps, lost, unread = sources.read_piece(reader, grid, index)
+        grid = self.writer.blocks
+        maps, lost, unread = readers.read_block(reader, grid, index)
         padding = grid.padding(index)
         if any(after for _, after in padding):
             maps = np.pad(maps, padding)
@@ -131,10 +91,10 @@ class Job:
             keypoints = jax.device_get(self.decoder(maps))
         if lost is not None:
             keypoints = _without(keypoints, lost)
-            self.unfinished.note(grid, index, unread)
-        self.target.write(index, keypoints)
+            self.checkpoint.note(grid, index, unread)
+        self.writer.write(index, keypoints)
         if not unread:
-            self.unfinished.whole(grid, index)
+            self.checkpoint.whole(grid, index)
         return grid.maps(index)
 
 
@@ -166,7 +126,7 @@ def decode_store(
 ) -> None:
     """Decode a store of heatmaps that need not fit memory.
 
-    The store is read in pieces of whole chunks, about 32 MB of maps each or one chunk; each is
+    The store is read in blocks of whole chunks, about 32 MB of maps each or one chunk; each is
     decoded and written by itself. ``TARGET.incomplete`` keeps what is done, until all is and it
     becomes TARGET: whatever stands there is complete. A run that was killed, interrupted or
     short of a chunk is resumed, to the same bytes as if nothing had happened. Needs the extra
@@ -195,7 +155,7 @@ def decode_store(
         overwrite: replace a target that dark_jax made, once the new one is complete, and
             whatever is unfinished.
         progress: called with the number of maps done and of all maps, first with those that
-            are done already, then after each piece.
+            are done already, then after each block.
 
     Returns:
         None.
@@ -230,22 +190,22 @@ def decode_store(
         raise ValueError("fit needs sigma, and excludes rule and kernel_size")
     _check_options(rule, workers, scheduler, resume, overwrite)
     source, target = Path(source), Path(target)
-    unfinished = Unfinished(_checked_target(source, target))
+    checkpoint = Checkpoint(_checked_target(source, target))
     decoder = Decoder(axes, rule.name, kernel_size, sigma, fit)
     with ExitStack() as stack:
-        reader = stack.enter_context(sources.opened(source, key=key))
-        job = _job(source, key, reader, decoder, unfinished)
-        about = job.target.about
-        unfinished.check(about, resume=resume, overwrite=overwrite)
+        reader = stack.enter_context(readers.opened(source, key=key))
+        job = _job(source, key, reader, decoder, checkpoint)
+        about = job.writer.about
+        checkpoint.check(about, resume=resume, overwrite=overwrite)
         client = None
         if workers is not None or scheduler is not None:
-            client = stack.enter_context(engine.cluster(workers=workers, scheduler=scheduler))
-        stack.enter_context(unfinished.claimed())
-        if not unfinished.check(about, resume=resume, overwrite=overwrite):
-            unfinished.begin(job.target, overwrite=overwrite)
+            client = stack.enter_context(dask_run.cluster(workers=workers, scheduler=scheduler))
+        stack.enter_context(checkpoint.claimed())
+        if not checkpoint.check(about, resume=resume, overwrite=overwrite):
+            checkpoint.begin(job.writer, overwrite=overwrite)
             _run(job, reader, client, progress or (lambda done, total: None))
-            unfinished.finish()
-        unfinished.clear()
+            checkpoint.finish()
+        checkpoint.clear()
 
 
 def _check_options(rule: Any, workers: Any, scheduler: Any, resume: bool, overwrite: bool) -> None:
@@ -261,9 +221,9 @@ def _check_options(rule: Any, workers: Any, scheduler: Any, resume: bool, overwr
 
 def _checked_target(source: Path, target: Path) -> Path:
     """``target`` without links, if a folder can be made there."""
-    files.check_target(target, suffixes=tuple(targets.KINDS), option="target", folder_too=True)
+    atomic.check_target(target, suffixes=tuple(writers.KINDS), option="target", folder_too=True)
     for module in ("dask", "distributed", "zarr" if target.suffix == ".zarr" else "pyarrow"):
-        extras.load(module, extra="store")
+        optional.load(module, extra="store")
     read, written = source.resolve(), target.resolve()
     if read == written or read in written.parents or written in read.parents:
         raise ValueError(f"target {target} would overwrite what is read from {source}")
@@ -271,46 +231,46 @@ def _checked_target(source: Path, target: Path) -> Path:
 
 
 def _job(
-    source: Path, key: str | None, reader: Reader, decoder: Decoder, unfinished: Unfinished
+    source: Path, key: str | None, reader: Reader, decoder: Decoder, checkpoint: Checkpoint
 ) -> Job:
     """All that is known before anything is written, the decoder's objections included."""
     if 0 in reader.shape:
         raise ValueError(f"{reader.where}: is empty, shape {reader.shape}")
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
     axes = checks.axes_of(reader.where, reader.shape, checks.map_axes("axes", decoder.axes))
-    grid = pieces.cut(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
-    if len(grid.others) >= len(targets.TABLE_AXES) and unfinished.target.suffix == ".parquet":
+    grid = cut_into_blocks(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
+    if len(grid.others) >= len(writers.TABLE_AXES) and checkpoint.target.suffix == ".parquet":
         raise ValueError(
             f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
             "maps', which a table does not name; write .zarr"
         )
     example = tuple(n if axis in axes else 1 for axis, n in enumerate(reader.shape))
     native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
-    found = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
+    shapes = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
     about = {
         "source": str(source.resolve()),  # the same wherever a run goes on
         **({} if key is None else {"key": key}),
         "shape": [*reader.shape],
         "dtype": reader.dtype.name,
-        "pieces": [*grid.size],
+        "blocks": [*grid.size],
         **decoder.about(),
         "dark_jax": __version__,
         "jax": jax.__version__,
     }
-    made = targets.KINDS[unfinished.target.suffix](
-        unfinished.result, unfinished.spare, grid, np.dtype(found.coords.dtype), decoder.fit, about
+    writer = writers.KINDS[checkpoint.target.suffix](
+        checkpoint.result, checkpoint.spare, grid, np.dtype(shapes.coords.dtype), decoder.fit, about
     )
     x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    return Job(source.resolve(), key, decoder, x64, made, unfinished)
+    return Job(source.resolve(), key, decoder, x64, writer, checkpoint)
 
 
 def _run(job: Job, reader: Reader, client: Any, progress: Callable[[int, int], object]) -> None:
-    """Every piece that is not there yet.
+    """Every block that is not there yet.
 
     Raises:
         UnreadChunksError: some chunks cannot be read.
     """
-    grid, todo = job.target.pieces, job.unfinished.todo(job.target)
+    grid, todo = job.writer.blocks, job.checkpoint.todo(job.writer)
     total = math.prod(grid.others)
     done = total - sum(map(grid.maps, todo))
     progress(done, total)
@@ -321,9 +281,9 @@ def _run(job: Job, reader: Reader, client: Any, progress: Callable[[int, int], o
         progress(done, total)
 
     if client is not None:
-        engine.on_cluster(client, job.do, todo, tell)
+        dask_run.on_cluster(client, job.do, todo, tell)
     else:
         work = functools.partial(job.do, reader=reader)
-        engine.in_threads(work, todo, tell, size=grid.volume * reader.dtype.itemsize)
-    if unread := job.unfinished.unread():
-        raise UnreadChunksError(unread, job.unfinished.result)
+        dask_run.in_threads(work, todo, tell, size=grid.volume * reader.dtype.itemsize)
+    if unread := job.checkpoint.unread():
+        raise UnreadChunksError(unread, job.checkpoint.result)

@@ -1,4 +1,4 @@
-"""Heatmaps in stores larger than memory, read piece by piece: Zarr, HDF5 and .npy."""
+"""Heatmaps in stores larger than memory, read block by block: Zarr, HDF5 and .npy."""
 
 import itertools
 import math
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dark_jax._core import optional as extras
-from dark_jax._io import atomic as files
-from dark_jax._stores.blocks import Pieces, Region
+from dark_jax._core import optional
+from dark_jax._io import heatmap_files
+from dark_jax._stores.blocks import Blocks, Region
 
 # Bytes.
 ALIGNMENT = 64
@@ -44,7 +44,7 @@ class Unread(NamedTuple):
 
     Attributes:
         path: of the array.
-        chunk: its index in the array's grid of chunks; of the piece, if it has none.
+        chunk: its index in the array's grid of chunks; of the block, if it has none.
         reason: what the reader of the store said.
     """
 
@@ -71,7 +71,7 @@ def opened(path: Path, *, key: str | None = None) -> Iterator[Reader]:
         yield _npy(path, key)
     else:
         os.stat(path)  # "not found" is not "not HDF5"
-        h5py: Any = extras.load("h5py", extra="store")
+        h5py: Any = optional.load("h5py", extra="store")
         if not h5py.is_hdf5(path):
             raise ValueError(f"{path}: not a Zarr directory, an HDF5 file or a .npy file")
         try:
@@ -83,7 +83,7 @@ def opened(path: Path, *, key: str | None = None) -> Iterator[Reader]:
 
 
 def _zarr(path: Path, key: str | None) -> Reader:
-    zarr: Any = extras.load("zarr", extra="store")
+    zarr: Any = optional.load("zarr", extra="store")
     try:
         node = zarr.open(path, mode="r")
     except Exception as error:  # metadata that is missing or broken in any way
@@ -94,7 +94,7 @@ def _zarr(path: Path, key: str | None) -> Reader:
         where = f"{path}/{key}"
     elif key is not None:
         raise ValueError(f"{path}: is one array and has no keys to choose {key!r} from")
-    buffers: Any = extras.load("zarr.buffer", extra="store").cpu.NDBuffer
+    buffers: Any = optional.load("zarr.buffer", extra="store").cpu.NDBuffer
 
     def read(region: Region) -> np.ndarray:
         values = _empty(region, node.dtype)
@@ -129,7 +129,7 @@ def _member(path: Path, group: Any, key: str | None, kind: type) -> tuple[str, A
     names = [name for name in group if isinstance(group[name], kind)]
     if key is not None and key in group and isinstance(group[key], kind):
         names.append(key)
-    key = files.choose(path, names, key)
+    key = heatmap_files.choose_array(path, names, key)
     return key, group[key]
 
 
@@ -172,14 +172,14 @@ def _npy(path: Path, key: str | None) -> Reader:
     return Reader(str(path), shape, dtype, None, read)
 
 
-def read_piece(
-    reader: Reader, pieces: Pieces, index: tuple[int, ...]
+def read_block(
+    reader: Reader, blocks: Blocks, index: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray | None, list[Unread]]:
-    """A piece's maps; which of them lack a chunk, if any do; and the chunks they lack.
+    """A block's maps; which of them lack a chunk, if any do; and the chunks they lack.
 
-    A piece that cannot be read is read once more, chunk by chunk. What is missing is zero.
+    A block that cannot be read is read once more, chunk by chunk. What is missing is zero.
     """
-    region = pieces.region(index)
+    region = blocks.region(index)
     try:
         return reader.read(region), None, []
     except Exception as error:  # whatever a file system, a codec or a checksum makes of it
@@ -188,23 +188,23 @@ def read_piece(
     lost = np.zeros(maps.shape, bool)
     if reader.chunks is None:
         lost[...] = True
-        return maps, np.asarray(lost.any(pieces.axes)), [whole]
+        return maps, np.asarray(lost.any(blocks.axes)), [whole]
     unread = []
     for chunk in _chunks(region, reader.chunks):
         part = tuple(
-            slice(max(at * size, piece.start), min((at + 1) * size, piece.stop))
-            for at, size, piece in zip(chunk, reader.chunks, region, strict=True)
+            slice(max(at * size, block.start), min((at + 1) * size, block.stop))
+            for at, size, block in zip(chunk, reader.chunks, region, strict=True)
         )
         here = tuple(
-            slice(mine.start - piece.start, mine.stop - piece.start)
-            for mine, piece in zip(part, region, strict=True)
+            slice(mine.start - block.start, mine.stop - block.start)
+            for mine, block in zip(part, region, strict=True)
         )
         try:
             maps[here] = reader.read(part)
         except Exception as error:
             unread.append(Unread(reader.where, chunk, _reason(error)))
             lost[here] = True
-    return maps, np.asarray(lost.any(pieces.axes)), unread
+    return maps, np.asarray(lost.any(blocks.axes)), unread
 
 
 def _chunks(region: Region, chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

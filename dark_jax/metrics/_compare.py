@@ -39,6 +39,19 @@ def checked(coords: ArrayLike, truth: ArrayLike, visible: ArrayLike | None) -> C
     return Checked((coords, truth, seen), joints)
 
 
+def averaged_axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
+    """``value``, an integer, a tuple or None for all, as different axes of ``ndim``, from 0."""
+    if value is None:
+        return tuple(range(ndim))
+    expected = f"None, an axis or a tuple of different axes of {ndim}"
+    axes = value if isinstance(value, tuple | list) else (value,)
+    axes = tuple(checks.integer(name, axis, expected) for axis in axes)
+    found = {axis % ndim for axis in axes if -ndim <= axis < ndim}
+    if not axes or len(found) != len(axes):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return tuple(sorted(found))
+
+
 class Compared(NamedTuple):
     """``offset [..., J, 2]`` of prediction from truth, zero where a joint is not ``counted``."""
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dark_jax._io import atomic as files
+from dark_jax._io import atomic
 from tests.benchmarks import accuracy, crowds, device, kernels, page, sides, speed, timing
 from tests.benchmarks.tables import table
 
@@ -101,7 +101,7 @@ def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None
     """Write what was found so far into the files that were asked for."""
     part, contents = PARTS[name], {}
     if options.json:
-        contents[options.json] = files.json_bytes(_plain(found))
+        contents[options.json] = atomic.json_bytes(_plain(found))
     where = part.page if options.write is True else options.write
     if where:
         slot = part.slot() if part.slot else name
@@ -109,7 +109,7 @@ def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None
         text = page.with_slot((where if where.exists() else own).read_text(), slot)
         tables = [table(rows) for rows in found[name]["tables"].values()]
         contents[where] = page.replaced(text, slot, found[name]["stamp"], tables).encode()
-    files.write_together(contents)
+    atomic.write_together(contents)
 
 
 def _plain(value: Any) -> Any:
@@ -142,9 +142,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
     try:  # before minutes of measuring, not after
         if isinstance(options.write, Path):
-            files.check_target(options.write, suffixes=(".md",), option="--write")
+            atomic.check_target(options.write, suffixes=(".md",), option="--write")
         if options.json:
-            files.check_target(options.json, suffixes=(".json",), option="--json")
+            atomic.check_target(options.json, suffixes=(".json",), option="--json")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return options

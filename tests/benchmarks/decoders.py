@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import dark_jax
-from tests.contracts import decoders as programs
+from tests.contracts.decoders import FUNCTIONS
 
 SHAPE = (64, 17, 64, 48)
 
@@ -23,11 +23,14 @@ def _integer_peaks(maps: jax.Array) -> dict[str, jax.Array]:
     return {"peaks": peaks, "scores": scores}
 
 
+# In the list for another reason than their speed.
+_VARIANTS = ("decode narrow", "decode rule", "fit background")
+
 PROGRAMS: dict[str, Callable[..., Any]] = {
-    **{name: run for name, run in programs.FUNCTIONS.items() if name != "decode rule"},
+    **{name: run for name, run in FUNCTIONS.items() if name not in _VARIANTS},
     "get_max_preds": _integer_peaks,
     # Coordinates made of pixels: in float32, whatever the maps are.
-    "encode": lambda maps: programs.FUNCTIONS["encode"](maps.astype(jnp.float32)),
+    "encode": lambda maps: FUNCTIONS["encode"](maps.astype(jnp.float32)),
     "decode covariance": functools.partial(dark_jax.decode, covariance=True),
     "decode volumes": functools.partial(dark_jax.decode, axes=(-3, -2, -1)),
     "fit wide": functools.partial(dark_jax.decode_fit, sigma=6.0),

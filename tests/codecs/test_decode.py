@@ -10,6 +10,7 @@ import pytest
 import dark_jax
 from dark_jax import Status
 from tests.support import synthetic, tolerances
+from tests.support.cases import slow_but
 
 
 def bump(x: float, y: float, size: tuple[int, int] = (24, 20), sigma: float = 2.0) -> np.ndarray:
@@ -188,12 +189,7 @@ def test_scale_does_not_matter(kind: str, scale: float) -> None:
 
 @pytest.mark.parametrize(
     "leading",
-    [
-        (),
-        (1, 2, 1, 3),
-        (0, 17),
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ((6,), (1, 6), (2, 3), (3, 0))),
-    ],
+    slow_but([(1, 2, 1, 3), (0, 17)], [(), (6,), (1, 6), (2, 3), (3, 0), (1, 2, 1, 3), (0, 17)]),
 )
 def test_any_leading_axes(leading: tuple[int, ...]) -> None:
     maps, _ = synthetic.gaussians(0, 6, (20, 16), sigma=2.0)

@@ -1,5 +1,6 @@
 """The fit of a Gaussian of known width: against the Cramer-Rao bound, and at every border."""
 
+import functools
 from typing import Any
 
 import jax
@@ -10,14 +11,13 @@ import pytest
 import dark_jax
 from dark_jax import Status
 from tests.support import synthetic, tolerances
+from tests.support.cases import slow_but
 from tests.support.synthetic import bound
 
 SIZE = (64, 48)
 
 
-@pytest.mark.parametrize(
-    "sigma", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.5, 2.0, 3.0))]
-)
+@pytest.mark.parametrize("sigma", slow_but([1.0], [1.0, 1.5, 2.0, 3.0]))
 def test_clean_maps_are_exact(sigma: float) -> None:
     """Interior and borders alike: no blob is missing pixels that a fit would need."""
     maps, points = synthetic.gaussians(0, 200, SIZE, sigma=sigma, margin=0.0)
@@ -28,12 +28,8 @@ def test_clean_maps_are_exact(sigma: float) -> None:
         np.testing.assert_array_equal(found.status, Status.REFINED)
 
 
-@pytest.mark.parametrize(
-    "noise", [0.05, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.005, 0.1))]
-)
-@pytest.mark.parametrize(
-    "sigma", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.5, 2.0, 3.0))]
-)
+@pytest.mark.parametrize("noise", slow_but([0.05], [0.005, 0.05, 0.1]))
+@pytest.mark.parametrize("sigma", slow_but([1.0], [1.0, 1.5, 2.0, 3.0]))
 def test_reaches_the_bound(sigma: float, noise: float) -> None:
     """RMS error within 3 % of the bound, bias within 5 %, and the sampling error of 3000 maps."""
     maps, points = synthetic.gaussians(2, 3000, SIZE, sigma=sigma, noise=noise, margin=8.0)
@@ -54,13 +50,7 @@ def test_reaches_the_bound_for_wide_blobs(noise: float) -> None:
 
 @pytest.mark.parametrize(
     ("sigma", "mean"),
-    [
-        (1.0, 0.03),
-        *(
-            pytest.param(*s, marks=pytest.mark.slow)
-            for s in ((2.0, 0.03), (3.0, 0.03), (6.0, 0.035))
-        ),
-    ],
+    slow_but([(1.0, 0.03)], [(1.0, 0.03), (2.0, 0.03), (3.0, 0.03), (6.0, 0.035)], unpack=True),
 )
 def test_noisy_borders(sigma: float, mean: float) -> None:
     maps, points = synthetic.border(4, SIZE, sigma=sigma)
@@ -123,7 +113,7 @@ def test_sigma_of_each_map_and_traced() -> None:
 
 
 @pytest.mark.parametrize(
-    "axes", [(-3, -2), (-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
+    "axes", slow_but([(-3, -2), (-1,)], [(-3, -2), (-1,), (-3, -2, -1)]), ids=str
 )
 def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
     dim = len(axes)
@@ -176,7 +166,7 @@ def test_degenerate(name: str) -> None:
             assert np.isfinite(fit_gradient(heatmap * np.float32(scale))).all()
 
 
-@pytest.mark.parametrize("sigma", [1.0, pytest.param(4.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sigma", slow_but([1.0], [1.0, 4.0]))
 def test_noise_alone_is_bounded(sigma: float) -> None:
     """No step leaves the neighbourhood of the peak, and the longest are refused."""
     maps = synthetic.noise(12, 500, SIZE, zero_mean=False)
@@ -195,17 +185,18 @@ def test_gradient() -> None:
         )
 
         @jax.jit
-        def loss(m: jax.Array, s: jax.Array) -> jax.Array:
+        @functools.partial(jax.value_and_grad, argnums=(0, 1))
+        def both(m: jax.Array, s: jax.Array) -> jax.Array:
             coords = dark_jax.decode_fit(m, sigma=s, radius=6).coords
             return coords @ jnp.array([1.0, 0.7])
 
         sigma, step = jnp.float64(1.6), 1e-6
-        by_map, by_sigma = jax.grad(loss, argnums=(0, 1))(heatmap, sigma)
+        _, (by_map, by_sigma) = both(heatmap, sigma)
         nudge = jnp.asarray(synthetic.rng(14).standard_normal(heatmap.shape))
-        slope = loss(heatmap + step * nudge, sigma) - loss(heatmap - step * nudge, sigma)
+        slope = both(heatmap + step * nudge, sigma)[0] - both(heatmap - step * nudge, sigma)[0]
         expected = slope / (2 * step)
         np.testing.assert_allclose((by_map * nudge).sum(), expected, rtol=tolerances.GRADIENT)
-        slope = loss(heatmap, sigma + step) - loss(heatmap, sigma - step)
+        slope = both(heatmap, sigma + step)[0] - both(heatmap, sigma - step)[0]
         np.testing.assert_allclose(by_sigma, slope / (2 * step), rtol=tolerances.GRADIENT)
 
 
@@ -250,10 +241,8 @@ def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
     assert np.abs(np.asarray(found.coords - single.coords)).max() < 4
 
 
-@pytest.mark.parametrize("noise", [pytest.param(0.01, marks=pytest.mark.slow), 0.1])
-@pytest.mark.parametrize(
-    "sigma", [1.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (2.0, 3.0, 6.0))]
-)
+@pytest.mark.parametrize("noise", slow_but([0.1], [0.01, 0.1]))
+@pytest.mark.parametrize("sigma", slow_but([1.0], [1.0, 2.0, 3.0, 6.0]))
 @pytest.mark.parametrize("border", [False, True])
 def test_coverage(border: bool, sigma: float, noise: float) -> None:
     """The ellipses hold as many of 5000 errors as they should; nobody's guess of the noise."""

@@ -9,6 +9,7 @@ import dark_jax
 from dark_jax import Status, rules
 from tests.golden import homes
 from tests.support import oracle, synthetic, tolerances
+from tests.support.cases import slow_but
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     "kernel",
-    [k if k == 11 else pytest.param(k, marks=pytest.mark.slow) for k in homes.SIMCC_KERNELS],
+    slow_but([11], homes.SIMCC_KERNELS),
 )
 def test_home(golden: dict[str, np.ndarray], kernel: int) -> None:
     """Gaussian, noisy, bordering, tied, low and high bins."""

@@ -1,5 +1,6 @@
 """The expectation of a softmax, against its definition in float64."""
 
+import functools
 from typing import Any
 
 import jax
@@ -72,30 +73,26 @@ def test_status() -> None:
 
 @pytest.mark.parametrize("radius", [None, 3])
 def test_gradient(radius: int | None) -> None:
-    """Finite on every finite map; right by central differences."""
-    for heatmap in synthetic.degenerate((12, 11)).values():
-        if np.isfinite(heatmap).all():
-            gradient = jax.grad(
-                lambda m: dark_jax.decode_soft_argmax(
-                    m, temperature=0.1, radius=radius
-                ).coords.sum()
-            )(jnp.asarray(heatmap))
-            assert np.isfinite(gradient).all()
+    """Right by central differences, with respect to the map and the temperature."""
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1))
+    def both(m: jax.Array, t: jax.Array) -> jax.Array:
+        coords = dark_jax.decode_soft_argmax(m, temperature=t, radius=radius).coords
+        return coords @ jnp.array([1.0, 0.7])
+
     with jax.enable_x64(True):
         maps = jnp.asarray(synthetic.gaussians(3, 1, (12, 11), sigma=2.0)[0][0], jnp.float64)
-
-        def loss(m: jax.Array, t: jax.Array) -> jax.Array:
-            coords = dark_jax.decode_soft_argmax(m, temperature=t, radius=radius).coords
-            return coords @ jnp.array([1.0, 0.7])
-
         temperature, step = jnp.float64(0.2), 1e-6
-        by_map, by_temperature = jax.grad(loss, argnums=(0, 1))(maps, temperature)
+        _, (by_map, by_temperature) = both(maps, temperature)
         nudge = jnp.asarray(synthetic.rng(4).standard_normal(maps.shape))
-        slope = loss(maps + step * nudge, temperature) - loss(maps - step * nudge, temperature)
+        slope = (
+            both(maps + step * nudge, temperature)[0] - both(maps - step * nudge, temperature)[0]
+        )
         np.testing.assert_allclose(
             (by_map * nudge).sum(), slope / (2 * step), rtol=tolerances.GRADIENT
         )
-        slope = loss(maps, temperature + step) - loss(maps, temperature - step)
+        slope = both(maps, temperature + step)[0] - both(maps, temperature - step)[0]
         np.testing.assert_allclose(
             by_temperature, slope / (2 * step), rtol=tolerances.GRADIENT, atol=1e-9
         )

@@ -9,14 +9,13 @@ import pytest
 
 import dark_jax
 from tests.support import synthetic
+from tests.support.cases import slow_but
 
 SIZE = (64, 48)
 
 
-@pytest.mark.parametrize("noise", [pytest.param(0.0, marks=pytest.mark.slow), 0.02, 0.1])
-@pytest.mark.parametrize(
-    "sigma", [1.0, 6.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1.5, 2.0, 3.0))]
-)
+@pytest.mark.parametrize("noise", slow_but([0.02, 0.1], [0.0, 0.02, 0.1]))
+@pytest.mark.parametrize("sigma", slow_but([1.0, 6.0], [1.0, 1.5, 2.0, 3.0, 6.0]))
 def test_within_two_percent(sigma: float, noise: float) -> None:
     """Centres anywhere on the map, and all of them within three pixels of an edge."""
     anywhere, _ = synthetic.gaussians(0, 120, SIZE, sigma=sigma, noise=noise, margin=0.0)
@@ -63,9 +62,7 @@ def test_background(background: float | None) -> None:
     assert abs(float(found) / 2.0 - 1) < 0.02
 
 
-@pytest.mark.parametrize(
-    "axes", [(-1,), pytest.param((-3, -2, -1), marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.parametrize("axes", slow_but([(-1,)], [(-1,), (-3, -2, -1)]), ids=str)
 def test_any_dimension(axes: tuple[int, ...]) -> None:
     dim = len(axes)
     points = synthetic.rng(8).uniform(6, 18, (20, dim)).astype(np.float32)

@@ -1,6 +1,6 @@
 """The four reference functions against the float64 oracle: live with OpenCV, and golden."""
 
-from typing import Any
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import dark_jax
 from dark_jax import Status
 from tests.golden.make import FILE, KERNELS
 from tests.support import synthetic, tolerances
+from tests.support.cases import slow_but
 
 
 def excess(coords: np.ndarray, answers: dict[str, np.ndarray]) -> np.ndarray:
@@ -49,13 +50,8 @@ def assert_exact(maps: np.ndarray, kernel: int, answers: dict[str, np.ndarray]) 
     assert worst.size == 0 or worst.max() <= tolerances.REFERENCE
 
 
-# Sizes with the kernels that are tried on them each time.
-TRIED = {(5, 5): (5, 17), (7, 12): (11,), (32, 24): (3,), (31, 37): (7,)}
-
-
-def first(*kernels: int) -> list[Any]:
-    """Every kernel is a program that compiles for seconds: all but these are among the slow."""
-    return [k if k in kernels else pytest.param(k, marks=pytest.mark.slow) for k in KERNELS]
+# The sizes, and the kernels that are tried on them each time: all others are among the slow.
+TRIED = [((5, 5), 5), ((5, 5), 17), ((7, 12), 11), ((32, 24), 3), ((31, 37), 7)]
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +65,12 @@ def golden_answers(golden: dict[str, np.ndarray], name: str, kernel: int) -> dic
     return {key.removeprefix(prefix): v for key, v in golden.items() if key.startswith(prefix)}
 
 
-@pytest.mark.parametrize("kernel", first(1, 3, 11))
+@pytest.mark.parametrize("kernel", slow_but([1, 3, 11], KERNELS))
 def test_golden_synthetic(golden: dict[str, np.ndarray], kernel: int) -> None:
     assert_exact(golden["maps"], kernel, golden_answers(golden, "synthetic", kernel))
 
 
-@pytest.mark.parametrize("kernel", first(11))
+@pytest.mark.parametrize("kernel", slow_but([11], KERNELS))
 def test_golden_sample(
     golden: dict[str, np.ndarray], sample_heatmaps: np.ndarray, kernel: int
 ) -> None:
@@ -88,7 +84,7 @@ def test_golden_covers_the_clamp(golden: dict[str, np.ndarray]) -> None:
         assert (answers["clamped"] & answers["refined"]).sum() >= 2
 
 
-@pytest.mark.parametrize("kernel", first(3, 11))
+@pytest.mark.parametrize("kernel", slow_but([3, 11], KERNELS))
 def test_guarded_decode_is_the_reference(golden: dict[str, np.ndarray], kernel: int) -> None:
     """Bit for bit where the reference needs no more than the window, else nearly."""
     answers = golden_answers(golden, "synthetic", kernel)
@@ -117,11 +113,7 @@ class TestLive:
 
     @pytest.mark.parametrize(
         ("size", "kernel"),
-        [
-            pytest.param(size, kernel, marks=[] if kernel in tried else pytest.mark.slow)
-            for size, tried in TRIED.items()
-            for kernel in KERNELS
-        ],
+        slow_but(TRIED, itertools.product({size for size, _ in TRIED}, KERNELS), unpack=True),
         ids=str,
     )
     def test_synthetic(self, size: tuple[int, int], kernel: int) -> None:
@@ -172,7 +164,7 @@ class TestLive:
             allowed = tolerances.BLUR[found.dtype] * np.abs(expected).max()
             np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
 
-    @pytest.mark.parametrize("kernel", first(1, 11))
+    @pytest.mark.parametrize("kernel", slow_but([1, 11], KERNELS))
     def test_float64(self, kernel: int) -> None:
         """With float64 on, float64 maps are decoded in float64: the bound in units of eps64."""
         from tests.support import oracle
@@ -205,13 +197,7 @@ def test_arguments_are_not_changed() -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    [
-        np.uint8,
-        *(
-            pytest.param(dtype, marks=pytest.mark.slow)
-            for dtype in (np.int32, np.float16, jnp.bfloat16, np.bool_)
-        ),
-    ],
+    slow_but([np.uint8], [np.uint8, np.int32, np.float16, jnp.bfloat16, np.bool_]),
 )
 def test_other_types_are_computed_in_float32(dtype: np.dtype) -> None:
     values = synthetic.gaussians(0, 6, (20, 16), sigma=2.0)[0]

@@ -5,26 +5,20 @@ reference of test_reference; HRNet is transcribed.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dark_jax
 from dark_jax import Status, rules
 from tests.golden import homes, make
-from tests.rules_table import EVIDENCE
+from tests.rules_table import evidence
 from tests.support import oracle, synthetic, tolerances
+from tests.support.cases import slow_but
 
 FLAT = [rule for rule in rules.PUBLISHED if rule.dims == (2,)]
-LIVE = [rule for rule in FLAT if EVIDENCE[rule.name] == "live"]
-
-
-def some_slow(every: Sequence[Any], *, fast: Sequence[Any]) -> list[Any]:
-    return [one if one in fast else pytest.param(one, marks=pytest.mark.slow) for one in every]
+LIVE = [rule for rule in FLAT if evidence(rule) == "live"]
 
 
 # One that rescales, one that does not, and the one without a Newton step.
@@ -47,7 +41,7 @@ def golden() -> dict[str, np.ndarray]:
         return {"maps": reference["maps"], **answers}
 
 
-@pytest.mark.parametrize("kernel", some_slow(homes.KERNELS, fast=(11,)))
+@pytest.mark.parametrize("kernel", slow_but((11,), homes.KERNELS))
 @pytest.mark.parametrize("rule", LIVE, ids=str)
 def test_home(golden: dict[str, np.ndarray], rule: rules.Rule, kernel: int) -> None:
     """Every finite map with a positive maximum; the others are the next test's."""
@@ -72,9 +66,9 @@ def test_sentinels(golden: dict[str, np.ndarray], rule: rules.Rule) -> None:
     np.testing.assert_array_equal(np.asarray(keypoints.status)[none], expected[none])
 
 
-@pytest.mark.parametrize("kernel", some_slow((1, 3, 7, 11, 17), fast=(7,)))
-@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.DARKPOSE, *KINDS)), ids=str)
-@pytest.mark.parametrize("size", [(7, 12), pytest.param((24, 20), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("kernel", slow_but((7,), (1, 3, 7, 11, 17)))
+@pytest.mark.parametrize("rule", slow_but((rules.DARKPOSE, *KINDS), FLAT), ids=str)
+@pytest.mark.parametrize("size", slow_but([(7, 12)], [(7, 12), (24, 20)]), ids=str)
 def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> None:
     """The float64 oracle, on maps, sizes and kernels the homes were not asked."""
     if rule.kernel is None and kernel > 1:
@@ -91,7 +85,7 @@ def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> 
     assert error[well].max() <= tolerances.HOME
 
 
-@pytest.mark.parametrize("rule", some_slow(FLAT, fast=KINDS), ids=str)
+@pytest.mark.parametrize("rule", slow_but(KINDS, FLAT), ids=str)
 def test_masked_maps(rule: rules.Rule) -> None:
     """-inf near a peak is a value below the floor, as at home, not the end of the map."""
     maps, points = synthetic.gaussians(0, 12, (24, 20), sigma=1.5, margin=6.0)
@@ -121,7 +115,7 @@ def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
         assert error[well_conditioned(answers)].max() <= tolerances.HOME, rule
 
 
-@pytest.mark.parametrize("kernel", some_slow((3, 11), fast=(11,)))
+@pytest.mark.parametrize("kernel", slow_but((11,), (3, 11)))
 def test_darkpose_is_the_reference_function(kernel: int) -> None:
     maps = synthetic.gaussians(0, 20, (24, 20), sigma=1.5, noise=0.02, margin=0.0)[0]
     found = dark_jax.decode(maps, rule=rules.DARKPOSE, kernel_size=kernel)
@@ -173,10 +167,10 @@ class TestStatus:
 
 @pytest.mark.parametrize(
     "leading",
-    [*(pytest.param(n, marks=pytest.mark.slow) for n in ((), (6,), (2, 1, 3))), (2, 3)],
+    slow_but([(2, 3)], [(), (6,), (2, 1, 3), (2, 3)]),
     ids=str,
 )
-@pytest.mark.parametrize("rule", some_slow([rules.DARKPOSE, rules.MMPOSE_UDP], fast=KINDS), ids=str)
+@pytest.mark.parametrize("rule", slow_but(KINDS, [rules.DARKPOSE, rules.MMPOSE_UDP]), ids=str)
 def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int, ...]) -> None:
     """Maps on which the clamp bites, so that the second path is taken."""
     maps = synthetic.gaussians(0, 6, (20, 16), sigma=1.5, margin=5.0)[0]
@@ -193,15 +187,6 @@ def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int,
         np.testing.assert_allclose(
             found.coords.reshape(-1, 2), answers["coords"], rtol=0, atol=tolerances.HOME
         )
-
-
-@pytest.mark.parametrize("rule", some_slow(FLAT, fast=(rules.SAPIENS2,)), ids=str)
-def test_gradients_are_finite(rule: rules.Rule) -> None:
-    maps = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
-    maps += [*synthetic.cut(synthetic.gaussians(0, 4, (16, 14), sigma=1.5)[0], threshold=0.7)]
-    stack = jnp.asarray(np.stack(maps))
-    gradient = jax.jit(jax.grad(lambda m: dark_jax.decode(m, rule=rule).coords.sum()))(stack)
-    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
-"""Every decoder as one function of a batch of maps, for tests of the ways to compile it."""
+"""Every decoder, once: the contracts of this folder, and the benchmarks, run over this list.
+
+A new decoder, or a new way through one, is one line in :data:`DECODERS`.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -9,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dark_jax
+from dark_jax import rules
 from tests.support import synthetic, tolerances
 
 SIZE = (20, 18)
@@ -18,12 +23,29 @@ BATCH = (8, 4)
 COLLECTIVE = re.compile(r"\b(?:[\w-]*all-[\w-]+|collective-[\w-]+|reduce-scatter[\w-]*)\(")
 
 
-def maps(batch: int, joints: int) -> np.ndarray:
-    """Bumps, and in every image one map whose zeros the reference's clamp bites on."""
-    values, _ = synthetic.gaussians(0, batch * joints, SIZE, sigma=2.0, noise=0.02, margin=0.0)
-    values = values.reshape(batch, joints, *SIZE)
-    values[:, 0] = synthetic.cut(values[:, 0], threshold=0.8)
-    return values
+@dataclass(frozen=True, eq=False)  # a function: hashed by identity, as jit wants it
+class Decoder:
+    """A public decoder with its options: a function of maps ``[B, J, H, W]``.
+
+    Attributes:
+        function: of maps and of the options.
+        options: its keyword arguments.
+        chooses: from the data, which maps to read once more: a branch in the program.
+        scale_free: maps of another scale have the same coordinates.
+    """
+
+    function: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    chooses: bool = False
+    scale_free: bool = True
+
+    def __call__(self, maps: Any) -> Any:
+        return self.function(maps, **self.options)
+
+    def coords(self, maps: Any) -> jax.Array:
+        """``[B, J, ..., 2]``."""
+        found = self(maps)
+        return found.coords if isinstance(found, dark_jax.Keypoints) else found[0]
 
 
 def bins(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -35,22 +57,62 @@ def bins(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
     return largest(-2), largest(-1)
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "decode": dark_jax.decode,
-    "decode sigma": lambda m: dark_jax.decode(m, sigma=1.5),
-    "decode rule": lambda m: dark_jax.decode(m, rule=dark_jax.rules.VITPOSE),
-    "fit": lambda m: dark_jax.decode_fit(m, sigma=2.0),
+def _simcc(maps: jax.Array, **options: Any) -> dark_jax.Keypoints:
+    return dark_jax.decode_simcc(*bins(jnp.asarray(maps)), **options)
+
+
+def _rule(rule: rules.Rule) -> Decoder:
+    rescaled = rule.rescale is not rules.Rescale.NO
+    return Decoder(dark_jax.decode, {"rule": rule}, chooses=rescaled, scale_free=False)
+
+
+PEAKS = {"max_peaks": 5, "threshold": 0.2, "min_distance": 2}
+
+DECODERS = {
+    "decode": Decoder(dark_jax.decode),
+    "decode narrow": Decoder(dark_jax.decode, {"kernel_size": 3}),
+    "decode sigma": Decoder(dark_jax.decode, {"sigma": 1.5}),
+    "decode covariance": Decoder(dark_jax.decode, {"kernel_size": 3, "covariance": True}),
+    "decode rule": _rule(rules.VITPOSE),
+    "fit": Decoder(dark_jax.decode_fit, {"sigma": 2.0}),
+    "fit background": Decoder(
+        dark_jax.decode_fit, {"sigma": 2.0, "radius": 4, "background": None, "peak": "blurred"}
+    ),
     # Sharp: the last bits of a whole background's weights would be 4e-5 px.
-    "soft argmax": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.03),
-    "soft argmax window": lambda m: dark_jax.decode_soft_argmax(m, temperature=0.1, radius=4),
-    "peaks": lambda m: dark_jax.decode_peaks(m, max_peaks=5, threshold=0.2, min_distance=2),
-    "simcc": lambda m: dark_jax.decode_simcc(*bins(m), rule=dark_jax.rules.GUARDED),
-    "simcc rule": lambda m: dark_jax.decode_simcc(*bins(m)),
-    "encode": lambda m: dark_jax.encode(SIZE[0] * m[..., 0, :2], size=SIZE),
+    "soft argmax": Decoder(dark_jax.decode_soft_argmax, {"temperature": 0.03}, scale_free=False),
+    "soft argmax window": Decoder(
+        dark_jax.decode_soft_argmax, {"temperature": 0.1, "radius": 4}, scale_free=False
+    ),
+    "peaks": Decoder(dark_jax.decode_peaks, PEAKS, chooses=True, scale_free=False),
+    "simcc": Decoder(_simcc, {"rule": rules.GUARDED}),
+    "simcc rule": Decoder(_simcc, chooses=True, scale_free=False),
+    "get_final_preds": Decoder(dark_jax.get_final_preds, chooses=True),
+}
+# Published rules that are not in the list yet, for contracts that hold for each.
+RULES = {
+    f"rules.{rule.name}": _rule(rule)
+    for rule in rules.PUBLISHED
+    if 2 in rule.dims and rule is not rules.VITPOSE
+}
+# Functions of a batch of maps that give no coordinates, or make the maps.
+OTHERS: dict[str, Callable[[Any], Any]] = {
+    "encode": lambda maps: dark_jax.encode(SIZE[0] * maps[..., 0, :2], size=SIZE),
     "get_max_preds": dark_jax.get_max_preds,
     "gaussian_blur": dark_jax.gaussian_blur,
-    "get_final_preds": dark_jax.get_final_preds,
 }
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {**DECODERS, **OTHERS}
+CHOOSING = [name for name, decoder in DECODERS.items() if decoder.chooses]
+SELF_CONTAINED = [name for name in FUNCTIONS if name not in CHOOSING]
+# The programs that every run of the tests compiles; of the others most are among the slow ones.
+FIRST = ("decode", "get_final_preds")
+
+
+def maps(batch: int, joints: int) -> np.ndarray:
+    """Bumps, and in every image one map whose zeros the reference's clamp bites on."""
+    values, _ = synthetic.gaussians(0, batch * joints, SIZE, sigma=2.0, noise=0.02, margin=0.0)
+    values = values.reshape(batch, joints, *SIZE)
+    values[:, 0] = synthetic.cut(values[:, 0], threshold=0.8)
+    return values
 
 
 def assert_same(found: Any, expected: Any) -> None:

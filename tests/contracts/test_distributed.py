@@ -12,12 +12,16 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests.contracts.decoders import COLLECTIVE, FUNCTIONS, assert_as_on_one_device, maps
+from tests.contracts.decoders import (
+    CHOOSING,
+    COLLECTIVE,
+    DECODERS,
+    assert_as_on_one_device,
+    maps,
+)
 
 ROOT = Path(__file__).parents[2]
 
-# The second chooses from the data, so it runs inside shard_map.
-NAMES = ("decode", "get_final_preds", "fit")
 PROCESSES, DEVICES = 2, 2
 BATCH, JOINTS = 8, 3
 # Seconds; alone on two cores it takes thirty.
@@ -38,9 +42,8 @@ def worker(port: str, process: str, folder: str) -> None:
     heatmaps = np.load(f"{folder}/heatmaps.npy", mmap_mode="r")
     mine = np.split(heatmaps, PROCESSES)[jax.process_index()]
     sharded = jax.make_array_from_process_local_data(NamedSharding(mesh, P("batch")), mine)
-    for name in NAMES:
-        function = FUNCTIONS[name]
-        if name == "get_final_preds":
+    for name, function in DECODERS.items():
+        if name in CHOOSING:
             function = jax.shard_map(function, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"))
         program = jax.jit(function).lower(sharded).compile()
         assert not COLLECTIVE.findall(program.as_text() or "")
@@ -74,9 +77,9 @@ def test_two_processes(tmp_path: Path) -> None:
             one.kill()
             one.wait()
     assert [one.returncode for one in running] == [0, 0]
-    for name in NAMES:
+    for name, function in DECODERS.items():
         with np.load(tmp_path / f"{name}.npz") as arrays:
-            assert_as_on_one_device(name, [*arrays.values()], FUNCTIONS[name](values))
+            assert_as_on_one_device(name, [*arrays.values()], function(values))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Gradients: finite for every finite map, and right by central differences in float64."""
+"""Gradients: finite for every finite map, and right by central differences in float64.
+
+One compiled program a function and precision serves every test here. Whether a gradient is right
+in the parameters of a decoder (sigma, temperature) is tested beside it.
+"""
 
 import functools
 from collections.abc import Callable
@@ -9,68 +13,73 @@ import numpy as np
 import pytest
 
 import dark_jax
+from tests.contracts.decoders import FUNCTIONS, RULES, SIZE
 from tests.support import synthetic, tolerances
+from tests.support.cases import slow_but
 
-FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "decode": lambda maps: dark_jax.decode(maps, kernel_size=3).coords,
-    "decode wide": lambda maps: dark_jax.decode(maps).coords,
-    "decode sigma": lambda maps: dark_jax.decode(maps, sigma=1.5).coords,
-    "get_final_preds": lambda maps: dark_jax.get_final_preds(maps)[0],
-    "gaussian_blur": lambda maps: dark_jax.gaussian_blur(maps, 5),
-    "decode scores": lambda maps: dark_jax.decode(maps).scores,
-    "decode covariance": lambda maps: known(dark_jax.decode(maps, sigma=1.0, covariance=True)),
-    "fit": lambda maps: dark_jax.decode_fit(maps, sigma=1.5).coords,
-    "fit covariance": lambda maps: known(dark_jax.decode_fit(maps, sigma=1.5)),
-}
-
-
-def known(keypoints: dark_jax.Keypoints) -> jax.Array:
-    """The covariance, zero where it is infinite."""
-    return jnp.where(jnp.isfinite(keypoints.covariance), keypoints.covariance, 0)
-
-
-# What decides about the rest is among these; the others compile long, and the fit has fast
-# tests of its gradient among its own.
-EACH = [
-    n if n in ("decode", "get_final_preds") else pytest.param(n, marks=pytest.mark.slow)
-    for n in FUNCTIONS
-]
+EVERY = {**FUNCTIONS, **RULES}
+# The Newton step with its guards, and without them over whole maps.
+FIRST = ("decode narrow", "get_final_preds")
 
 
 def finite_maps() -> jax.Array:
-    degenerate = [m for m in synthetic.degenerate((16, 14)).values() if np.isfinite(m).all()]
-    bumps, _ = synthetic.gaussians(0, 6, (16, 14), sigma=1.5, margin=0.0)
-    maps = np.stack(
-        [
-            *degenerate,
-            *bumps,
-            *synthetic.cut(bumps, threshold=0.8),
-            *synthetic.on_floor(bumps, floor=0.5),
-            *synthetic.noise(1, 6, (16, 14), zero_mean=True),
-        ]
+    """``[1, N, H, W]``: degenerate ones, bumps, bumps cut to zero or on a floor, noise."""
+    degenerate = [m for m in synthetic.degenerate(SIZE).values() if np.isfinite(m).all()]
+    bumps, _ = synthetic.gaussians(0, 6, SIZE, sigma=1.5, margin=0.0)
+    kinds = (
+        np.stack(degenerate),
+        bumps,
+        synthetic.cut(bumps, threshold=0.8),
+        synthetic.on_floor(bumps, floor=0.5),
+        synthetic.noise(1, 6, SIZE, zero_mean=True),
     )
-    return jnp.asarray(maps[None])
+    return jnp.asarray(np.concatenate(kinds)[None])
+
+
+def smooth_maps() -> np.ndarray:
+    """Bumps away from the edges, and the same with exact zeros around the peak; ``finite_maps``'s
+    shape.
+    """
+    count = finite_maps().shape[1]
+    bumps, _ = synthetic.gaussians(3, count, SIZE, sigma=1.5, noise=0.01, margin=7.0)
+    bumps[::2] = synthetic.cut(bumps[::2], threshold=0.8)
+    return bumps[None]
+
+
+def numbers(name: str, maps: jax.Array) -> list[jax.Array]:
+    """All numbers that a function returns; zero where a covariance is not known."""
+    leaves = jax.tree.leaves(EVERY[name](maps))
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return [jnp.where(jnp.isfinite(leaf), leaf, 0) for leaf in floats]
+
+
+def weighted_sum(name: str, maps: jax.Array, weights: list[jax.Array]) -> jax.Array:
+    return sum(
+        ((leaf * w).sum() for leaf, w in zip(numbers(name, maps), weights, strict=True)),
+        jnp.zeros((), maps.dtype),
+    )
 
 
 @functools.cache
-def weighted(name: str) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """The weighted sum of a function's results with its gradient in the maps, compiled once."""
-    return jax.jit(jax.value_and_grad(lambda maps, w: (FUNCTIONS[name](maps) * w).sum()))
+def with_gradient(name: str) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The weighted sum of a function's numbers with its gradient in the maps, compiled once."""
+    return jax.jit(jax.value_and_grad(functools.partial(weighted_sum, name)))
 
 
-def weights_for(name: str, maps: jax.Array) -> jax.Array:
-    shape = jax.eval_shape(FUNCTIONS[name], maps).shape
-    return jnp.asarray(synthetic.rng(2).standard_normal(shape), maps.dtype)
+def weights_for(name: str, maps: jax.Array) -> list[jax.Array]:
+    generator = synthetic.rng(2)
+    shapes = jax.eval_shape(functools.partial(numbers, name), maps)
+    return [jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype) for leaf in shapes]
 
 
-@pytest.mark.parametrize(
-    "scale", [*(pytest.param(s, marks=pytest.mark.slow) for s in (1e-25, 1.0)), 1e25]
-)
-@pytest.mark.parametrize("name", EACH)
-def test_finite_for_finite_maps(name: str, scale: float) -> None:
-    maps = finite_maps() * scale
-    _, gradient = weighted(name)(maps, weights_for(name, maps))
-    assert np.isfinite(gradient).all()
+@pytest.mark.parametrize("name", slow_but(FIRST, EVERY))
+def test_finite_for_finite_maps(name: str) -> None:
+    """At every scale; infinite covariances are no numbers of a map."""
+    maps = finite_maps()
+    weights = weights_for(name, maps)
+    for scale in (1e-25, 1.0, 1e25):
+        _, gradient = with_gradient(name)(maps * scale, weights)
+        assert np.isfinite(gradient).all(), scale
 
 
 @pytest.mark.slow
@@ -78,34 +87,35 @@ def test_finite_for_finite_maps(name: str, scale: float) -> None:
 def test_finite_map_by_map_and_forwards(name: str) -> None:
     """Under vmap and in forward mode, at every scale: two more programs of each function."""
 
-    def one_map(values: jax.Array, w: jax.Array) -> jax.Array:
-        return (FUNCTIONS[name](values[None]) * w[None]).sum()
+    def of_one_map(values: jax.Array, w: list[jax.Array]) -> jax.Array:
+        return weighted_sum(name, values[None], w)
 
-    under_vmap = jax.jit(jax.vmap(jax.grad(one_map)))
-    forwards = jax.jit(lambda m: jax.jvp(FUNCTIONS[name], (m,), (jnp.ones_like(m),)))
+    under_vmap = jax.jit(jax.vmap(jax.grad(of_one_map), in_axes=(0, None)))
+    forwards = jax.jit(
+        lambda m: jax.jvp(functools.partial(numbers, name), (m,), (jnp.ones_like(m),))
+    )
+    few = finite_maps()[0, :, None]
+    weights = weights_for(name, few[:1])
     for scale in (1e-25, 1.0, 1e25):
-        maps = finite_maps() * scale
-        assert np.isfinite(under_vmap(maps, weights_for(name, maps))).all()
-        assert np.isfinite(forwards(maps)[1]).all()
+        assert np.isfinite(under_vmap(few * scale, weights)).all(), scale
+        _, tangents = forwards(finite_maps() * scale)
+        assert all(np.isfinite(tangent).all() for tangent in tangents), scale
 
 
-@pytest.mark.parametrize("kind", ["smooth", "clamped"])
-@pytest.mark.parametrize("name", EACH)
-def test_right_by_central_differences(name: str, kind: str) -> None:
-    """Along random directions; ``clamped`` maps have exact zeros around the peak."""
-    bumps, _ = synthetic.gaussians(3, 5, (16, 14), sigma=1.5, noise=0.01, margin=5.0)
-    maps = bumps if kind == "smooth" else synthetic.cut(bumps, threshold=0.8)
+@pytest.mark.parametrize("name", slow_but(FIRST, FUNCTIONS))
+def test_right_by_central_differences(name: str) -> None:
+    """Along random directions, on bumps and on bumps with exact zeros around the peak."""
     generator = synthetic.rng(4)
     with jax.enable_x64(True):
-        maps = jnp.asarray(maps, jnp.float64)[None]
+        maps = jnp.asarray(smooth_maps(), jnp.float64)
         weights = weights_for(name, maps)
-        _, gradient = weighted(name)(maps, weights)
+        _, gradient = with_gradient(name)(maps, weights)
         for _ in range(5):
             # Zeros stay zeros: the logarithm's floor is a switch.
             direction = generator.standard_normal(maps.shape) * (np.asarray(maps) != 0)
             step = 1e-6
             ahead, behind = (
-                weighted(name)(maps + sign * step * direction, weights)[0] for sign in (1, -1)
+                with_gradient(name)(maps + sign * step * direction, weights)[0] for sign in (1, -1)
             )
             slope = (ahead - behind) / (2 * step)
             np.testing.assert_allclose(
@@ -117,9 +127,8 @@ def test_right_by_central_differences(name: str, kind: str) -> None:
 def test_blur_has_the_same_gradient_at_any_scale(power: int) -> None:
     """It is homogeneous of degree one."""
     maps = finite_maps()
-    scale = 2.0**power
-    plain = jax.grad(lambda m: (dark_jax.gaussian_blur(m, 5)).sum())(maps)
-    scaled = jax.grad(lambda m: (dark_jax.gaussian_blur(m, 5)).sum())(maps * scale)
+    gradient = jax.jit(jax.grad(lambda m: dark_jax.gaussian_blur(m, 5).sum()))
+    plain, scaled = gradient(maps), gradient(maps * 2.0**power)
     np.testing.assert_allclose(scaled, plain, rtol=0, atol=1e-4)
 
 

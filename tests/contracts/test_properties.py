@@ -7,69 +7,92 @@ import numpy as np
 import pytest
 
 import dark_jax
+from tests.contracts.decoders import DECODERS, FIRST, SIZE, Decoder
 from tests.support import synthetic, tolerances
+from tests.support.cases import slow_but
 
-SIZE = (26, 22)
-
-DECODERS: dict[str, Callable[[np.ndarray], jax.Array]] = {
-    "decode": lambda maps: dark_jax.decode(maps).coords,
-    "decode sigma": lambda maps: dark_jax.decode(maps, sigma=1.5).coords,
-    "get_final_preds": lambda maps: dark_jax.get_final_preds(maps[None])[0][0],
-}
+COUNT = 40
 
 
-@pytest.fixture(
-    params=["decode", "get_final_preds", pytest.param("decode sigma", marks=pytest.mark.slow)]
-)
-def decoder(request: pytest.FixtureRequest) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda maps: np.asarray(DECODERS[request.param](maps))
+@pytest.fixture(params=slow_but(FIRST, DECODERS))
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    return DECODERS[request.param]
 
 
 @pytest.fixture(scope="module")
 def maps() -> np.ndarray:
     """Noisy bumps, no two pixels equal, peaks anywhere."""
-    values, _ = synthetic.gaussians(0, 40, SIZE, sigma=2.0, noise=0.05, margin=0.0)
-    return values
+    values, _ = synthetic.gaussians(0, COUNT, SIZE, sigma=2.0, noise=0.05, margin=0.0)
+    return values[None]
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=20 * tolerances.COMPILED)
+def found(decoder: Decoder, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates ``[COUNT, ..., 2]``, and where there is a peak: empty slots do not move."""
+    keypoints = decoder(maps)
+    coords = np.asarray(decoder.coords(maps))[0]
+    if isinstance(keypoints, dark_jax.Keypoints):
+        return coords, np.asarray(keypoints.status)[0] != dark_jax.Status.NO_PEAK
+    return coords, np.ones(coords.shape[:-1], bool)
 
 
-def test_flips(decoder: Callable[[np.ndarray], np.ndarray], maps: np.ndarray) -> None:
-    width, height = SIZE[1], SIZE[0]
-    plain = decoder(maps)
-    assert_close(decoder(maps[:, :, ::-1]) * [-1, 1] + [width - 1, 0], plain)
-    assert_close(decoder(maps[:, ::-1, :]) * [1, -1] + [0, height - 1], plain)
+def assert_moved(
+    decoder: Decoder,
+    changed: np.ndarray,
+    maps: np.ndarray,
+    move: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """The coordinates of the ``changed`` maps are those of the maps, moved."""
+    (after, there), (before, also) = found(decoder, changed), found(decoder, maps)
+    np.testing.assert_array_equal(there, also)
+    np.testing.assert_allclose(
+        after[there], move(before)[there], rtol=0, atol=20 * tolerances.COMPILED
+    )
 
 
-def test_transpose(decoder: Callable[[np.ndarray], np.ndarray], maps: np.ndarray) -> None:
-    assert_close(decoder(maps.swapaxes(1, 2))[:, ::-1], decoder(maps))
+def test_flips(decoder: Decoder, maps: np.ndarray) -> None:
+    height, width = SIZE
+    assert_moved(decoder, maps[..., ::-1], maps, lambda xy: xy * [-1, 1] + [width - 1, 0])
+    assert_moved(decoder, maps[..., ::-1, :], maps, lambda xy: xy * [1, -1] + [0, height - 1])
+
+
+def test_transpose(decoder: Decoder, maps: np.ndarray) -> None:
+    """Of square maps: one program for both."""
+    square = maps[..., : min(SIZE), : min(SIZE)]
+    assert_moved(decoder, square.swapaxes(-1, -2), square, lambda xy: xy[..., ::-1])
 
 
 @pytest.mark.parametrize("shift", [(1, 0), (0, 2), (-3, 1)])
-def test_translation(decoder: Callable[[np.ndarray], np.ndarray], shift: tuple[int, int]) -> None:
+def test_translation(decoder: Decoder, shift: tuple[int, int]) -> None:
     """Maps that are zero near every edge move as a whole."""
-    values, _ = synthetic.gaussians(1, 20, (40, 36), sigma=1.5, margin=16.0)
+    values, _ = synthetic.gaussians(1, COUNT, (40, 36), sigma=1.5, margin=16.0)
     values[values < 1e-4] = 0
     moved = np.roll(values, shift, axis=(2, 1))
-    assert_close(decoder(moved), decoder(values) + shift)
+    assert_moved(decoder, moved[None], values[None], lambda xy: xy + shift)
 
 
 @pytest.mark.parametrize("scale", [0.25, 64.0])
-def test_scale(decoder: Callable[[np.ndarray], np.ndarray], maps: np.ndarray, scale: float) -> None:
-    assert_close(decoder(maps * np.float32(scale)), decoder(maps))
+def test_scale(decoder: Decoder, maps: np.ndarray, scale: float) -> None:
+    """If it claims so; the others have a temperature, a threshold or a floor."""
+    if decoder.scale_free:
+        assert_moved(decoder, maps * np.float32(scale), maps, lambda xy: xy)
+    else:
+        assert np.isfinite(decoder.coords(maps * np.float32(scale))).all()
 
 
-def test_permutation_and_independence(
-    decoder: Callable[[np.ndarray], np.ndarray], maps: np.ndarray
-) -> None:
+def test_permutation_and_independence(decoder: Decoder, maps: np.ndarray) -> None:
     """The order of the maps, and which others share the batch, change no bit."""
-    plain = decoder(maps)
-    order = synthetic.rng(2).permutation(len(maps))
-    np.testing.assert_array_equal(decoder(maps[order]), plain[order])
-    np.testing.assert_array_equal(decoder(np.concatenate([maps[:20], maps[:20]]))[20:], plain[:20])
+    plain = decoder.coords(maps)[0]
+    order = synthetic.rng(2).permutation(COUNT)
+    np.testing.assert_array_equal(decoder.coords(maps[:, order])[0], plain[order])
+    others = np.concatenate([maps[:, :20], maps[:, :20]], axis=1)
+    np.testing.assert_array_equal(decoder.coords(others)[0, 20:], plain[:20])
 
 
-def test_scores_are_raw_maxima(maps: np.ndarray) -> None:
-    np.testing.assert_array_equal(dark_jax.decode(3 * maps).scores, (3 * maps).max((-2, -1)))
+def test_scores_are_raw_maxima(decoder: Decoder, maps: np.ndarray) -> None:
+    """Of several peaks the first; of SimCC those of its rows, which are the map's here."""
+    keypoints = decoder(3 * maps)
+    scores = jax.tree.leaves(keypoints)[1]
+    if isinstance(keypoints, dark_jax.Keypoints):
+        scores = keypoints.scores
+    scores = np.asarray(scores).reshape(COUNT, -1)[:, 0]
+    np.testing.assert_array_equal(scores, (3 * maps).max((-2, -1))[0])

@@ -1,7 +1,6 @@
 """One result whichever way a function is run: eager, jitted, mapped, sharded, exported."""
 
 import re
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,28 +14,21 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import dark_jax
+from dark_jax._codecs import decode, encode
 from tests.contracts.decoders import (
     BATCH,
+    CHOOSING,
     COLLECTIVE,
+    FIRST,
     FUNCTIONS,
+    SELF_CONTAINED,
     SIZE,
     assert_as_on_one_device,
     assert_same,
     maps,
 )
 from tests.support import synthetic
-
-# Those that every test is run with; the others are among the slow ones where compiling is long.
-FIRST = ("decode", "get_final_preds")
-
-
-def each(*names: str, first: tuple[str, ...] = FIRST) -> list[Any]:
-    return [n if n in first else pytest.param(n, marks=pytest.mark.slow) for n in names]
-
-
-# Those that choose from the data which maps to read again.
-CHOOSING = ("get_final_preds", "peaks", "simcc rule")
-SELF_CONTAINED = [name for name in FUNCTIONS if name not in CHOOSING]
+from tests.support.cases import slow_but
 
 # Which axes of a batch the two of a mesh share out.
 SPECS = (P("b", "j"), P("b"), P(None, "j"), P(("b", "j")))
@@ -44,24 +36,20 @@ SPECS = (P("b", "j"), P("b"), P(None, "j"), P(("b", "j")))
 
 def shared_out(*names: str) -> list[Any]:
     """All by batch and by joints; some, of every kind of program, in every other way too."""
-    return [
-        pytest.param(
-            name,
-            spec,
-            id=f"{name}-{spec}",
-            marks=[] if name in FIRST and spec == SPECS[0] else pytest.mark.slow,
-        )
+    every = [
+        (name, spec)
         for name in names
         for spec in SPECS
         if name in (*FIRST, "fit", "soft argmax") or spec == SPECS[0]
     ]
+    return slow_but([(name, SPECS[0]) for name in FIRST], every, unpack=True)
 
 
 def of_one_image(name: str) -> Callable[[jax.Array], Any]:
     return lambda image: jax.tree.map(lambda leaf: leaf[0], FUNCTIONS[name](image[None]))
 
 
-@pytest.mark.parametrize("name", each(*FUNCTIONS))
+@pytest.mark.parametrize("name", slow_but(FIRST, FUNCTIONS))
 def test_jit_and_vmap(name: str) -> None:
     values = jnp.asarray(maps(*BATCH))
     expected = FUNCTIONS[name](values)
@@ -69,7 +57,7 @@ def test_jit_and_vmap(name: str) -> None:
     assert_same(jax.vmap(of_one_image(name))(values), expected)
 
 
-@pytest.mark.parametrize("name", each(*FUNCTIONS, first=("decode",)))
+@pytest.mark.parametrize("name", slow_but(("decode",), FUNCTIONS))
 def test_vmap_along_another_axis_and_map(name: str) -> None:
     values, one = jnp.asarray(maps(*BATCH)), of_one_image(name)
     expected = FUNCTIONS[name](values)
@@ -96,8 +84,8 @@ def test_encode_vmap_and_jit() -> None:
 
 def test_one_compilation_a_shape() -> None:
     """New values, lists for tuples and NumPy for Python scalars do not compile again."""
-    decode_core: Any = sys.modules["dark_jax._codecs.decode"].decode_along
-    encode_core: Any = sys.modules["dark_jax._codecs.encode"]._encode
+    decode_core: Any = decode.decode_along
+    encode_core: Any = encode._encode
     chex.clear_trace_counter()
     inside = jax.jit(chex.assert_max_traces(lambda m: dark_jax.decode(m, kernel_size=5), n=1))
     for seed in range(3):
@@ -123,7 +111,7 @@ class TestSharded:
         return jax.make_mesh((2, 2), ("b", "j"), axis_types=(request.param,) * 2)
 
     @pytest.mark.parametrize("mesh", [AxisType.Auto, AxisType.Explicit], indirect=True, ids=str)
-    @pytest.mark.parametrize(("name", "spec"), shared_out(*SELF_CONTAINED))
+    @pytest.mark.parametrize(("name", "spec"), shared_out(*SELF_CONTAINED), ids=str)
     def test_no_collective(self, mesh: jax.sharding.Mesh, name: str, spec: P) -> None:
         values = maps(*BATCH)
         expected = FUNCTIONS[name](values)
@@ -143,11 +131,11 @@ class TestSharded:
 
     @pytest.mark.parametrize(
         "mesh",
-        [AxisType.Auto, pytest.param(AxisType.Explicit, marks=pytest.mark.slow)],
+        slow_but([AxisType.Auto], [AxisType.Auto, AxisType.Explicit]),
         indirect=True,
         ids=str,
     )
-    @pytest.mark.parametrize(("name", "spec"), shared_out(*FUNCTIONS))
+    @pytest.mark.parametrize(("name", "spec"), shared_out(*FUNCTIONS), ids=str)
     def test_shard_map(self, mesh: jax.sharding.Mesh, name: str, spec: P) -> None:
         """Everything runs inside ``shard_map``, the reference's batch-wide choice included."""
         values = maps(*BATCH)
@@ -160,7 +148,7 @@ class TestSharded:
         assert not COLLECTIVE.findall(text)
         assert_as_on_one_device(name, compiled(sharded), expected)
 
-    @pytest.mark.parametrize("name", each(*CHOOSING))
+    @pytest.mark.parametrize("name", slow_but(FIRST, CHOOSING))
     def test_choosing_on_an_explicit_mesh(self, name: str) -> None:
         """Documented to be refused outside ``shard_map``."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Explicit,))
@@ -168,7 +156,7 @@ class TestSharded:
         with jax.set_mesh(mesh), pytest.raises(ValueError, match="should be replicated"):
             FUNCTIONS[name](sharded)
 
-    @pytest.mark.parametrize("name", each(*CHOOSING))
+    @pytest.mark.parametrize("name", slow_but(FIRST, CHOOSING))
     def test_choosing_on_a_sharded_batch(self, name: str) -> None:
         """Documented to cost collectives; right all the same."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
@@ -177,7 +165,7 @@ class TestSharded:
         assert_as_on_one_device(name, jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
 
 
-@pytest.mark.parametrize("name", each(*FUNCTIONS))
+@pytest.mark.parametrize("name", slow_but(FIRST, FUNCTIONS))
 def test_lowers_for_every_platform(name: str) -> None:
     """Lowered for CUDA and TPU as well, run on the CPU."""
     values = maps(*BATCH)

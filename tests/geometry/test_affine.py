@@ -1,6 +1,5 @@
 """Affine maps, and keypoints through them: inverses, covariances, transforms."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 import dark_jax
 from dark_jax import Keypoints, Status, image
+from dark_jax._geometry import boxes
 from tests.support import synthetic, tolerances
 from tests.support.image_cases import BOXES, POINTS, SIZE, affine, each_convention
 
@@ -180,13 +180,13 @@ class TestTransforms:
 
     def test_one_compilation_a_shape(self) -> None:
         """Conventions, sizes, padding and rotation are numbers to the program."""
-        core: Any = sys.modules["dark_jax._geometry.boxes"]._box_to_affine
-        boxes, before = np.tile(BOXES, (2, 1)), core._cache_size()
+        core: Any = boxes._box_to_affine
+        given, before = np.tile(BOXES, (2, 1)), core._cache_size()
         sizes: tuple[Any, ...] = ((64, 48), [32, 32], np.array([31, 29]))
         for n, size in enumerate(sizes):
             for convention in (image.UDP, image.MMPOSE, image.HALF_PIXEL):
                 dark_jax.box_to_affine(
-                    boxes + n, size=size, convention=convention, padding=1.0 + n, rotation=9.0 * n
+                    given + n, size=size, convention=convention, padding=1.0 + n, rotation=9.0 * n
                 )
         assert core._cache_size() == before + 1
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dark_jax._ops.stencil import COMPACT, TAYLOR, Derivatives, Stencil
+from dark_jax._ops.quadratic import Quadratic
+from dark_jax._ops.stencil import COMPACT, TAYLOR, Stencil
 from tests.support import synthetic
 
 STENCILS = {"taylor": TAYLOR, "compact": COMPACT}
@@ -21,8 +22,8 @@ def symmetric(seed: int, dim: int) -> np.ndarray:
     return matrix + matrix.T
 
 
-def derivatives(gradient: np.ndarray, hessian: np.ndarray) -> Derivatives:
-    return Derivatives(
+def quadratic(gradient: np.ndarray, hessian: np.ndarray) -> Quadratic:
+    return Quadratic(
         tuple(jnp.float32(slope) for slope in gradient),
         tuple(tuple(jnp.float32(value) for value in row) for row in hessian),
     )
@@ -44,7 +45,7 @@ def test_a_quadratic_is_differentiated_exactly(stencil: Stencil, dim: int) -> No
     gradient, hessian = synthetic.rng(dim).standard_normal(dim), symmetric(dim, dim)
     offsets = stencil.offsets(dim)
     values = offsets @ gradient + np.einsum("ni,ij,nj->n", offsets, hessian, offsets) / 2
-    found = stencil.derivatives(jnp.asarray(values, jnp.float32), dim)
+    found = stencil.quadratic(jnp.asarray(values, jnp.float32), dim)
     np.testing.assert_allclose(found.gradient, gradient, atol=2e-6)
     np.testing.assert_allclose(found.hessian, hessian, atol=5e-6)
 
@@ -55,14 +56,16 @@ def test_step_and_definiteness_are_those_of_numpy(dim: int) -> None:
     for seed in range(60):
         gradient = synthetic.rng(100 + seed).standard_normal(dim)
         hessian = symmetric(seed, dim) - seed / 20 * np.eye(dim)
-        d = derivatives(gradient, hessian)
-        np.testing.assert_allclose(d.det, np.linalg.det(hessian), rtol=1e-4, atol=1e-5)
+        model = quadratic(gradient, hessian)
+        np.testing.assert_allclose(model.det, np.linalg.det(hessian), rtol=1e-4, atol=1e-5)
         step = -np.linalg.solve(hessian, gradient)
         if abs(np.linalg.det(hessian)) > 1e-2:
-            np.testing.assert_allclose(d.step(jnp.bool_(True)), step, rtol=2e-3, atol=2e-3)
+            np.testing.assert_allclose(
+                model.newton_step(jnp.bool_(True)), step, rtol=2e-3, atol=2e-3
+            )
         largest = np.linalg.eigvalsh(hessian)[-1]
         if abs(largest) > 1e-3:
-            assert bool(d.concave) == (largest < 0)
+            assert bool(model.concave) == (largest < 0)
             concave += largest < 0
     assert 10 < concave < 60
 
@@ -71,8 +74,8 @@ def test_step_and_definiteness_are_those_of_numpy(dim: int) -> None:
 def test_a_flat_map_is_singular_and_steps_nowhere(stencil: Stencil, dim: int) -> None:
     @jax.jit
     def step(values: jax.Array) -> jax.Array:
-        d = stencil.derivatives(values, dim)
-        return d.step(d.det != 0)
+        model = stencil.quadratic(values, dim)
+        return model.newton_step(model.det != 0)
 
     flat = jnp.full(len(stencil.offsets(dim)), 0.7)
     np.testing.assert_array_equal(step(flat), np.zeros(dim))
@@ -80,6 +83,6 @@ def test_a_flat_map_is_singular_and_steps_nowhere(stencil: Stencil, dim: int) ->
 
 
 def test_ridge_is_added_to_the_diagonal() -> None:
-    d = derivatives(np.ones(3), np.zeros((3, 3))).ridged(-0.5)
-    np.testing.assert_array_equal(d.hessian, -0.5 * np.eye(3))
-    np.testing.assert_allclose(d.step(jnp.bool_(True)), [2, 2, 2])
+    model = quadratic(np.ones(3), np.zeros((3, 3))).ridged(-0.5)
+    np.testing.assert_array_equal(model.hessian, -0.5 * np.eye(3))
+    np.testing.assert_allclose(model.newton_step(jnp.bool_(True)), [2, 2, 2])

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dark_jax._ops.gaussian import blur, gaussian_kernel, opencv_kernel
+from dark_jax._ops.pixels import Padding, box, read
 from dark_jax._ops.stencil import COMPACT, TAYLOR
-from dark_jax._ops.window import Padding, blurred, box, read
+from dark_jax._ops.window import blurred
 from tests.support import synthetic, tolerances
 
 SIZES = [(9, 7), (3, 4), (1, 1), (1, 5), (6,), (1,), (3, 4, 5), (2, 1, 3)]

@@ -1,4 +1,4 @@
-"""The same maps in every kind of store, decoded in several pieces; a disk that fills up."""
+"""The same maps in every kind of store, decoded in several blocks; a disk that fills up."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +8,16 @@ import pytest
 
 import dark_jax
 from dark_jax import Keypoints
-from dark_jax._stores import blocks as pieces
-from dark_jax._stores.writers import Target
+from dark_jax._stores import blocks
+from dark_jax._stores.writers import Writer
 from tests.stores import cases
 from tests.support import synthetic
 
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two images a piece: six pieces, the last of which is shorter."""
-    monkeypatch.setattr(pieces, "GOAL", 2 * 3 * 24 * 20 * 4)
+    """Two images a block: six blocks, the last of which is shorter."""
+    monkeypatch.setattr(blocks, "GOAL", 2 * 3 * 24 * 20 * 4)
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +42,16 @@ def stores(tmp_path: Path, maps: np.ndarray) -> Path:
 @pytest.fixture
 def full_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """A disk that is full after so many files."""
-    put, written = Target._put, []
+    put, written = Writer._put, []
 
     def limit(count: int | None) -> None:
-        def limited(self: Target, name: str, contents: bytes) -> None:
+        def limited(self: Writer, name: str, contents: bytes) -> None:
             if count is not None and len(written) >= count:
                 raise cases.FullError(28, "No space left on device", name)
             written.append(name)
             put(self, name, contents)
 
         written.clear()
-        monkeypatch.setattr(Target, "_put", limited)
+        monkeypatch.setattr(Writer, "_put", limited)
 
     return limit

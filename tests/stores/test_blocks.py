@@ -1,10 +1,10 @@
-"""How arrays are cut: pieces of the right size, and every map in exactly one."""
+"""How arrays are cut: blocks of the right size, and every map in exactly one."""
 
 import numpy as np
 import pytest
 
-from dark_jax._stores import blocks as pieces
-from dark_jax._stores.blocks import Pieces, cut
+from dark_jax._stores import blocks
+from dark_jax._stores.blocks import Blocks, cut_into_blocks
 
 
 class TestPieces:
@@ -31,8 +31,8 @@ class TestPieces:
         size: tuple[int, ...],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(pieces, "GOAL", 8000)
-        found = cut(shape, 4, chunks, axes)
+        monkeypatch.setattr(blocks, "GOAL", 8000)
+        found = cut_into_blocks(shape, 4, chunks, axes)
         assert found.size == size
         assert found.volume * 4 <= 8000 or found.size == tuple(
             (chunks or (1,) * 9)[axis] for axis in range(len(shape)) if axis not in axes
@@ -42,7 +42,7 @@ class TestPieces:
     def test_every_map_is_in_one_piece(self, axes: tuple[int, ...]) -> None:
         shape = (5, 4, 3, 2)
         others = tuple(n for axis, n in enumerate(shape) if axis not in axes)
-        grid = Pieces(shape, axes, (2,) * len(others))
+        grid = Blocks(shape, axes, (2,) * len(others))
         seen, scores = np.zeros(shape, int), np.zeros(others, int)
         for number, index in enumerate(grid):
             assert grid.number(index) == number

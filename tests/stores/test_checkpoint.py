@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dark_jax import decode_store, rules
-from dark_jax._stores.checkpoint import Unfinished
+from dark_jax._stores.checkpoint import Checkpoint
 from tests.stores.cases import TARGETS, FullError, tree
 
 pytest.importorskip("zarr")
@@ -28,7 +28,7 @@ class TestNothingIsLost:
         source, target = stores / "array.zarr", stores / f"out{suffix}"
         decode_store(source, stores / f"whole{suffix}")
         whole = tree(stores / f"whole{suffix}")
-        full_after(count if suffix == ".zarr" else 1 + count // 3)  # the first is not a piece
+        full_after(count if suffix == ".zarr" else 1 + count // 3)  # the first is not a block
         with pytest.raises(FullError):
             decode_store(source, target)
         assert not target.exists()
@@ -166,7 +166,7 @@ class TestNothingIsLost:
         assert tree(target) == tree(stores / "whole.zarr")
 
     def test_interrupted(self, stores: Path) -> None:
-        """Ctrl-C: no piece is under way any more when the error arrives, and it resumes."""
+        """Ctrl-C: no block is under way any more when the error arrives, and it resumes."""
         source, target = stores / "maps.npy", stores / "out.zarr"
 
         def stop(done: int, total: int) -> None:
@@ -185,7 +185,7 @@ class TestNothingIsLost:
         self, stores: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Unfinished, "clear", lambda self: None)
+            patch.setattr(Checkpoint, "clear", lambda self: None)
             decode_store(stores / "maps.npy", stores / "out.zarr")
         assert (stores / "out.zarr.incomplete").exists()
         decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)

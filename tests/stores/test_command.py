@@ -16,7 +16,7 @@ pytest.importorskip("h5py")
 pytest.importorskip("dask")
 pytest.importorskip("click")
 
-from dark_jax import _cli as cli
+from dark_jax import _cli
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -29,23 +29,23 @@ def test_everything_at_once(
     target = stores / "out.zarr"
     for extra in ([], ["--overwrite"], ["--resume"]):
         options = ["--axes", "-3,-2", "--sigma", "2", "--fit", *extra]
-        assert cli.run(["decode", str(stores / "last.zarr"), "-o", str(target), *options]) == 0
+        assert _cli.run(["decode", str(stores / "last.zarr"), "-o", str(target), *options]) == 0
         assert capsys.readouterr() == (f"wrote {target}\n", "")
     assert_same(group_of(target), dark_jax.decode_fit(maps, sigma=2.0))
     arguments = ["--rule", "VITPOSE", "--kernel-size", "3", "--key", "heatmaps"]
     source, target = stores / "maps.h5", stores / "out.parquet"
-    assert cli.run(["decode", str(source), "-o", str(target), *arguments]) == 0
+    assert _cli.run(["decode", str(source), "-o", str(target), *arguments]) == 0
     about = parquet.read_table(target).schema.metadata[b"about"]
     assert json.loads(about)["rule"] == "VITPOSE"
 
 
 def test_npy_is_a_store_where_it_is_treated_as_one(stores: Path) -> None:
     source = str(stores / "maps.npy")
-    assert cli.run(["decode", source, "-o", str(stores / "one.parquet")]) == 0
+    assert _cli.run(["decode", source, "-o", str(stores / "one.parquet")]) == 0
     assert (stores / "one.parquet").is_file()
-    assert cli.run(["decode", source, "-o", str(stores / "out.parquet"), "--resume"]) == 0
+    assert _cli.run(["decode", source, "-o", str(stores / "out.parquet"), "--resume"]) == 0
     assert (stores / "out.parquet").is_dir()
-    assert cli.run(["decode", source, "-o", str(stores / "out.zarr")]) == 0
+    assert _cli.run(["decode", source, "-o", str(stores / "out.zarr")]) == 0
     assert (stores / "out.zarr").is_dir()
 
 
@@ -57,7 +57,7 @@ def test_maps_in_memory_take_the_same_options(stores: Path, maps: np.ndarray) ->
     ):
         target = stores / "out.npz"
         source = str(stores / "last.npy")
-        assert cli.run(["decode", source, "-o", str(target), "--axes=-3,-2", *options]) == 0
+        assert _cli.run(["decode", source, "-o", str(target), "--axes=-3,-2", *options]) == 0
         with np.load(target) as found:
             np.testing.assert_array_equal(found["coords"], expected.coords)
 
@@ -67,7 +67,7 @@ def test_a_row_of_bins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         dark_jax.encode(np.array([[[3.0], [9.5]]]), size=(20,), axes=(-1,), sigma=1.5)
     )
     np.save(tmp_path / "rows.npy", rows)
-    assert cli.run(["decode", str(tmp_path / "rows.npy"), "--axes", "-1"]) == 0
+    assert _cli.run(["decode", str(tmp_path / "rows.npy"), "--axes", "-1"]) == 0
     out = capsys.readouterr().out
     assert "9.500" in out
     assert "2 of 2 keypoints refined" in out
@@ -82,7 +82,7 @@ def test_the_bar(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
-    assert cli.run(arguments) == 0
+    assert _cli.run(arguments) == 0
     for part in ("100%", "33 of 33 maps", "/s", "0:00:00"):
         assert part in stream.getvalue()
 
@@ -93,7 +93,7 @@ def test_no_bar(
     """Not in a pipe either where colours are forced, as Jupyter does for what it starts."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
-    assert cli.run(arguments) == 0
+    assert _cli.run(arguments) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -164,7 +164,7 @@ def test_one_line_and_nothing_written(
         np.save(stores / f"{name}.npy", array)
     monkeypatch.chdir(stores)
     before = tree(stores)
-    assert cli.run(["decode", *arguments]) == 2
+    assert _cli.run(["decode", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("dark-jax: ")
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_named(stores: Path, capsys: pytest.CaptureFixtur
     damaged_chunk(stores, "array.zarr")
     (stores / "array.zarr" / "c" / "4" / "0" / "0" / "0").write_bytes(b"")
     arguments = ["decode", str(stores / "array.zarr"), "-o", str(stores / "out.zarr")]
-    assert cli.run(arguments) == 1
+    assert _cli.run(arguments) == 1
     out, err = capsys.readouterr()
     assert out == ""
     first, second, kept = err.splitlines()

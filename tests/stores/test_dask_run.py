@@ -1,11 +1,11 @@
-"""Pieces on threads and on a given scheduler."""
+"""Blocks on threads and on a given scheduler."""
 
 from pathlib import Path
 
 import pytest
 
 from dark_jax import decode_store
-from dark_jax._stores import dask_run as engine
+from dark_jax._stores import dask_run
 from tests.stores.cases import tree
 
 distributed = pytest.importorskip("distributed")
@@ -40,7 +40,7 @@ def test_on_a_scheduler(stores: Path) -> None:
 
 
 def test_no_scheduler(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PATIENCE", 0.5)
+    monkeypatch.setattr(dask_run, "PATIENCE", 0.5)
     with pytest.raises(OSError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1 "):
         decode_store(stores / "maps.npy", stores / "o.zarr", scheduler="tcp://127.0.0.1:1")
     assert not (stores / "o.zarr.incomplete").exists()

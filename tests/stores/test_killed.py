@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from dark_jax import decode_store
-from dark_jax._stores import blocks as pieces
+from dark_jax._stores import blocks
 from tests.stores.cases import tree
-from tests.support import synthetic
+from tests.support import compilation_cache, synthetic
 
 zarr = pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")
@@ -23,20 +23,20 @@ pytest.importorskip("click")
 
 pytestmark = pytest.mark.slow
 
-# A piece a chunk, as small as may be, so that there is much to kill.
-SMALL = "from dark_jax._stores import blocks as pieces; pieces.GOAL = 1; "
+# A block a chunk, as small as may be, so that there is much to kill.
+SMALL = "from dark_jax._stores import blocks; blocks.GOAL = 1; "
 # So slow that it is still at work when a busy machine gets to kill it; dask's workers stay fast.
 SLOW = SMALL + (
-    "import time; from dark_jax._stores import writers as targets; put = targets.Target._put; "
-    "targets.Target._put = lambda *each: (time.sleep(0.01), put(*each)); "
+    "import time; from dark_jax._stores import writers; put = writers.Writer._put; "
+    "writers.Writer._put = lambda *each: (time.sleep(0.01), put(*each)); "
 )
 # Whoever runs the tests in the background of a shell has taught them to ignore Ctrl-C.
 COMMAND = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from dark_jax import _cli as cli; sys.exit(cli.run(sys.argv[1:]))"
+    "from dark_jax import _cli; sys.exit(_cli.run(sys.argv[1:]))"
 )
 KILLS = 10
-LONGEST = 120.0
+TIMEOUT = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def started(code: str, *arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, **compilation_cache.OFF, "JAX_PLATFORMS": "cpu"},
         start_new_session=True,
     )
 
@@ -70,7 +70,7 @@ def pieces_there(target: Path) -> int:
 
 def wait_for_pieces(process: subprocess.Popen[str], target: Path, count: int) -> None:
     """Until so many are there, or the run has ended."""
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + TIMEOUT
     while pieces_there(target) < count and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.001)
@@ -80,7 +80,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status, stdout and stderr; nothing of its session is left."""
     out = err = ""
     try:
-        out, err = process.communicate(timeout=LONGEST)
+        out, err = process.communicate(timeout=TIMEOUT)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             os.killpg(process.pid, 0)
@@ -141,7 +141,7 @@ def test_ctrl_c(source: Path, tmp_path: Path, workers: list[str]) -> None:
 
 def test_killed_worker(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job completes, with the same bytes."""
-    monkeypatch.setattr(pieces, "GOAL", 1)
+    monkeypatch.setattr(blocks, "GOAL", 1)
     decode_store(source, tmp_path / "threads.zarr")
     killed: list[int] = []
     with (

@@ -1,0 +1,76 @@
+"""The quadratic model of a function around a point, and the Newton step to its maximum."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Matrix = tuple[tuple[jax.Array, ...], ...]
+
+
+class Quadratic(NamedTuple):
+    """Gradient ``[dim]`` and symmetric Hessian ``[dim][dim]`` at a point, of scalars."""
+
+    gradient: tuple[jax.Array, ...]
+    hessian: Matrix
+
+    @property
+    def det(self) -> jax.Array:
+        """Determinant of the Hessian."""
+        return _determinant(self.hessian)
+
+    @property
+    def concave(self) -> jax.Array:
+        """Whether the Hessian is negative definite: its leading minors alternate in sign."""
+        leading = [
+            _determinant(tuple(row[:size] for row in self.hessian[:size]))
+            for size in range(1, len(self.hessian) + 1)
+        ]
+        signs = [minor > 0 if size % 2 else minor < 0 for size, minor in enumerate(leading)]
+        return functools.reduce(jnp.logical_and, signs)
+
+    @property
+    def step_times_det(self) -> tuple[jax.Array, ...]:
+        """The Newton step ``-H^-1 g``, times the determinant, by Cramer's rule."""
+        replaced = [
+            tuple(
+                (*row[:axis], -slope, *row[axis + 1 :])
+                for row, slope in zip(self.hessian, self.gradient, strict=True)
+            )
+            for axis in range(len(self.gradient))
+        ]
+        return tuple(_determinant(matrix) for matrix in replaced)
+
+    def ridged(self, amount: float) -> "Quadratic":
+        """The same with ``amount`` added to the Hessian's diagonal."""
+        hessian = tuple(
+            tuple(value + amount if i == j else value for j, value in enumerate(row))
+            for i, row in enumerate(self.hessian)
+        )
+        return Quadratic(self.gradient, hessian)
+
+    def newton_step(self, valid: jax.Array) -> jax.Array:
+        """``[dim]``, from the point to where the gradient is zero; zero where not ``valid``."""
+        # The denominator is safe before the choice, or its gradient would be NaN.
+        return jnp.where(valid, jnp.stack(self.step_times_det) / jnp.where(valid, self.det, 1), 0)
+
+    def negative_inverse(self, valid: jax.Array) -> jax.Array:
+        """``[dim, dim]``, the inverse of minus the Hessian; zero where not ``valid``."""
+        unit = jnp.eye(len(self.gradient), dtype=self.gradient[0].dtype)
+        return jnp.stack([self._replace(gradient=tuple(row)).newton_step(valid) for row in unit])
+
+
+def _determinant(matrix: Matrix) -> jax.Array:
+    first, *others = matrix
+    if not others:
+        return first[0]
+    if len(first) == 2:
+        same, cross = first[0] * others[0][1], first[1] * others[0][0]
+        # A fused multiply-add would leave the rounding error of one product instead of zero.
+        return jnp.where(same == cross, 0, same - cross)
+    total = jnp.zeros_like(first[0])
+    for column, value in enumerate(first):
+        minor = tuple((*row[:column], *row[column + 1 :]) for row in others)
+        total += (-1) ** column * value * _determinant(minor)
+    return total

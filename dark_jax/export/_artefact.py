@@ -1,0 +1,164 @@
+"""The file of an exported function: written, read, called."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+
+import dark_jax
+from dark_jax._core import optional
+from dark_jax._io import atomic
+
+FORMAT = 1
+
+_ABOUT, _FUNCTION = "about.json", "function.jax_export"
+
+
+def pack(about: str, serialized: bytes | bytearray) -> bytes:
+    """The artefact. Its members have no time: the same function gives the same bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(_ABOUT), about)
+        archive.writestr(zipfile.ZipInfo(_FUNCTION), serialized)
+    return stream.getvalue()
+
+
+def save(path: str | Path, artefact: bytes) -> None:
+    """Write an artefact to a file, whole or not at all.
+
+    Args:
+        path: replaced if it exists; ``.zip`` says what it is.
+        artefact: of :func:`export_decode` or :func:`export_function`.
+
+    Returns:
+        None.
+
+    Raises:
+        TypeError: ``artefact`` is not bytes.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import dark_jax
+        >>> from dark_jax import export
+        >>> artefact = export.export_decode(size=(64, 48), rule=dark_jax.rules.HRNET)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export.save(f"{folder}/decode.zip", artefact)
+        ...     export.load(f"{folder}/decode.zip").about["parameters"]["rule"]
+        'rules.HRNET'
+
+    References:
+        The ZIP file format; :mod:`dark_jax.export` says what is in it.
+    """
+    if not isinstance(artefact, bytes):
+        raise TypeError(f"artefact must be bytes, got {type(artefact).__name__}")
+    atomic.write_together({Path(path): artefact})
+
+
+@dataclass(frozen=True, eq=False)  # a function: hashed by identity, as jit wants it
+class Artefact:
+    """A function that was exported; call it with arrays of the shapes in ``about["inputs"]``.
+
+    Attributes:
+        exported: the function as ``jax.export`` has it.
+        about: what is in it and what made it: ``format``, the versions of ``dark_jax`` and
+            ``jax``, ``platforms``, ``inputs``, ``outputs`` and ``parameters``.
+
+    Example:
+        >>> from dark_jax import export
+        >>> decode = export.load(export.export_decode(size=(64, 48), joints=17, sigma=2.0))
+        >>> decode.about["inputs"], decode.about["outputs"]["coords"]
+        (['float32[batch,17,64,48]'], 'float32[batch,17,2]')
+        >>> decode.about["parameters"]["sigma"]
+        2.0
+
+    References:
+        StableHLO's portable artefacts; ``jax.export``.
+    """
+
+    exported: jax.export.Exported
+    about: Mapping[str, Any]
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return jax.jit(self.exported.call)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns; compiled once for each set of sizes."""
+        return self._compiled(*arguments)
+
+
+def load(source: str | Path | bytes | bytearray | memoryview) -> Artefact:
+    """Read an artefact, and say so if it is damaged or too new.
+
+    Args:
+        source: a file, or an artefact in memory.
+
+    Returns:
+        An :class:`Artefact`, to be called as the function was.
+
+    Raises:
+        ImportError: ``flatbuffers`` is not installed.
+        OSError: the file cannot be read.
+        TypeError: ``source`` is neither.
+        ValueError: it is no artefact, cut or damaged, or a newer dark_jax or JAX made it than
+            can be read here.
+
+    Example:
+        >>> import jax
+        >>> from dark_jax import export
+        >>> two = jax.ShapeDtypeStruct((2,), "float32")
+        >>> double = export.load(export.export_function(lambda x: 2 * x, two))
+        >>> double(jax.numpy.ones(2)).tolist(), double.about["outputs"]
+        ([2.0, 2.0], 'float32[2]')
+
+    References:
+        How long an artefact can be read: the compatibility guarantees of ``jax.export``.
+    """
+    optional.load("flatbuffers", extra="export")
+    if isinstance(source, str | Path):
+        name, data = str(source), Path(source).read_bytes()
+    elif isinstance(source, bytes | bytearray | memoryview):
+        name, data = "source", bytes(source)
+    else:
+        raise TypeError(f"source must be a path or bytes, got {type(source).__name__}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            about = json.loads(archive.read(_ABOUT))
+            maker = f"{name} was made by dark_jax {about['dark_jax']} with jax {about['jax']}"
+            newer = about["format"] > FORMAT
+            serialized = b"" if newer else archive.read(_FUNCTION)
+    except Exception as error:  # a broken zip breaks in many ways
+        raise ValueError(
+            f"{name} must be an artefact of dark_jax.export, whole and undamaged: {error}"
+        ) from error
+    if newer:
+        raise ValueError(
+            f"{maker} in format {about['format']}; dark_jax {dark_jax.__version__} reads "
+            f"formats up to {FORMAT}"
+        )
+    return Artefact(exported=_deserialized(serialized, about["jax"], maker), about=about)
+
+
+def _deserialized(serialized: bytes, jax_version: str, maker: str) -> jax.export.Exported:
+    try:
+        exported = jax.export.deserialize(bytearray(serialized))
+        version = exported.calling_convention_version
+        low = jax.export.minimum_supported_calling_convention_version
+        high = jax.export.maximum_supported_calling_convention_version
+        if not low <= version <= high:
+            raise ValueError(f"calling convention {version} is not {low} to {high}")
+        if jax_version != jax.__version__:
+            exported.mlir_module()  # all of it now: what is too new fails here, not at the call
+    except Exception as error:
+        raise ValueError(f"{maker}, which jax {jax.__version__} does not read: {error}") from error
+    return exported

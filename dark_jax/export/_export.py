@@ -1,0 +1,231 @@
+"""Functions as artefacts: a decoder for any batch, or a network with its decoder."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+import dark_jax
+from dark_jax._core import checks, optional
+from dark_jax._core.keypoints import Keypoints
+from dark_jax.export._artefact import FORMAT, pack
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
+
+
+def _real_dtype(name: str, value: DTypeLike) -> np.dtype:
+    """``value`` as a dtype of real numbers that JAX computes with as it is set."""
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a dtype, got {value!r}") from None
+    if not checks.is_real(dtype):
+        raise TypeError(f"{name} must be of real numbers of at most 64 bits, got {dtype}")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(f"{name} {dtype} needs jax_enable_x64, which is off")
+    return dtype
+
+
+def _chosen(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """``value`` as one or more different ones of the ``allowed`` words."""
+    expected = f"one or more of {allowed}"
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name} must be a tuple, {expected}, got {value!r}")
+    if not value or len(set(value)) != len(value) or not set(value) <= set(allowed):
+        raise ValueError(f"{name} must be {expected}, each once, got {value!r}")
+    return tuple(value)
+
+
+def _named(name: str, value: Any) -> dict[str, Any]:
+    """``value`` as a dictionary whose keys are words."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} must be a dictionary of names and values, got {value!r}")
+    return dict(value)
+
+
+def export_decode(
+    *,
+    size: tuple[int, ...],
+    joints: int | None = None,
+    platforms: tuple[str, ...] = PLATFORMS,
+    decoder: Callable[..., Keypoints] = dark_jax.decode,
+    axes: tuple[int, ...] = (-2, -1),
+    dtype: DTypeLike = np.float32,
+    **options: Any,
+) -> bytes:
+    """A decoder of maps of one size as an artefact: any batch, every platform.
+
+    It gives what ``jax.jit(decoder)`` gives, on the CPU bit for bit (a fit's covariance within
+    rounding), as a plain dictionary of arrays. It runs under ``jit``, inside ``shard_map`` and
+    on a sharded batch; it has no gradient and no ``vmap``, and refuses an empty batch.
+
+    Args:
+        size: ``(H, W)`` of the maps (``(W,)``, ``(D, H, W)``).
+        joints: maps an image; any number if not given.
+        platforms: those it is to run on, of ``"cpu"``, ``"cuda"``, ``"rocm"`` and ``"tpu"``;
+            none of them need be here.
+        decoder: :func:`dark_jax.decode`, ``decode_fit``, ``decode_peaks``,
+            ``decode_soft_argmax`` or a function of yours that is called like them.
+        axes: the axes of a map in ``[B, J, H, W]``, as for :func:`dark_jax.decode`;
+            ``(-3, -2)`` takes ``[B, H, W, J]``.
+        dtype: of the maps, real.
+        **options: of the decoder: ``rule``, ``kernel_size``, ``sigma`` and so on. They become
+            part of the artefact.
+
+    Returns:
+        The artefact, for :func:`save` and :func:`load`. Called with heatmaps it returns
+        a dictionary of ``coords``, ``scores``, ``status`` and ``covariance``, as
+        :class:`dark_jax.Keypoints` has them: ``coords [B, J, dim]``.
+
+    Raises:
+        ImportError: ``flatbuffers`` is not installed.
+        TypeError: ``size``, ``joints``, ``axes``, ``platforms`` or ``dtype`` are of another
+            type; an option is not the decoder's.
+        ValueError: ``size`` is not one to three positive integers, as many as ``axes``;
+            ``joints`` is below 1; a platform is unknown; an option is refused by the decoder.
+
+    Example:
+        >>> import dark_jax
+        >>> from dark_jax import export
+        >>> decode = export.load(export.export_decode(size=(64, 48), sigma=2.0))
+        >>> heatmaps = dark_jax.encode([[[20.25, 30.5]]], size=(64, 48))
+        >>> decode(heatmaps)["coords"].round(2).tolist()
+        [[[20.25, 30.5]]]
+        >>> decode.about["inputs"]
+        ['float32[batch,joints,64,48]']
+
+    References:
+        StableHLO's portable artefacts; ``jax.export``.
+    """
+    axes = checks.map_axes("axes", axes)
+    sides = checks.map_size("size", size, len(axes))
+    batch, some = jax.export.symbolic_shape("batch, joints")
+    others: tuple[Any, Any] = (
+        batch,
+        some if joints is None else checks.at_least_one("joints", joints),
+    )
+    along = checks.axes_of("heatmaps", (*others, *sides), axes)
+    left, right = iter(others), iter(sides)
+    shape = [next(right if axis in along else left) for axis in range(2 + len(axes))]
+    # Refuses what is no option of the decoder, and knows those that were left out.
+    bound = inspect.signature(decoder).bind(None, axes=axes, **options)
+    bound.apply_defaults()
+    _, *parameters = bound.arguments.items()
+
+    def decode(heatmaps: jax.Array) -> Keypoints:
+        return decoder(heatmaps, axes=axes, **options)
+
+    return export_function(
+        decode,
+        jax.ShapeDtypeStruct(shape, _real_dtype("dtype", dtype)),
+        platforms=platforms,
+        parameters={"decoder": getattr(decoder, "__name__", repr(decoder)), **dict(parameters)},
+    )
+
+
+def export_function(
+    function: Callable[..., Any],
+    *arguments: Any,
+    platforms: tuple[str, ...] = PLATFORMS,
+    parameters: Mapping[str, Any] | None = None,
+) -> bytes:
+    """A function of yours as an artefact: a network and its decoder, SimCC, an encoder.
+
+    What the function closes over, a network's weights for one, becomes part of the artefact,
+    up to 2 GB; pass them as an argument to keep them apart.
+
+    Args:
+        function: of arrays; :class:`dark_jax.Keypoints` in what it returns become
+            dictionaries.
+        *arguments: its arguments as ``jax.ShapeDtypeStruct`` or as arrays, whose shapes and
+            dtypes alone are taken, or dictionaries, lists and tuples of them. Sizes left open
+            come from ``jax.export.symbolic_shape``.
+        platforms: as for :func:`export_decode`.
+        parameters: to be kept in the artefact, for who reads it later: names and values that
+            JSON has, arrays, or anything else by its ``repr``.
+
+    Returns:
+        The artefact, for :func:`save` and :func:`load`.
+
+    Raises:
+        ImportError: ``flatbuffers`` is not installed.
+        TypeError: ``function`` takes or returns something else than arrays in dictionaries,
+            lists and tuples; ``platforms`` is no tuple; ``parameters`` do not go by names.
+        ValueError: a platform is unknown, or ``function`` refuses its arguments.
+
+    Example:
+        >>> import jax
+        >>> import dark_jax
+        >>> from dark_jax import export
+        >>> bins = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 17, 96"), "float32")
+        >>> artefact = export.export_function(dark_jax.decode_simcc, bins, bins)
+        >>> simcc = export.load(artefact)
+        >>> simcc.about["outputs"]["coords"]
+        'float32[batch,17,2]'
+
+    References:
+        StableHLO's portable artefacts; ``jax.export``.
+    """
+    optional.load("flatbuffers", extra="export")
+    platforms = _chosen("platforms", platforms, _KNOWN_PLATFORMS)
+
+    kept = _named("parameters", {} if parameters is None else parameters)
+
+    def plain(*arguments: Any) -> Any:
+        return jax.tree.map(_as_dictionary, function(*arguments), is_leaf=_is_keypoints)
+
+    plain.__name__ = getattr(function, "__name__", "function")  # errors of JAX give it
+    with _without_traces():
+        exported = jax.export.export(jax.jit(plain), platforms=platforms)(*arguments)
+    try:
+        serialized = exported.serialize()
+    except ValueError as error:
+        raise TypeError(
+            "function must take and return arrays in dictionaries, lists and tuples, "
+            f"got {exported.in_tree} -> {exported.out_tree} ({error})"
+        ) from error
+    about = {
+        "format": FORMAT,
+        "dark_jax": dark_jax.__version__,
+        "jax": jax.__version__,
+        "platforms": platforms,
+        "inputs": [str(aval) for aval in exported.in_avals],
+        "outputs": jax.tree.unflatten(exported.out_tree, map(str, exported.out_avals)),
+        "parameters": kept,
+    }
+    return pack(json.dumps(about, indent=1, default=_as_json) + "\n", serialized)
+
+
+def _is_keypoints(value: Any) -> bool:
+    return isinstance(value, Keypoints)
+
+
+def _as_dictionary(value: Any) -> Any:
+    return dict(vars(value)) if _is_keypoints(value) else value
+
+
+def _as_json(value: Any) -> Any:
+    known = isinstance(value, np.ndarray | np.generic | jax.Array)
+    return np.asarray(value).tolist() if known else repr(value)
+
+
+@contextlib.contextmanager
+def _without_traces() -> Iterator[None]:
+    """Programs name the lines they come from: without, they show no folder of this machine."""
+    option = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, option)
+    jax.config.update(option, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)

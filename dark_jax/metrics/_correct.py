@@ -1,0 +1,215 @@
+"""How many keypoints are correct: PCK, PCKh, AUC."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from dark_jax._core import checks
+from dark_jax._core.numerics import as_float
+from dark_jax.metrics._compare import averaged_axes, checked, compare, distance, mean, measured
+
+MPII_SCORED = (True,) * 6 + (False, False) + (True,) * 8
+MPII_HEAD = 0.6
+
+
+@functools.partial(jax.jit, static_argnames=("within", "axis"))
+def _correct(
+    coords: jax.Array,
+    truth: jax.Array,
+    visible: jax.Array,
+    normalize: jax.Array,
+    thresholds: jax.Array,
+    *,
+    within: Callable[[Any, Any], Any],
+    axis: tuple[int, ...],
+) -> jax.Array:
+    """The mean over ``thresholds [T]`` too: it may be taken joint by joint."""
+    length, counted = measured(compare(coords, truth, visible), normalize)
+    limits = jnp.expand_dims(thresholds.astype(length.dtype), range(length.ndim))
+    correct = jnp.mean(within(length[..., None], limits), axis=-1, dtype=length.dtype)
+    return mean(correct, counted, axis)
+
+
+@jax.jit
+def _head_size(boxes: jax.Array) -> jax.Array:
+    boxes = as_float(boxes)
+    return MPII_HEAD * distance(boxes[..., 2:] - boxes[..., :2])
+
+
+def _numbers(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
+    """``value`` as at least one number in a row, none of them NaN when not traced."""
+    array = checks.real_array(name, value)
+    if len(array.shape) != 1 or not array.shape[0]:
+        raise ValueError(f"{name} must be at least one number in a row, got {tuple(array.shape)}")
+    return checks.not_nan(name, array, tuple(array.shape))
+
+
+def pck(
+    coords: ArrayLike,
+    truth: ArrayLike,
+    *,
+    threshold: ArrayLike,
+    normalize: ArrayLike = 1.0,
+    visible: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = -1,
+) -> jax.Array:
+    """Percentage of correct keypoints, as a fraction: those nearer than a threshold.
+
+    Nearer, not as near: a distance equal to the threshold is wrong, as in mmpose and HRNet.
+
+    Args:
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        threshold: a number, in units of ``normalize``.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
+            larger side of the box, say. Joints of an instance whose unit is zero, negative or not
+            finite do not count. For a unit on each axis, divide both arrays by it before.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
+        axis: the axes of ``[..., J]`` to average over, None for all; static.
+
+    Returns:
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
+        float32 (float64 where a coordinate is).
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+            ``threshold`` is no single number, or NaN; ``normalize`` or ``visible`` does not
+            broadcast; ``axis`` is none of the joints'.
+
+    Example:
+        >>> from dark_jax import metrics
+        >>> truth = [[10.0, 10.0], [20.0, 20.0]]
+        >>> metrics.pck([[10.0, 13.0], [20.0, 25.0]], truth, threshold=4.0).tolist()
+        0.5
+
+    References:
+        Yang and Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, IEEE
+        TPAMI 35 (2013).
+    """
+    arrays, joints = checked(coords, truth, visible)
+    return _correct(
+        *arrays,
+        checks.broadcastable("normalize", normalize, joints[:-1]),
+        checks.not_nan("threshold", threshold, ())[None],
+        within=operator.lt,
+        axis=averaged_axes("axis", axis, len(joints)),
+    )
+
+
+def pckh(
+    coords: ArrayLike,
+    truth: ArrayLike,
+    *,
+    head_boxes: ArrayLike,
+    threshold: ArrayLike,
+    visible: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = -1,
+) -> jax.Array:
+    """PCK in head sizes, as MPII has it: PCKh@0.5 is ``threshold=0.5``.
+
+    A head's size is .6 of the diagonal of its box. A distance equal to the threshold is right
+    here, as in MPII's and HRNet's evaluation. Their total is ``visible=visible * MPII_SCORED``
+    and ``axis=None``: pelvis and thorax do not count.
+
+    Args:
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        head_boxes: real, ``[..., 4]``, ``(x1, y1, x2, y2)`` in these pixels, of leading axes
+            that broadcast; joints of an instance whose box has no diagonal do not count.
+        threshold: a number, in head sizes.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
+        axis: the axes of ``[..., J]`` to average over, None for all; static.
+
+    Returns:
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
+        float32 (float64 where a coordinate is).
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+            ``head_boxes`` is not ``[..., 4]``; it or ``visible`` does not broadcast;
+            ``threshold`` is no single number, or NaN; ``axis`` is none of the joints'.
+
+    Example:
+        >>> from dark_jax import metrics
+        >>> truth = [[10.0, 10.0], [20.0, 20.0]]
+        >>> found = [[10.0, 13.0], [20.0, 40.0]]
+        >>> metrics.pckh(found, truth, head_boxes=[0, 0, 6, 8], threshold=0.5).tolist()
+        0.5
+
+    References:
+        Andriluka et al., 2D Human Pose Estimation: New Benchmark and State of the Art
+        Analysis, CVPR 2014.
+    """
+    arrays, joints = checked(coords, truth, visible)
+    boxes = checks.coordinates("head_boxes", head_boxes, layout="[..., 4]")
+    return _correct(
+        *arrays,
+        _head_size(checks.broadcastable("head_boxes", boxes, (*joints[:-1], 4))),
+        checks.not_nan("threshold", threshold, ())[None],
+        within=operator.le,
+        axis=averaged_axes("axis", axis, len(joints)),
+    )
+
+
+def auc(
+    coords: ArrayLike,
+    truth: ArrayLike,
+    *,
+    thresholds: ArrayLike | tuple[float, ...],
+    normalize: ArrayLike = 1.0,
+    visible: ArrayLike | None = None,
+    axis: int | tuple[int, ...] | None = -1,
+) -> jax.Array:
+    """Area under the curve of PCK over its threshold: the mean of :func:`pck` over many.
+
+    Args:
+        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
+        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        thresholds: ``[T]`` real, in units of ``normalize``. mmpose's are ``jnp.arange(20) / 20``,
+            of 30 pixels.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``; as
+            for :func:`pck`.
+        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
+            above zero, as all do if not given.
+        axis: the axes of ``[..., J]`` to average over, None for all; static.
+
+    Returns:
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
+        float32 (float64 where a coordinate is).
+
+    Raises:
+        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+            ``thresholds`` are not at least one number in a row; ``normalize`` or ``visible``
+            does not broadcast; ``axis`` is none of the joints'.
+
+    Example:
+        >>> from dark_jax import metrics
+        >>> truth = [[10.0, 10.0], [20.0, 20.0]]
+        >>> found = [[10.0, 13.0], [20.0, 25.0]]
+        >>> metrics.auc(found, truth, thresholds=(2.0, 4.0, 6.0, 8.0)).tolist()
+        0.625
+
+    References:
+        mmpose: keypoint_auc.
+    """
+    arrays, joints = checked(coords, truth, visible)
+    return _correct(
+        *arrays,
+        checks.broadcastable("normalize", normalize, joints[:-1]),
+        _numbers("thresholds", thresholds),
+        within=operator.lt,
+        axis=averaged_axes("axis", axis, len(joints)),
+    )
