@@ -96,7 +96,8 @@ class Rule:
             integer peak stays. If False, the step is taken whatever the status.
         clip_infinity: infinite pixels around the peak count as the largest numbers that can be
             blurred. If False, they make the status ``NOT_FINITE``, or spread as in the original.
-        covariance: ``decode(..., covariance=True)`` estimates the covariance of the step.
+        covariance: whether ``decode(..., covariance=True)`` estimates the covariance of the
+            step; only of Newton steps with ``refined_only``, of maps that are not rescaled.
         longest: the longest credible step in pixels, or the blur's sigma if that is more; the
             status of a longer one is ``STEP_TOO_LONG``.
         missing: both coordinates of a map without a positive maximum; None keeps its argmax.
@@ -147,14 +148,15 @@ class Rule:
         if self.clip_infinity and self.rescale is not Rescale.NO:
             raise ValueError(
                 f"rule {self.name}: clip_infinity must be False where maps are rescaled, "
-                f"got rescale={self.rescale}"
+                f"got clip_infinity=True, rescale={self.rescale}"
             )
         newton = self.fixed_step is None and self.rescale is Rescale.NO
         if self.covariance and not (self.refined_only and newton):
             raise ValueError(
-                f"rule {self.name}: covariance is only for Newton steps with refined_only=True and "
-                f"rescale=Rescale.NO, got refined_only={self.refined_only}, "
-                f"fixed_step={self.fixed_step}, rescale={self.rescale}"
+                f"rule {self.name}: covariance must be False but for Newton steps with "
+                f"refined_only=True and rescale=Rescale.NO, got covariance=True, "
+                f"refined_only={self.refined_only}, fixed_step={self.fixed_step}, "
+                f"rescale={self.rescale}"
             )
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,7 +52,8 @@ def test_sample(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("options", [(), ("--kernel-size", 5), ("--sigma", 1.5)])
 def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ...]) -> None:
     parameters = {str(options[0])[2:].replace("-", "_"): options[1]} if options else {}
-    expected = dark_jax.decode(np.load(maps), **parameters)  # pyright: ignore[reportArgumentType]
+    decoded = dark_jax.decode(np.load(maps), **parameters)  # pyright: ignore[reportArgumentType]
+    expected = jax.device_get(decoded)
     for suffix in ("csv", "json", "npz"):
         assert run(maps, "-o", tmp_path / f"out.{suffix}", *options) == 0
 
@@ -97,7 +99,7 @@ def test_parquet(maps: Path, tmp_path: Path) -> None:
 
 
 def test_nan_is_null_in_json(tmp_path: Path) -> None:
-    np.save(tmp_path / "nan.npy", np.full((5, 5), np.nan, np.float32))
+    np.save(tmp_path / "nan.npy", np.full((24, 20), np.nan, np.float32))
     assert run(tmp_path / "nan.npy", "-o", tmp_path / "out.json") == 0
     row = json.loads((tmp_path / "out.json").read_text())["keypoints"][0]
     assert (row["x"], row["score"], row["status"]) == (None, None, "NOT_FINITE")
@@ -107,7 +109,7 @@ def test_nan_is_null_in_json(tmp_path: Path) -> None:
     ("shape", "dtype"),
     [
         ((24, 20), "float32"),
-        ((6, 24, 20), "float64"),
+        ((3, 24, 20), "float64"),
         ((2, 3, 24, 20), "float16"),
         ((2, 3, 24, 20), "uint8"),
     ],
@@ -346,10 +348,15 @@ def test_narrow_terminals_lose_no_digit(
     assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
 
 
-def test_long_tables_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "many.npy", np.ones((250, 5, 5), np.float32))
-    assert run(tmp_path / "many.npy") == 0
-    assert "... and 150 more; -o writes them all" in capsys.readouterr().out
+def test_long_tables_are_cut(
+    maps: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _cli.MOST_ROWS == 100
+    monkeypatch.setattr(_cli, "MOST_ROWS", 4)
+    assert run(maps) == 0
+    out = capsys.readouterr().out
+    assert out.count("REFINED") == 4
+    assert "... and 2 more; -o writes them all" in out
 
 
 def test_missing_extra_is_one_line(

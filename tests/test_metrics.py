@@ -1,6 +1,5 @@
 """Scores by hand, by plain NumPy, by pycocotools; masked, batched, differentiable."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,14 +53,24 @@ def plain(name: str, coords: np.ndarray, truth: np.ndarray, visible: np.ndarray)
     return found
 
 
-@functools.cache
-def total(name: str) -> Any:
-    """The sum of a metric over instances with its gradient in both arrays, compiled once."""
+def each_metric(coords: Any, truth: Any, visible: Any, **options: Any) -> dict[str, jax.Array]:
+    return {name: METRICS[name](coords, truth, visible=visible, **options) for name in METRICS}
 
-    def summed(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> jax.Array:
-        return METRICS[name](coords, truth, visible=visible).sum()
 
-    return jax.jit(jax.value_and_grad(summed, argnums=(0, 1)))
+@jax.jit
+def totals(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> dict[str, Any]:
+    """The sum of each metric over instances with its gradient in both arrays: one program."""
+
+    def summed(name: str) -> Any:
+        return lambda c, t: METRICS[name](c, t, visible=visible).sum()
+
+    return {
+        name: jax.value_and_grad(summed(name), argnums=(0, 1))(coords, truth) for name in METRICS
+    }
+
+
+def total(name: str, *arguments: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    return jax.device_get(totals(*arguments)[name])
 
 
 class TestPublishedValues:
@@ -81,10 +90,10 @@ class TestPublishedValues:
             )
 
         assert pck(10.0, 0).tolist() == [1, 0.5, 0, 1, 1]
-        assert pck(10.0, 0)[visible[0]].mean() == 0.875
-        assert pck(10.0, None) == 0.875
+        assert np.asarray(pck(10.0, 0))[visible[0]].mean() == 0.875
+        assert float(pck(10.0, None)) == 0.875
         assert pck(0.0, 0).tolist() == [0, 0, 0, 0, 0]
-        assert pck(0.0, None) == 0
+        assert float(pck(0.0, None)) == 0
         assert pck(np.array([0.0, 10.0]), 0).tolist() == [1, 1, 0, 1, 1]
 
     coords = np.array([[[10, 4], [10, 18], [0, 0], [40, 40], [20, 10]]])
@@ -110,11 +119,9 @@ class TestByHand:
     def test_the_threshold_itself(self) -> None:
         """Too far for PCK, near enough for PCKh."""
         truth, coords = np.zeros((2, 2)), np.array([[3, 4], [3.5, 4]])
-        assert metrics.pck(coords, truth, threshold=5.0) == 0
-        assert (
-            metrics.pckh(coords, truth, threshold=0.25, head_boxes=np.array([0, 0, 20, 80 / 3]))
-            == 0.5
-        )
+        assert float(metrics.pck(coords, truth, threshold=5.0)) == 0
+        boxes = np.array([0, 0, 20, 80 / 3])
+        assert float(metrics.pckh(coords, truth, threshold=0.25, head_boxes=boxes)) == 0.5
 
     def test_oks_one_width_away(self) -> None:
         """Each at d^2 = 2 area (2 sigma)^2: e^-1; with the sigmas of its own joint."""
@@ -146,12 +153,16 @@ class TestByHand:
     def test_pairs(self) -> None:
         """Three predictions with two persons of their own areas."""
         coords, truth, _ = poses(3)
-        area = np.array([100.0, 900.0], np.float32)
+        area = np.array([1e5, 9e5], np.float32)
         found = metrics.oks(coords[:, None], truth[:2], area=area, sigmas=0.1)
         assert found.shape == (3, 2)
-        for d, g in np.ndindex(3, 2):
-            one = metrics.oks(coords[d], truth[g], area=area[g], sigmas=0.1)
-            np.testing.assert_allclose(found[d, g], one, rtol=1e-6)
+        offsets = coords[:, None].astype(np.float64) - truth[:2]
+        width = 2 * area[:, None] * (2 * 0.1) ** 2
+        expected = np.exp(-(offsets**2).sum(-1) / width).mean(-1)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+one_by_one = jax.jit(jax.vmap(jax.vmap(each_metric)))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -159,7 +170,7 @@ class TestEach:
     def test_is_the_definition(self, name: str) -> None:
         coords, truth, visible = poses(2, 3)
         visible[0, 1] = 0
-        found = METRICS[name](coords, truth, visible=visible)
+        found = np.asarray(METRICS[name](coords, truth, visible=visible))
         assert found.shape == (2, 3)
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, plain(name, coords, truth, visible), rtol=3e-6, atol=1e-7)
@@ -168,20 +179,15 @@ class TestEach:
     def test_precision_is_the_input_s(self, name: str) -> None:
         coords, truth, visible = poses(2, 3)
         with jax.enable_x64(True):
-            fine = METRICS[name](coords.astype(np.float64), truth, visible=visible)
+            fine = jax.jit(each_metric)(coords.astype(np.float64), truth, visible)[name]
             assert fine.dtype == jnp.float64
             np.testing.assert_allclose(fine, plain(name, coords, truth, visible), rtol=1e-13)
 
     def test_one_result_whichever_way(self, name: str) -> None:
         arguments = poses(2, 3)
-        one = jax.jit(jax.vmap(jax.vmap(lambda c, t, v: METRICS[name](c, t, visible=v))))
+        one = one_by_one(*arguments)[name]
         expected = METRICS[name](*arguments[:2], visible=arguments[2])
-        np.testing.assert_allclose(one(*arguments), expected, rtol=tolerances.COMPILED, atol=1e-7)
-
-    def test_lowers_for_accelerators(self, name: str) -> None:
-        """Without a callback or a custom call."""
-        exported = jax.export.export(total(name), platforms=["cpu", "cuda", "tpu"])(*poses(2, 3))
-        assert "custom_call" not in exported.mlir_module()
+        np.testing.assert_allclose(one, expected, rtol=tolerances.COMPILED, atol=1e-7)
 
     def test_joints_are_alike(self, name: str) -> None:
         coords, truth, visible = poses(2, 3)
@@ -202,14 +208,14 @@ class TestEach:
             each[visible == 0] = value
         for seen in (visible, np.ones_like(visible)):
             np.testing.assert_array_equal(METRICS[name](*spoilt, visible=seen), expected)
-            _, gradients = total(name)(*spoilt, seen)
+            _, gradients = total(name, *spoilt, seen)
             for gradient in gradients:
                 assert np.isfinite(gradient).all()
                 assert not gradient[visible == 0].any()
 
     def test_nothing_visible_is_zero(self, name: str) -> None:
         coords, truth, visible = poses(2, 3)
-        found, gradients = total(name)(coords, truth, 0 * visible)
+        found, gradients = total(name, coords, truth, 0 * visible)
         assert found == 0
         assert not np.asarray(gradients).any()
 
@@ -219,9 +225,8 @@ class TestEach:
         coords = np.array([[scale, 0], [scale, -scale], [0, scale], [0, 0], [1, 1]], np.float32)
         truth = np.array([[0, 0], [0, 0], [0, -scale], [0, 0], [1, 1]], np.float32)
         shape = (2, 3, 5, 2)
-        found, gradients = total(name)(
-            np.broadcast_to(coords, shape), np.broadcast_to(truth, shape), np.ones(shape[:-1], int)
-        )
+        poses = np.broadcast_to(coords, shape), np.broadcast_to(truth, shape)
+        found, gradients = total(name, *poses, np.ones(shape[:-1], int))
         assert not np.isnan(found)
         assert np.isfinite(gradients).all()
         # Where the prediction is the truth.
@@ -243,11 +248,17 @@ class TestEach:
             metric(pose * 1j, pose)
 
 
+def test_each_lowers_for_accelerators() -> None:
+    """With its gradient, without a callback or a custom call."""
+    exported = jax.export.export(totals, platforms=["cpu", "cuda", "tpu"])(*poses(2, 3))
+    assert "custom_call" not in exported.mlir_module()
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_by_central_differences(name: str) -> None:
     coords, truth, visible = poses(2, 3)
     direction = synthetic.rng(3).standard_normal(coords.shape).astype(np.float32)
-    _, (gradient, opposite) = total(name)(coords, truth, visible)
+    _, (gradient, opposite) = total(name, coords, truth, visible)
     ahead, behind = (
         plain(name, coords + step * direction.astype(np.float64), truth, visible).sum()
         for step in (1e-6, -1e-6)
@@ -262,33 +273,44 @@ def test_gradients_of_the_units() -> None:
     coords, truth, _ = poses(2, 4)
     coords[0] = truth[0]
     units = np.array([0.0, 1e-30, 1.0, 1e30], np.float32)
-    for metric in (
-        lambda unit: metrics.oks(coords, truth, area=unit, sigmas=1e-3).sum(),
-        lambda unit: metrics.nme(coords, truth, normalize=unit).sum(),
-    ):
-        found, gradient = jax.jit(jax.value_and_grad(metric))(units)
+    of_area = jax.value_and_grad(
+        lambda unit: metrics.oks(coords, truth, area=unit, sigmas=1e-3).sum()
+    )
+    of_length = jax.value_and_grad(lambda unit: metrics.nme(coords, truth, normalize=unit).sum())
+    for found, gradient in jax.jit(lambda units: (of_area(units), of_length(units)))(units):
         assert np.isfinite(found)
         assert np.isfinite(gradient).all()
+
+
+POOLS = ((-1, 1), 0, (0, 2))
+
+
+@jax.jit
+def pools(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> dict[Any, jax.Array]:
+    """Each metric of all joints, and one of other pools, by name and axis: one program."""
+
+    def pooled(name: str, axis: Any) -> jax.Array:
+        return METRICS[name](coords, truth, visible=visible, axis=axis)
+
+    every = {name: pooled(name, None) for name in AVERAGED}
+    return every | {f"nme {axis}": pooled("nme", axis) for axis in POOLS}
 
 
 @pytest.mark.parametrize("name", AVERAGED)
 def test_axis(name: str) -> None:
     """Any axes are one pool of joints."""
     coords, truth, visible = poses(2, 3)
-
-    def pooled(axis: Any) -> jax.Array:
-        return METRICS[name](coords, truth, visible=visible, axis=axis)
-
+    pooled = pools(coords, truth, visible)
     every = [each.reshape(30, *each.shape[3:]) for each in (coords, truth, visible)]
-    np.testing.assert_allclose(pooled(None), plain(name, *every), rtol=3e-6)
+    np.testing.assert_allclose(pooled[name], plain(name, *every), rtol=3e-6)
     if name == "nme":
-        for axis, order in (((-1, 1), (0, 1, 2)), (0, (1, 2, 0)), ((0, 2), (1, 0, 2))):
+        for axis, order in zip(POOLS, ((0, 1, 2), (1, 2, 0), (1, 0, 2)), strict=True):
             left = 3 - len(np.atleast_1d(axis))
             moved = [
                 each.transpose(*order, *range(3, each.ndim)) for each in (coords, truth, visible)
             ]
             moved = [each.reshape(*each.shape[:left], -1, *each.shape[3:]) for each in moved]
-            np.testing.assert_allclose(pooled(axis), plain(name, *moved), rtol=3e-6)
+            np.testing.assert_allclose(pooled[f"nme {axis}"], plain(name, *moved), rtol=3e-6)
     for axis in (3, (0, 0), (0, -3), ()):
         with pytest.raises(ValueError, match="axis must be None, an axis or a tuple of different"):
             METRICS[name](coords, truth, axis=axis)
@@ -302,12 +324,12 @@ def test_predictions_that_are_not_finite() -> None:
     for value in (np.nan, np.inf):
         coords = np.array([[0, 0], [0, value]])
         for name in ("oks", "pck", "pckh"):
-            assert METRICS[name](coords, truth) == 0.5
+            assert float(METRICS[name](coords, truth)) == 0.5
         np.testing.assert_equal(np.asarray(metrics.epe(coords, truth)), np.float32(value))
 
 
 def test_small_floats_and_integers_are_computed_in_float32() -> None:
-    coords, truth = jnp.asarray([[3, 4]], jnp.bfloat16), np.zeros((1, 2), np.int8)
+    coords, truth = np.array([[3, 4]], jnp.bfloat16), np.zeros((1, 2), np.int8)
     found = metrics.nme(coords, truth, normalize=np.float16(2), visible=np.ones(1, np.uint8))
     assert (found.dtype, float(found)) == (jnp.float32, 2.5)
 

@@ -1,12 +1,15 @@
 """Pictures of keypoints: what is drawn where, and what cannot be drawn."""
 
+import dataclasses
 import io
 
+import jax
 import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import plot
+from dark_jax import Keypoints, plot
+from tests.support import synthetic
 
 pictures = pytest.importorskip("matplotlib.image")
 
@@ -15,8 +18,13 @@ CYAN = (0.0, 229 / 255, 1.0)
 
 @pytest.fixture(scope="module")
 def maps() -> np.ndarray:
-    points = np.array([[[5.2, 7.9], [11.5, 3.0]]])
-    return np.asarray(dark_jax.encode(points, size=(16, 20), sigma=1.5))
+    points = np.array([[5.2, 7.9], [15.5, 3.0], [9.0, 15.5]])
+    return synthetic.draw(points, (24, 20), sigma=1.5)[None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def keypoints(maps: np.ndarray) -> Keypoints:
+    return jax.device_get(dark_jax.decode(maps))
 
 
 def shares_of_cyan(png: bytes) -> np.ndarray:
@@ -26,41 +34,44 @@ def shares_of_cyan(png: bytes) -> np.ndarray:
     return np.array([x.mean() / drawn.shape[1], y.mean() / drawn.shape[0]])
 
 
-def test_a_point_is_drawn_where_it_is(maps: np.ndarray) -> None:
+def test_a_point_is_drawn_where_it_is(maps: np.ndarray, keypoints: Keypoints) -> None:
     """Left and right, with and without the axis of images, on the maps and on a photo."""
-    photo = np.zeros((64, 80, 3), np.uint8)
+    photo = np.zeros((96, 80, 3), np.uint8)
     for joint, to_the_left in ((0, True), (1, False)):
         its = maps[:, joint : joint + 1]
-        keypoints = dark_jax.decode(its)
-        one = plot.overlay(dark_jax.decode(its[0]), heatmaps=its[0])
-        assert plot.overlay(keypoints, heatmaps=its) == one
-        on_photo = plot.overlay(keypoints, heatmaps=its, photo=photo, stride=4.0)
+        found = jax.tree.map(lambda leaf, joint=joint: leaf[:, joint : joint + 1], keypoints)
+        one = plot.overlay(jax.tree.map(lambda leaf: leaf[0], found), heatmaps=its[0])
+        assert plot.overlay(found, heatmaps=its) == one
+        on_photo = plot.overlay(found, heatmaps=its, photo=photo, stride=4.0)
         np.testing.assert_allclose(shares_of_cyan(on_photo), shares_of_cyan(one), atol=0.01)
         assert (shares_of_cyan(one)[0] < 0.5) == to_the_left
 
 
-def test_the_square_is_at_the_maximum_below_zero_too(maps: np.ndarray) -> None:
-    """Where the reference's peak would be (0, 0): a map above its background, all below zero."""
-    found = dark_jax.decode_fit(maps - 2, sigma=1.5, background=-2.0)
-    above = dark_jax.decode_fit(maps, sigma=1.5)
-    assert (found.status == dark_jax.Status.REFINED).all()
+def test_the_square_is_at_the_maximum_below_zero_too(
+    maps: np.ndarray, keypoints: Keypoints
+) -> None:
+    """Where the reference's peak would be (0, 0): a map above its background, all below zero.
+
+    As a fit of a known background has it: refined, of a score below zero.
+    """
+    assert (keypoints.status == dark_jax.Status.REFINED).all()
+    found = dataclasses.replace(keypoints, scores=keypoints.scores - 2)
     below = plot.overlay(found, heatmaps=maps - 2)
     np.testing.assert_allclose(
         pictures.imread(io.BytesIO(below)),
-        pictures.imread(io.BytesIO(plot.overlay(above, heatmaps=maps))),
+        pictures.imread(io.BytesIO(plot.overlay(keypoints, heatmaps=maps))),
         atol=0.1,
     )
 
 
-def test_what_cannot_be_drawn_is_named(maps: np.ndarray) -> None:
-    keypoints = dark_jax.decode(maps)
+def test_what_cannot_be_drawn_is_named(maps: np.ndarray, keypoints: Keypoints) -> None:
     with pytest.raises(
-        ValueError, match=r"heatmaps must be .* keypoints, \(1, 2\).* \(1, 16, 20\)"
+        ValueError, match=r"heatmaps must be .* keypoints, \(1, 3\).* \(1, 24, 20\)"
     ):
         plot.overlay(keypoints, heatmaps=maps[:, 0])
-    photo = np.zeros((64, 80, 3), np.uint8)
-    twice = np.concatenate([maps, maps])
+    photo = np.zeros((96, 80, 3), np.uint8)
+    twice, both = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), (maps, keypoints))
     with pytest.raises(ValueError, match=r"photo must be \[H, W, 3\].* for 2 images"):
-        plot.overlay(dark_jax.decode(twice), heatmaps=twice, photo=photo)
-    with pytest.raises(ValueError, match=r"photo must be .* got shape \(64, 80\)"):
+        plot.overlay(both, heatmaps=twice, photo=photo)
+    with pytest.raises(ValueError, match=r"photo must be .* got shape \(96, 80\)"):
         plot.overlay(keypoints, heatmaps=maps, photo=photo[..., 0])

@@ -213,13 +213,12 @@ def _step(
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
     status = _status(model, peak, finite, surrounded, blank, settings)
+    taken = status == Status.REFINED.value if rule.refined_only else used
     if rule.fixed_step is not None:
-        step = jnp.where(used, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
-    elif rule.refined_only:
-        step = model.newton_step(status == Status.REFINED.value)
+        step = jnp.where(taken, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
     else:
-        model = model.ridged(rule.ridge)
-        step = model.newton_step(used & (model.det != 0))
+        model = model.ridged(rule.ridge) if rule.ridge else model
+        step = model.newton_step(taken & (model.det != 0))
     coords = peak.coords + step
     if rule.missing is not None:
         return jnp.where(peak.score > 0, coords, rule.missing), status

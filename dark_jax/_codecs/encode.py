@@ -13,7 +13,7 @@ from dark_jax._core.numerics import as_float
 
 # Beyond this many sigmas a Gaussian is zero even in float64; a smaller sigma draws the same
 # single pixel. Both keep squares and quotients, and with them the gradient, finite.
-_FAR, _LEAST_SIGMA = 40.0, 1e-6
+_ZERO_BEYOND_SIGMAS, _LEAST_SIGMA = 40.0, 1e-6
 # Half the side, in sigmas, of the square that quantised targets are cut to.
 _CUT = 3.0
 
@@ -42,7 +42,7 @@ def _encode(
         others = [other for other in range(len(joints) + len(axes)) if other != axis]
         pixels = jnp.expand_dims(jnp.arange(length, dtype=coords.dtype), others)
         distance, spread = pixels - jnp.expand_dims(centre, axes), jnp.expand_dims(spread, axes)
-        near = jnp.abs(distance) <= (_CUT if quantize else _FAR) * spread
+        near = jnp.abs(distance) <= (_CUT if quantize else _ZERO_BEYOND_SIGMAS) * spread
         distance = jnp.where(near, distance, 0) / spread
         return jnp.where(near, jnp.exp(-0.5 * distance * distance), 0)
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dark_jax._core.numerics import inverse_power_of_two
+
 Matrix = tuple[tuple[jax.Array, ...], ...]
 
 
@@ -52,8 +54,19 @@ class Quadratic(NamedTuple):
 
     def newton_step(self, valid: jax.Array) -> jax.Array:
         """``[dim]``, from the point to where the gradient is zero; zero where not ``valid``."""
+        near_one = self._near_one()
         # The denominator is safe before the choice, or its gradient would be NaN.
-        return jnp.where(valid, jnp.stack(self.step_times_det) / jnp.where(valid, self.det, 1), 0)
+        det = jnp.where(valid, near_one.det, 1)
+        return jnp.where(valid, jnp.stack(near_one.step_times_det) / det, 0)
+
+    def _near_one(self) -> "Quadratic":
+        """A model with the same Newton step whose second derivatives are near one.
+
+        The derivative of a quotient divides by a square: that of a small determinant is zero.
+        """
+        curvatures = [jnp.abs(row[axis]) for axis, row in enumerate(self.hessian)]
+        scale = inverse_power_of_two(functools.reduce(jnp.maximum, curvatures))
+        return jax.tree.map(lambda value: value * scale, self)
 
     def negative_inverse(self, valid: jax.Array) -> jax.Array:
         """``[dim, dim]``, the inverse of minus the Hessian; zero where not ``valid``."""

@@ -17,7 +17,7 @@ COCO_SIGMAS = (
 )
 
 # Beyond this many widths exp(-x^2) is zero even in float64.
-_FAR = 28.0
+_ZERO_BEYOND_WIDTHS = 28.0
 # What COCO adds to an area, lest it be zero.
 _EPS64 = float(np.finfo(np.float64).eps)
 
@@ -32,7 +32,7 @@ def _oks(
     sigmas = jnp.broadcast_to(sigmas.astype(dtype), joints)
     width = 2 * sigmas * jnp.sqrt(2 * (jnp.maximum(area, 0) + _EPS64))
     width = jnp.maximum(width, LEAST)[..., None]
-    near = jnp.all(jnp.abs(offset) <= _FAR * width, axis=-1)
+    near = jnp.all(jnp.abs(offset) <= _ZERO_BEYOND_WIDTHS * width, axis=-1)
     ratio = jnp.where(near[..., None], offset, 0) / width
     similarity = jnp.where(near, jnp.exp(-jnp.sum(ratio * ratio, axis=-1)), 0)
     return mean(similarity, counted, (similarity.ndim - 1,))

@@ -44,32 +44,39 @@ def gaussian_bins(centres: list[float], size: int) -> np.ndarray:
     return synthetic.draw(points, (1, size), sigma=6.0)[:, 0].astype(np.float32)
 
 
-@pytest.mark.parametrize("rule", [rules.MMPOSE_SIMCC, rules.GUARDED], ids=str)
-def test_coordinates_are_pixels_of_the_input(rule: rules.Rule) -> None:
-    x, y = gaussian_bins([60.4, 81.0], 192), gaussian_bins([70.2, 90.5], 256)
+@pytest.mark.parametrize(
+    ("rule", "leading"), [(rules.MMPOSE_SIMCC, (2, 3)), (rules.GUARDED, ())], ids=str
+)
+def test_coordinates_are_pixels_of_the_input(rule: rules.Rule, leading: tuple[int, ...]) -> None:
+    """Whatever the leading axes."""
+    count = int(np.prod(leading))
+    centres = synthetic.rng(0).uniform(20, 70, (count, 2))
+    x, y = gaussian_bins([*centres[:, 0]], 90), gaussian_bins([*centres[:, 1]], 100)
+    x, y = x.reshape(*leading, 90), y.reshape(*leading, 100)
     found = dark_jax.decode_simcc(x, y, rule=rule, kernel_size=(11, 13), split_ratio=4.0)
-    np.testing.assert_allclose(found.coords, [[15.1, 17.55], [20.25, 22.625]], atol=2e-3)
+    np.testing.assert_allclose(found.coords, centres.reshape(*leading, 2) / 4, atol=2e-3)
+    assert found.status.shape == leading
     assert (np.asarray(found.status) == Status.REFINED).all()
 
 
-def test_the_lower_maximum_is_the_score_and_decides() -> None:
+def test_the_lower_maximum_is_the_score_and_decides(golden: dict[str, np.ndarray]) -> None:
     """No x above zero: the sentinel, -1 bins, for both, whatever y says."""
-    x, y = gaussian_bins([60.4] * 3, 192), gaussian_bins([70.2] * 3, 256)
+    count = len(golden["bins/x"])
+    x, y = gaussian_bins([60.4] * count, 96), gaussian_bins([70.2] * count, 128)
     x[0] *= 0.5
     x[1] = 0
     y[2, 0] = np.nan
-    found = dark_jax.decode_simcc(x, y)
-    np.testing.assert_array_equal(found.scores, [x[0].max(), 0, np.nan])
-    np.testing.assert_array_equal(found.coords[1:], np.full((2, 2), -0.5))
+    found = dark_jax.decode_simcc(x, y, kernel_size=11)
+    np.testing.assert_array_equal(np.asarray(found.scores)[:3], [x[0].max(), 0, np.nan])
+    np.testing.assert_array_equal(np.asarray(found.coords)[1:3], np.full((2, 2), -0.5))
     expected = [Status.REFINED, Status.NO_PEAK, Status.NOT_FINITE]
-    np.testing.assert_array_equal(found.status, expected)
+    np.testing.assert_array_equal(np.asarray(found.status)[:3], expected)
 
 
-@pytest.mark.parametrize("leading", [(), (2, 3), (0, 3)], ids=str)
-def test_any_leading_axes(leading: tuple[int, ...]) -> None:
-    found = dark_jax.decode_simcc(np.ones((*leading, 20)), np.ones((*leading, 30)))
-    assert found.coords.shape == (*leading, 2)
-    assert found.status.shape == leading
+def test_no_keypoints() -> None:
+    found = dark_jax.decode_simcc(np.ones((0, 3, 20)), np.ones((0, 3, 30)))
+    assert found.coords.shape == (0, 3, 2)
+    assert found.status.shape == (0, 3)
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,25 @@ def expectation(heatmap: np.ndarray, temperature: float, radius: int | None = No
     return np.array([(weights * place).sum() for place in grid[::-1]]) / weights.sum()
 
 
-@pytest.mark.parametrize("radius", [None, 1, 4, 30])
-@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
-def test_is_the_expectation(temperature: float, radius: int | None) -> None:
-    """Borders, negative maps and a radius beyond the map included."""
-    maps, _ = synthetic.gaussians(0, 24, (20, 17), sigma=2.0, noise=0.05, margin=0.0)
+SIZE = (12, 10)
+TEMPERATURES = np.repeat(np.array([0.01, 0.1, 1.0], np.float32), 24)
+
+
+@functools.partial(jax.jit, static_argnames="radius")
+def decoded(maps: jax.Array, temperatures: jax.Array, *, radius: int | None) -> dark_jax.Keypoints:
+    """72 maps, a traced temperature each."""
+    return dark_jax.decode_soft_argmax(maps, temperature=temperatures, radius=radius)
+
+
+@pytest.mark.parametrize("radius", [None, 1, 3, 12])
+def test_is_the_expectation(radius: int | None) -> None:
+    """Borders, negative maps and a radius beyond the map included; a temperature per map."""
+    maps, _ = synthetic.gaussians(0, 24, SIZE, sigma=2.0, noise=0.05, margin=0.0)
     maps[::2] -= 1.5
-    found = dark_jax.decode_soft_argmax(maps, temperature=temperature, radius=radius)
-    expected = [expectation(heatmap, temperature, radius) for heatmap in maps]
+    maps = np.tile(maps, (3, 1, 1))
+    found = decoded(maps, TEMPERATURES, radius=radius)
+    each = zip(maps, TEMPERATURES, strict=True)
+    expected = [expectation(heatmap, float(t), radius) for heatmap, t in each]
     np.testing.assert_allclose(found.coords, expected, rtol=0, atol=2e-5)
     np.testing.assert_array_equal(found.scores, maps.max((-2, -1)))
 
@@ -38,37 +49,32 @@ def test_is_the_expectation(temperature: float, radius: int | None) -> None:
 @pytest.mark.parametrize("axes", [(-3, -2), (-1,), (-3, -2, -1)], ids=str)
 def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
     values = synthetic.rng(0).random((3, 7, 8, 9)).astype(np.float32)
-    found = dark_jax.decode_soft_argmax(values, temperature=0.2, axes=axes, radius=3)
+    found = dark_jax.decode_soft_argmax(values, temperature=0.2, axes=axes, radius=2)
+    coords = np.asarray(found.coords)
     others = [axis for axis in range(4) if axis - 4 not in axes]
     for index in np.ndindex(*(values.shape[axis] for axis in others)):
         where = dict(zip(others, index, strict=True))
         one = values[tuple(where.get(axis, slice(None)) for axis in range(4))]
-        np.testing.assert_allclose(found.coords[index], expectation(one, 0.2, 3), atol=2e-5)
-
-
-def test_temperature_per_map_and_traced() -> None:
-    maps, _ = synthetic.gaussians(1, 3, (12, 10), sigma=2.0)
-    temperature = np.array([0.02, 0.1, 0.5], np.float32)
-    found = jax.jit(lambda t: dark_jax.decode_soft_argmax(maps, temperature=t))(temperature)
-    for heatmap, t, coords in zip(maps, temperature, found.coords, strict=True):
-        np.testing.assert_allclose(coords, expectation(heatmap, t), atol=2e-5)
+        np.testing.assert_allclose(coords[index], expectation(one, 0.2, 2), atol=2e-5)
 
 
 def test_status() -> None:
-    maps = np.stack([*synthetic.gaussians(2, 5, (20, 20), sigma=1.0, margin=8.0)[0]])
+    maps, _ = synthetic.gaussians(2, 72, SIZE, sigma=1.0, margin=4.0)
     maps[1] -= 5
     maps[2, 0, 1], maps[3, 0, 1], maps[4, 0, 1] = np.nan, np.inf, -np.inf
-    found = dark_jax.decode_soft_argmax(maps, temperature=0.1, radius=3)
-    np.testing.assert_array_equal(
-        found.status,
-        [Status.REFINED, Status.NO_PEAK, Status.NOT_FINITE, Status.NOT_FINITE, Status.REFINED],
-    )
-    assert np.isnan(found.coords[2]).all()
-    np.testing.assert_array_equal(found.coords[3], [1, 0])
-    whole = dark_jax.decode_soft_argmax(maps, temperature=0.1)
+    maps[5] = synthetic.draw(np.array([[2.2, 5.0]]), SIZE, sigma=1.0)[0]
+    cold = np.full(72, 0.1, np.float32)
+    found = decoded(maps, cold, radius=3)
+    expected = [
+        *[Status.REFINED, Status.NO_PEAK, Status.NOT_FINITE, Status.NOT_FINITE, Status.REFINED],
+        Status.BORDER,
+    ]
+    np.testing.assert_array_equal(np.asarray(found.status)[:6], expected)
+    coords = np.asarray(found.coords)
+    assert np.isnan(coords[2]).all()
+    np.testing.assert_array_equal(coords[3], [1, 0])
+    whole = decoded(maps, cold, radius=None)
     assert np.isfinite(np.delete(np.asarray(whole.coords), 2, axis=0)).all()
-    wide = dark_jax.decode_soft_argmax(maps[0], temperature=0.1, radius=15)
-    assert wide.status == Status.BORDER
 
 
 @pytest.mark.parametrize("radius", [None, 3])
@@ -81,18 +87,21 @@ def test_gradient(radius: int | None) -> None:
         coords = dark_jax.decode_soft_argmax(m, temperature=t, radius=radius).coords
         return coords @ jnp.array([1.0, 0.7])
 
+    heatmap = synthetic.gaussians(3, 1, (12, 11), sigma=2.0)[0][0].astype(np.float64)
+    nudge = synthetic.rng(4).standard_normal(heatmap.shape)
+    temperature, step = np.float64(0.2), 1e-6
+
+    def value(m: np.ndarray, t: np.float64) -> float:
+        return float(both(m, t)[0])
+
     with jax.enable_x64(True):
-        maps = jnp.asarray(synthetic.gaussians(3, 1, (12, 11), sigma=2.0)[0][0], jnp.float64)
-        temperature, step = jnp.float64(0.2), 1e-6
-        _, (by_map, by_temperature) = both(maps, temperature)
-        nudge = jnp.asarray(synthetic.rng(4).standard_normal(maps.shape))
-        slope = (
-            both(maps + step * nudge, temperature)[0] - both(maps - step * nudge, temperature)[0]
-        )
+        by_map, by_temperature = map(np.asarray, both(heatmap, temperature)[1])
+        slope = value(heatmap + step * nudge, temperature)
+        slope -= value(heatmap - step * nudge, temperature)
         np.testing.assert_allclose(
             (by_map * nudge).sum(), slope / (2 * step), rtol=tolerances.GRADIENT
         )
-        slope = both(maps, temperature + step)[0] - both(maps, temperature - step)[0]
+        slope = value(heatmap, temperature + step) - value(heatmap, temperature - step)
         np.testing.assert_allclose(
             by_temperature, slope / (2 * step), rtol=tolerances.GRADIENT, atol=1e-9
         )

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,70 +11,82 @@ from tests.support import synthetic
 from tests.support.cases import slow_but
 
 SIZE = (64, 48)
+COUNT = 120
+
+
+def of_both(*maps: np.ndarray, **options: Any) -> np.ndarray:
+    """The sigmas of two joints, COUNT maps each: one program for every test of large maps."""
+    assert [len(values) for values in maps] == [COUNT, COUNT]
+    return np.asarray(dark_jax.estimate_sigma(np.stack(maps, axis=1), joint_axis=1, **options))
 
 
 @pytest.mark.parametrize("noise", slow_but([0.02, 0.1], [0.0, 0.02, 0.1]))
 @pytest.mark.parametrize("sigma", slow_but([1.0, 6.0], [1.0, 1.5, 2.0, 3.0, 6.0]))
 def test_within_two_percent(sigma: float, noise: float) -> None:
     """Centres anywhere on the map, and all of them within three pixels of an edge."""
-    anywhere, _ = synthetic.gaussians(0, 120, SIZE, sigma=sigma, noise=noise, margin=0.0)
-    edges = synthetic.border(1, SIZE, sigma=sigma)[0][::5][:120]
+    anywhere, _ = synthetic.gaussians(0, COUNT, SIZE, sigma=sigma, noise=noise, margin=0.0)
+    edges = synthetic.border(1, SIZE, sigma=sigma)[0][::5][:COUNT]
     edges += np.float32(noise) * synthetic.noise(2, len(edges), SIZE, zero_mean=True)
-    for maps in (anywhere, edges):
-        assert abs(float(dark_jax.estimate_sigma(maps)) / sigma - 1) < 0.02
+    assert (np.abs(of_both(anywhere, edges) / sigma - 1) < 0.02).all()
 
 
 def test_of_each_joint() -> None:
-    sigmas = np.array([1.0, 2.5, 4.0], np.float32)
-    points = synthetic.centres(3, 60, SIZE, margin=3.0).astype(np.float32).reshape(20, 3, 2)
-    maps = dark_jax.encode(points, size=SIZE, sigma=sigmas)
-    found = dark_jax.estimate_sigma(maps, joint_axis=1)
-    np.testing.assert_allclose(found, sigmas, rtol=1e-3)
+    sigmas = (1.0, 4.0)
+    maps = [synthetic.gaussians(3, COUNT, SIZE, sigma=sigma)[0] for sigma in sigmas]
+    np.testing.assert_allclose(of_both(*maps), sigmas, rtol=1e-3)
 
 
 @pytest.mark.slow
 def test_of_each_joint_of_other_layouts() -> None:
-    sigmas = np.array([1.0, 2.5, 4.0], np.float32)
-    points = synthetic.centres(3, 60, SIZE, margin=3.0).astype(np.float32).reshape(20, 3, 2)
-    maps = dark_jax.encode(points, size=SIZE, sigma=sigmas)
-    last = jnp.moveaxis(maps, 1, -1)
-    found = dark_jax.estimate_sigma(last, joint_axis=-1, axes=(-3, -2))
+    """Axes to take the median over on both sides of the maps', joints last."""
+    sigmas = (1.0, 2.5, 4.0)
+    joints = [synthetic.gaussians(3, 20, SIZE, sigma=sigma)[0] for sigma in sigmas]
+    maps = np.stack(joints, axis=-1).reshape(10, 2, *SIZE, 3)
+    maps = np.moveaxis(maps, 1, 3)
+    found = dark_jax.estimate_sigma(maps, joint_axis=-1, axes=(-4, -3))
     np.testing.assert_allclose(found, sigmas, rtol=1e-3)
-    one_image = dark_jax.estimate_sigma(maps[0], joint_axis=0)
-    np.testing.assert_allclose(one_image, sigmas, rtol=1e-3)
 
 
 def test_a_few_bad_maps_do_not_matter() -> None:
     """Two of five are empty, noise, NaN, flat or hold a much wider blob; scale does not count."""
-    maps, _ = synthetic.gaussians(4, 60, SIZE, sigma=2.0, noise=0.02)
-    bad = [*synthetic.degenerate(SIZE).values(), *synthetic.noise(5, 8, SIZE, zero_mean=True)]
-    wide, _ = synthetic.gaussians(6, 8, SIZE, sigma=5.0)
-    for scale in (1.0, 255.0, 1e-20):
-        together = np.concatenate([maps, np.stack(bad), wide]) * np.float32(scale)
-        assert abs(float(dark_jax.estimate_sigma(together)) / 2.0 - 1) < 0.05
+    bad = np.stack(list(synthetic.degenerate(SIZE).values()))
+    wide, _ = synthetic.gaussians(6, 12, SIZE, sigma=5.0)
+    noise = synthetic.noise(5, 48 - len(bad) - len(wide), SIZE, zero_mean=True)
+    maps, _ = synthetic.gaussians(4, COUNT - 48, SIZE, sigma=2.0, noise=0.02)
+    together = np.concatenate([maps, bad, noise, wide])
+    for scales in ((1.0, 255.0), (1e-20, 1.0)):
+        found = of_both(*(together * np.float32(scale) for scale in scales))
+        assert (np.abs(found / 2.0 - 1) < 0.05).all()
 
 
-@pytest.mark.parametrize("background", [0.3, None])
-def test_background(background: float | None) -> None:
-    maps, _ = synthetic.gaussians(7, 120, SIZE, sigma=2.0, noise=0.02)
-    found = dark_jax.estimate_sigma(maps + np.float32(0.3), background=background)
-    assert abs(float(found) / 2.0 - 1) < 0.02
+def test_background() -> None:
+    maps, _ = synthetic.gaussians(7, COUNT, SIZE, sigma=2.0, noise=0.02)
+    maps += np.float32(0.3)
+    known = of_both(maps, maps, background=0.3)
+    fitted = dark_jax.estimate_sigma(maps, background=None)
+    assert (np.abs(np.append(known, fitted) / 2.0 - 1) < 0.02).all()
 
 
 @pytest.mark.parametrize("axes", slow_but([(-1,)], [(-1,), (-3, -2, -1)]), ids=str)
-def test_any_dimension(axes: tuple[int, ...]) -> None:
+def test_a_single_map_of_any_dimension(axes: tuple[int, ...]) -> None:
+    """Also one with nothing in it."""
     dim = len(axes)
     points = synthetic.rng(8).uniform(6, 18, (20, dim)).astype(np.float32)
-    maps = dark_jax.encode(points, size=(26, 28, 30)[:dim], sigma=1.5, axes=axes)
-    found = dark_jax.estimate_sigma(maps, max_sigma=3.0, axes=axes)
-    assert abs(float(found) / 1.5 - 1) < 1e-3
+    maps = np.asarray(dark_jax.encode(points, size=(26, 28, 30)[:dim], sigma=1.5, axes=axes))
+    for heatmap in maps:
+        found = float(dark_jax.estimate_sigma(heatmap, max_sigma=3.0, axes=axes))
+        assert abs(found / 1.5 - 1) < 1e-3
+    assert np.isinf(dark_jax.estimate_sigma(np.zeros_like(maps[0]), max_sigma=3.0, axes=axes))
 
 
 def test_nothing_there_is_infinite() -> None:
-    maps = synthetic.noise(9, 20, SIZE, zero_mean=True)
-    maps[:10] = 0
-    assert np.isinf(dark_jax.estimate_sigma(maps))
-    assert np.isinf(dark_jax.estimate_sigma(maps[0]))
+    """Noise and empty maps, beside another joint's blobs."""
+    maps = synthetic.noise(9, COUNT, SIZE, zero_mean=True)
+    maps[: COUNT // 2] = 0
+    blobs, _ = synthetic.gaussians(7, COUNT, SIZE, sigma=2.0, noise=0.02)
+    nothing, sigma = of_both(maps, blobs)
+    assert np.isinf(nothing)
+    assert np.isfinite(sigma)
 
 
 @pytest.mark.slow
@@ -84,11 +95,11 @@ def test_what_decode_fit_takes() -> None:
     maps, points = synthetic.gaussians(10, 60, SIZE, sigma=2.0, noise=0.02, margin=8.0)
 
     @jax.jit
-    def both(values: jax.Array) -> dark_jax.Keypoints:
-        return dark_jax.decode_fit(values, sigma=dark_jax.estimate_sigma(values), radius=5)
+    def both(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        estimated = dark_jax.decode_fit(values, sigma=dark_jax.estimate_sigma(values), radius=5)
+        return estimated.coords, dark_jax.decode_fit(values, sigma=2.0).coords
 
-    known = dark_jax.decode_fit(maps, sigma=2.0)
-    errors = [np.linalg.norm(np.asarray(k.coords) - points, axis=1) for k in (both(maps), known)]
+    errors = [np.linalg.norm(np.asarray(coords) - points, axis=1) for coords in both(maps)]
     assert errors[0].mean() < 1.02 * errors[1].mean()
 
 

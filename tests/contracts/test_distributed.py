@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec as P
 from tests.contracts.decoders import (
     CHOOSING,
     COLLECTIVE,
-    DECODERS,
+    FUNCTIONS,
+    KINDS,
     assert_as_on_one_device,
     maps,
 )
@@ -42,7 +43,8 @@ def worker(port: str, process: str, folder: str) -> None:
     heatmaps = np.load(f"{folder}/heatmaps.npy", mmap_mode="r")
     mine = np.split(heatmaps, PROCESSES)[jax.process_index()]
     sharded = jax.make_array_from_process_local_data(NamedSharding(mesh, P("batch")), mine)
-    for name, function in DECODERS.items():
+    for name in KINDS:
+        function = FUNCTIONS[name]
         if name in CHOOSING:
             function = jax.shard_map(function, mesh=mesh, in_specs=P("batch"), out_specs=P("batch"))
         program = jax.jit(function).lower(sharded).compile()
@@ -77,9 +79,9 @@ def test_two_processes(tmp_path: Path) -> None:
             one.kill()
             one.wait()
     assert [one.returncode for one in running] == [0, 0]
-    for name, function in DECODERS.items():
+    for name in KINDS:
         with np.load(tmp_path / f"{name}.npz") as arrays:
-            assert_as_on_one_device(name, [*arrays.values()], function(values))
+            assert_as_on_one_device(name, [*arrays.values()], FUNCTIONS[name](values))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,17 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import dark_jax
-from tests.contracts.decoders import BATCH, COLLECTIVE, DECODERS, RULES, SIZE, maps
+from tests.contracts.decoders import (
+    BATCH,
+    COLLECTIVE,
+    FIRST,
+    FUNCTIONS,
+    KINDS,
+    OTHERS,
+    RULES,
+    SIZE,
+    maps,
+)
 from tests.support import synthetic, tolerances
 from tests.support.cases import slow_but
 
@@ -64,10 +74,11 @@ def artefact() -> bytes:
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", slow_but(("decode",), {**DECODERS, **RULES}))
-def test_decodes_any_batch_to_the_same_bits(name: str) -> None:
-    decoder = {**DECODERS, **RULES}[name]
-    if "axes" in inspect.signature(decoder.function).parameters:
+@pytest.mark.parametrize("name", slow_but(FIRST, (*KINDS, *OTHERS, *RULES)))
+def test_any_batch_gives_the_same_bits(name: str) -> None:
+    """Lowered for CUDA and TPU as well, run on the CPU."""
+    decoder: Any = {**FUNCTIONS, **RULES}[name]
+    if "axes" in inspect.signature(getattr(decoder, "function", decoder)).parameters:
         artefact = export.export_decode(size=SIZE, decoder=decoder.function, **decoder.options)
     else:
         batch = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, j, {SIZE[0]}, {SIZE[1]}"), "f4")
@@ -95,15 +106,6 @@ def test_every_layout(axes: tuple[int, ...]) -> None:
     values = synthetic.rng(0).random((2, 3, *size), np.float32)
     values = np.moveaxis(values, (0, 1), places)
     assert_same_bits(decode(values), compiled(dark_jax.decode, axes=axes)(values))
-
-
-@slow
-def test_simcc() -> None:
-    rows = synthetic.rng(0).random((2, 3, 96), np.float32)
-    bins = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 3, 96"), jnp.float32)
-    decode = export.load(export.export_function(dark_jax.decode_simcc, bins, bins))
-    expected = jax.jit(lambda x, y: dict(vars(dark_jax.decode_simcc(x, y))))(rows, 2 * rows)
-    assert_same_bits(decode(rows, 2 * rows), expected)
 
 
 @slow

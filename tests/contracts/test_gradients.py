@@ -20,6 +20,11 @@ from tests.support.cases import slow_but
 EVERY = {**FUNCTIONS, **RULES}
 # The Newton step with its guards, and without them over whole maps.
 FIRST = ("decode narrow", "get_final_preds")
+# Those whose gradient comes another way. (``decode`` and its other blurs are as the narrow one.)
+FINITE = [*FIRST, "decode covariance", "fit", "fit background", "soft argmax", "soft argmax window"]
+FINITE += ["peaks", "simcc rule", "gaussian_blur", *RULES]
+# That of a fit, of peaks in a crowd and of soft-argmax is tested beside them.
+RIGHT = [*FIRST, "decode covariance", "fit background", "simcc", "gaussian_blur"]
 
 
 def finite_maps() -> jax.Array:
@@ -72,7 +77,7 @@ def weights_for(name: str, maps: jax.Array) -> list[jax.Array]:
     return [jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype) for leaf in shapes]
 
 
-@pytest.mark.parametrize("name", slow_but(FIRST, EVERY))
+@pytest.mark.parametrize("name", slow_but(FIRST, FINITE))
 def test_finite_for_finite_maps(name: str) -> None:
     """At every scale; infinite covariances are no numbers of a map."""
     maps = finite_maps()
@@ -83,9 +88,9 @@ def test_finite_for_finite_maps(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FIRST, "fit", "peaks"])
 def test_finite_map_by_map_and_forwards(name: str) -> None:
-    """Under vmap and in forward mode, at every scale: two more programs of each function."""
+    """Under vmap and in forward mode, at every scale: two more programs of each kind."""
 
     def of_one_map(values: jax.Array, w: list[jax.Array]) -> jax.Array:
         return weighted_sum(name, values[None], w)
@@ -102,7 +107,7 @@ def test_finite_map_by_map_and_forwards(name: str) -> None:
         assert all(np.isfinite(tangent).all() for tangent in tangents), scale
 
 
-@pytest.mark.parametrize("name", slow_but(FIRST, FUNCTIONS))
+@pytest.mark.parametrize("name", slow_but(FIRST, RIGHT))
 def test_right_by_central_differences(name: str) -> None:
     """Along random directions, on bumps and on bumps with exact zeros around the peak."""
     generator = synthetic.rng(4)

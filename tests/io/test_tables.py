@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,11 +29,15 @@ def keypoints() -> Keypoints:
     coords[0, 2], scores[0, 2], scores[0, 3] = np.nan, np.nan, np.inf
     covariance = np.full((2, 5, 2, 2), np.inf, np.float32)
     covariance[1, 2] = [[0.1, 0.02], [0.02, 0.3]]
+    return put(coords, scores, status, covariance)
+
+
+def put(coords: Any, scores: Any, status: Any, covariance: Any) -> Keypoints:
     return Keypoints(
-        coords=jnp.asarray(coords),
-        scores=jnp.asarray(scores),
-        status=jnp.asarray(status),
-        covariance=jnp.asarray(covariance),
+        coords=jax.device_put(np.asarray(coords, np.float32)),
+        scores=jax.device_put(np.asarray(scores, np.float32)),
+        status=jax.device_put(np.asarray(status, np.int8)),
+        covariance=jax.device_put(np.asarray(covariance, np.float32)),
     )
 
 
@@ -62,6 +65,7 @@ def test_reads_back(tmp_path: Path, suffix: str) -> None:
     rows = read(tmp_path / f"out.{suffix}")
     assert [list(row) for row in rows] == [COLUMNS] * 10
     there = np.array([[1, 0, 0, 0, 1], [1, 1, 1, 1, 1]], bool)
+    made = jax.device_get(made)
     for row, (image, joint) in zip(rows, np.ndindex(2, 5), strict=True):
         at = image, joint
         assert (row["image"], row["instance"], row["joint"]) == (image, 0, joint)
@@ -103,7 +107,9 @@ def test_csv_is_numpy_s_too(tmp_path: Path) -> None:
         tmp_path / "out.csv", delimiter=",", names=True, dtype=None, encoding=None
     )
     np.testing.assert_array_equal(np.isnan(table["x"]), [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-    np.testing.assert_array_equal(table["y"][5:].astype(np.float32), keypoints().coords[1, :, 1])
+    np.testing.assert_array_equal(
+        table["y"][5:].astype(np.float32), np.asarray(keypoints().coords)[1, :, 1]
+    )
 
 
 def test_npz_is_the_arrays(tmp_path: Path) -> None:
@@ -112,17 +118,15 @@ def test_npz_is_the_arrays(tmp_path: Path) -> None:
     with np.load(tmp_path / "out.npz") as arrays:
         for name in ("coords", "scores", "covariance"):
             np.testing.assert_array_equal(arrays[name], getattr(made, name))
-        assert arrays["status"][0].tolist() == [Status(s).name for s in np.asarray(made.status[0])]
+        assert arrays["status"][0].tolist() == [Status(s).name for s in np.asarray(made.status)[0]]
         assert json.loads(str(arrays["about"])) == {"sigma": 2.0}
 
 
 def test_axes(tmp_path: Path) -> None:
     """After decode_peaks the instances stand last; slots without a peak have no place."""
-    maps = synthetic.draw(np.array([[8.0, 8.0], [24.0, 12.0]]), (24, 32), sigma=2.0).astype(
-        np.float32
-    )
-    maps = np.stack([maps.max(0), maps[0]])[None]
-    found = dark_jax.decode_peaks(maps, max_peaks=2, threshold=0.1, min_distance=2)
+    coords = [[[[8, 8], [24, 12]], [[8, 8], [0, 0]]]]
+    scores, status = np.array([[[1, 1], [1, 0]]]), np.array([[[0, 0], [0, Status.NO_PEAK]]])
+    found = put(coords, scores, status, np.full((1, 2, 2, 2, 2), np.inf))
     dark_jax.save(found, tmp_path / "out.csv", axes=("image", "joint", "instance"))
     rows = read(tmp_path / "out.csv")
     assert [(row["joint"], row["instance"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -137,12 +141,7 @@ def test_axes(tmp_path: Path) -> None:
 )
 def test_other_dimensions(dim: int, names: list[str], tmp_path: Path) -> None:
     spread = np.arange(dim * dim, dtype=np.float32).reshape(dim, dim)
-    made = Keypoints(
-        coords=jnp.arange(dim, dtype=jnp.float32),
-        scores=jnp.ones(()),
-        status=jnp.zeros((), jnp.int8),
-        covariance=jnp.asarray(spread),
-    )
+    made = put(np.arange(dim), 1, 0, spread)
     dark_jax.save(made, tmp_path / "out.csv", axes=())
     (row,) = read(tmp_path / "out.csv")
     assert [name for name in row if name in names or name not in COLUMNS] == names
@@ -155,7 +154,8 @@ def test_nothing_is_a_table_without_rows(tmp_path: Path, suffix: str) -> None:
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
     for part in (slice(0), (slice(None), slice(0))):
-        none = jax.tree.map(lambda leaf, part=part: leaf[part], keypoints())
+        made = jax.device_get(keypoints())
+        none = jax.device_put(jax.tree.map(lambda leaf, part=part: leaf[part], made))
         dark_jax.save(none, tmp_path / f"out.{suffix}")
         assert read(tmp_path / f"out.{suffix}") == []
 

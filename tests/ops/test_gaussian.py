@@ -10,6 +10,8 @@ import dark_jax
 from dark_jax._ops.gaussian import gaussian_kernel, kernel_sigma, opencv_kernel
 from tests.support import synthetic, tolerances
 
+SIZE = (9, 8)
+
 
 def test_opencv_tables_and_formula() -> None:
     """Tables to 7, the formula from 9: OpenCV 4, where OpenCV 5 has a table for 9."""
@@ -32,28 +34,36 @@ def test_true_gaussian(sigma: float) -> None:
     assert kernel[centre + 1] / kernel[centre] == pytest.approx(math.exp(-0.5 / sigma**2))
 
 
+def blurred(heatmap: np.ndarray, kernel: int = 3) -> np.ndarray:
+    """One map of ``SIZE``; kernel 3 is one program for several tests."""
+    assert heatmap.shape == SIZE
+    return np.asarray(dark_jax.gaussian_blur(heatmap.astype(np.float32)[None, None], kernel))[0, 0]
+
+
 def test_blur_of_a_spike_is_the_kernel() -> None:
     """By hand: outer([1 2 1], [1 2 1]) / 16, times the 4 that restores the maximum."""
-    maps = np.zeros((1, 1, 5, 6), np.float32)
-    maps[0, 0, 2, 3] = 1
-    expected = np.zeros((5, 6))
+    heatmap, expected = np.zeros(SIZE), np.zeros(SIZE)
+    heatmap[2, 3] = 1
     expected[1:4, 2:5] = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
-    np.testing.assert_array_equal(dark_jax.gaussian_blur(maps)[0, 0], expected)
+    np.testing.assert_array_equal(blurred(heatmap), expected)
 
 
 def test_zero_padding_at_a_corner() -> None:
     """By hand: a constant map loses 1/4 at an edge and 7/16 at a corner."""
-    blurred = np.asarray(dark_jax.gaussian_blur(np.ones((1, 1, 4, 4), np.float32)))[0, 0]
-    np.testing.assert_array_equal(blurred[0], [9 / 16, 3 / 4, 3 / 4, 9 / 16])
-    np.testing.assert_array_equal(blurred[1], [3 / 4, 1, 1, 3 / 4])
+    expected = np.ones(SIZE)
+    expected[[0, -1]] *= 3 / 4
+    expected[:, [0, -1]] *= 3 / 4
+    np.testing.assert_array_equal(blurred(np.ones(SIZE)), expected)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 11, 37])
-@pytest.mark.parametrize("size", [(1, 1), (1, 8), (3, 2), (16, 15)], ids=str)
+# Kernels wider and narrower than the map, along one axis and along both.
+@pytest.mark.parametrize(
+    ("size", "kernel"), [((1, 1), 37), ((1, 8), 3), ((3, 2), 11), ((16, 15), 11)], ids=str
+)
 def test_maximum_is_kept(size: tuple[int, int], kernel: int) -> None:
     maps = synthetic.noise(0, 6, size, zero_mean=False)[None]
-    blurred = np.asarray(dark_jax.gaussian_blur(maps, kernel))
-    np.testing.assert_allclose(blurred.max((-2, -1)), maps.max((-2, -1)), rtol=1e-6)
+    found = np.asarray(dark_jax.gaussian_blur(maps, kernel))
+    np.testing.assert_allclose(found.max((-2, -1)), maps.max((-2, -1)), rtol=1e-6)
 
 
 def test_kernel_one_changes_nothing() -> None:
@@ -64,23 +74,22 @@ def test_kernel_one_changes_nothing() -> None:
 def test_integers_are_not_rounded_back() -> None:
     maps = np.zeros((1, 1, 5, 5), np.uint8)
     maps[0, 0, 2, 2] = 3
-    assert dark_jax.gaussian_blur(maps)[0, 0, 2, 1] == 1.5
+    assert np.asarray(dark_jax.gaussian_blur(maps))[0, 0, 2, 1] == 1.5
 
 
 def test_zero_maps_stay_zero() -> None:
     """The seed divides zero by zero here."""
-    maps = np.zeros((2, 3, 6, 6), np.float32)
-    np.testing.assert_array_equal(dark_jax.gaussian_blur(maps), maps)
+    np.testing.assert_array_equal(blurred(np.zeros(SIZE)), np.zeros(SIZE))
 
 
 def test_minus_infinity_reaches_no_further_than_the_kernel() -> None:
-    maps = np.ones((1, 1, 9, 9), np.float32)
-    maps[0, 0, 0, 0] = -np.inf
-    blurred = np.asarray(dark_jax.gaussian_blur(maps, 3))[0, 0]
-    expected = np.zeros((9, 9), bool)
+    heatmap = np.ones(SIZE)
+    heatmap[0, 0] = -np.inf
+    found = blurred(heatmap)
+    expected = np.zeros(SIZE, bool)
     expected[:2, :2] = True
-    np.testing.assert_array_equal(np.isneginf(blurred), expected)
-    assert np.isfinite(blurred[~expected]).all()
+    np.testing.assert_array_equal(np.isneginf(found), expected)
+    assert np.isfinite(found[~expected]).all()
 
 
 @pytest.mark.parametrize("kernel", [0, 2, -3])
@@ -97,20 +106,17 @@ def test_kernel_must_be_an_integer(kernel: Any) -> None:
 
 def test_numpy_integers_are_integers() -> None:
     kernel: Any = np.int64(3)
-    maps = np.ones((1, 1, 4, 4), np.float32)
-    np.testing.assert_array_equal(
-        dark_jax.gaussian_blur(maps, kernel), dark_jax.gaussian_blur(maps, 3)
-    )
+    np.testing.assert_array_equal(blurred(np.ones(SIZE), kernel), blurred(np.ones(SIZE), 3))
 
 
 def test_separable_blur_is_a_plain_convolution() -> None:
     """Against a double loop in NumPy, float64."""
-    heatmap = synthetic.noise(5, 1, (9, 8), zero_mean=False)[0]
+    heatmap = synthetic.noise(5, 1, SIZE, zero_mean=False)[0]
     kernel = opencv_kernel(5)
     padded = np.pad(heatmap.astype(np.float64), 2)
-    expected = np.zeros((9, 8))
-    for row, column in np.ndindex(9, 8):
+    expected = np.zeros(SIZE)
+    for row, column in np.ndindex(SIZE):
         expected[row, column] = kernel @ padded[row : row + 5, column : column + 5] @ kernel
     expected *= heatmap.max() / expected.max()
-    found = dark_jax.gaussian_blur(heatmap[None, None], 5)[0, 0]
+    found = blurred(heatmap, 5)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.BLUR[found.dtype])

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,9 @@ from hypothesis.extra import numpy as hnp
 import dark_jax
 from dark_jax._ops.peak import find_peak
 from tests.support import synthetic
+from tests.support.batches import in_batches
 
+BATCH = 8
 FEW_VALUES = [0.0, -0.0, 1.0, -1.0, 2.0, np.inf, -np.inf, np.nan, 3e38, -3e38]
 
 
@@ -21,7 +22,7 @@ find_peaks = jax.jit(jax.vmap(find_peak))
 
 
 def assert_numpy_argmax(maps: np.ndarray) -> None:
-    peak = find_peaks(maps)
+    peak = in_batches(find_peaks, maps, size=BATCH)
     flat = maps.reshape(len(maps), -1)
     expected = np.unravel_index(flat.argmax(axis=1), maps.shape[1:])
     for found, index in zip(peak.position, reversed(expected), strict=True):
@@ -42,26 +43,26 @@ def test_ties_and_special_values(shape: tuple[int, ...], data: st.DataObject) ->
 
 @pytest.mark.parametrize(
     "size",
-    [(1, 1), (1, 9), (9, 1), (13, 11), (64, 48), (257, 131), (1000,), (12, 20, 31)],
+    [(1, 9), (9, 1), (64, 48), (257, 131), (1000,), (12, 20, 31)],
     ids=str,
 )
 def test_sizes(size: tuple[int, ...]) -> None:
     """Also where the compiler's fast reductions set in, which drop NaN."""
     generator = synthetic.rng(1)
-    maps = generator.standard_normal((8, *size)).astype(np.float32)
+    maps = generator.standard_normal((BATCH, *size)).astype(np.float32)
     for heatmap, special in zip(maps[2:], (np.nan, np.inf, -np.inf, np.nan, 0.0), strict=False):
         heatmap[tuple(generator.integers(size))] = special
     assert_numpy_argmax(maps)
 
 
 def test_degenerate_maps() -> None:
-    assert_numpy_argmax(np.stack(list(synthetic.degenerate((33, 40)).values())))
+    assert_numpy_argmax(np.stack(list(synthetic.degenerate((64, 48)).values())))
 
 
 def test_no_maximum_above_zero_is_the_origin() -> None:
     maps = np.full((1, 3, 4, 5), -1.0, np.float32)
     maps[0, 0, 2, 3], maps[0, 1, 2, 3], maps[0, 2, 2, 3] = 0.0, np.nan, 0.5
-    coords, maxvals = dark_jax.get_max_preds(maps)
+    coords, maxvals = map(np.asarray, dark_jax.get_max_preds(maps))
     np.testing.assert_array_equal(coords[0], [[0, 0], [0, 0], [3, 2]])
     np.testing.assert_array_equal(maxvals[0, :, 0], [0, np.nan, 0.5])
 
@@ -84,17 +85,16 @@ def test_bad_input_is_named(heatmaps: Any, error: type[Exception], message: str)
 def test_64_bit_and_foreign_bytes() -> None:
     """What JAX would wrap or refuse: converted; what it cannot hold: refused by name."""
     wide = np.array([[[[1, 2**31 + 5], [3, 2**32 + 1]]]])
-    np.testing.assert_array_equal(dark_jax.get_max_preds(wide)[0][0, 0], [1, 1])
+    np.testing.assert_array_equal(dark_jax.get_max_preds(wide)[0], [[[1, 1]]])
     swapped = np.array([[[[1.0, 5.0], [3.0, 2.0]]]], dtype=">f4")
-    np.testing.assert_array_equal(dark_jax.get_max_preds(swapped)[0][0, 0], [1, 0])
+    np.testing.assert_array_equal(dark_jax.get_max_preds(swapped)[0], [[[1, 0]]])
     for dtype in (np.longdouble, "m8[s]"):
         with pytest.raises(TypeError, match="heatmaps must hold real numbers of at most 64 bits"):
             dark_jax.get_max_preds(np.zeros((1, 1, 2, 2), dtype))
 
 
 def test_gradient_of_the_score_goes_to_the_first_peak() -> None:
-    maps = jnp.zeros((1, 1, 4, 4)).at[0, 0, 1, [1, 2]].set(1.0)
-    gradient = jax.grad(lambda m: dark_jax.get_max_preds(m)[1].sum())(maps)
-    np.testing.assert_array_equal(
-        gradient[0, 0], np.zeros((4, 4)) + np.eye(4)[1] * np.eye(4)[1][:, None]
-    )
+    maps, expected = np.zeros((2, 1, 1, 4, 4), np.float32)
+    maps[0, 0, 1, [1, 2]] = expected[0, 0, 1, 1] = 1.0
+    gradient = jax.jit(jax.grad(lambda m: dark_jax.get_max_preds(m)[1].sum()))(maps)
+    np.testing.assert_array_equal(gradient, expected)

@@ -1,11 +1,14 @@
 """Derivatives and Newton steps in one, two and three dimensions."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dark_jax._ops.quadratic import Quadratic
+from dark_jax._ops.quadratic import Matrix, Quadratic
 from dark_jax._ops.stencil import COMPACT, TAYLOR, Stencil
 from tests.support import synthetic
 
@@ -17,16 +20,33 @@ def stencil(request: pytest.FixtureRequest) -> Stencil:
     return STENCILS[request.param]
 
 
+class Derived(NamedTuple):
+    """What a stencil makes of the values it reads, and how the step changes with them."""
+
+    gradient: tuple[jax.Array, ...]
+    hessian: Matrix
+    step: jax.Array
+    jacobian: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("stencil", "dim"))
+def derive(values: jax.Array, *, stencil: Stencil, dim: int) -> Derived:
+    """One program for each stencil and dimension."""
+
+    def step(values: jax.Array) -> jax.Array:
+        model = stencil.quadratic(values, dim)
+        return model.newton_step(model.det != 0)
+
+    return Derived(*stencil.quadratic(values, dim), step(values), jax.jacobian(step)(values))
+
+
 def symmetric(seed: int, dim: int) -> np.ndarray:
     matrix = synthetic.rng(seed).standard_normal((dim, dim))
     return matrix + matrix.T
 
 
-def quadratic(gradient: np.ndarray, hessian: np.ndarray) -> Quadratic:
-    return Quadratic(
-        tuple(jnp.float32(slope) for slope in gradient),
-        tuple(tuple(jnp.float32(value) for value in row) for row in hessian),
-    )
+def quadratic(gradient: jax.Array, hessian: jax.Array) -> Quadratic:
+    return Quadratic(tuple(gradient), tuple(map(tuple, hessian)))
 
 
 def test_offsets() -> None:
@@ -45,44 +65,48 @@ def test_a_quadratic_is_differentiated_exactly(stencil: Stencil, dim: int) -> No
     gradient, hessian = synthetic.rng(dim).standard_normal(dim), symmetric(dim, dim)
     offsets = stencil.offsets(dim)
     values = offsets @ gradient + np.einsum("ni,ij,nj->n", offsets, hessian, offsets) / 2
-    found = stencil.quadratic(jnp.asarray(values, jnp.float32), dim)
+    found = derive(values.astype(np.float32), stencil=stencil, dim=dim)
     np.testing.assert_allclose(found.gradient, gradient, atol=2e-6)
     np.testing.assert_allclose(found.hessian, hessian, atol=5e-6)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_step_and_definiteness_are_those_of_numpy(dim: int) -> None:
-    concave = 0
-    for seed in range(60):
-        gradient = synthetic.rng(100 + seed).standard_normal(dim)
-        hessian = symmetric(seed, dim) - seed / 20 * np.eye(dim)
+    @jax.jit
+    @jax.vmap
+    def solve(gradient: jax.Array, hessian: jax.Array) -> tuple[jax.Array, ...]:
         model = quadratic(gradient, hessian)
-        np.testing.assert_allclose(model.det, np.linalg.det(hessian), rtol=1e-4, atol=1e-5)
-        step = -np.linalg.solve(hessian, gradient)
-        if abs(np.linalg.det(hessian)) > 1e-2:
-            np.testing.assert_allclose(
-                model.newton_step(jnp.bool_(True)), step, rtol=2e-3, atol=2e-3
-            )
-        largest = np.linalg.eigvalsh(hessian)[-1]
-        if abs(largest) > 1e-3:
-            assert bool(model.concave) == (largest < 0)
-            concave += largest < 0
-    assert 10 < concave < 60
+        return model.det, model.concave, model.newton_step(jnp.bool_(True))
+
+    gradients = np.stack([synthetic.rng(100 + seed).standard_normal(dim) for seed in range(60)])
+    hessians = np.stack([symmetric(seed, dim) - seed / 20 * np.eye(dim) for seed in range(60)])
+    found = solve(gradients.astype(np.float32), hessians.astype(np.float32))
+    determinant, concave, steps = map(np.asarray, found)
+    expected = np.linalg.det(hessians)
+    np.testing.assert_allclose(determinant, expected, rtol=1e-4, atol=1e-5)
+    regular = np.abs(expected) > 1e-2
+    newton = -np.linalg.solve(hessians, gradients[..., None])[..., 0]
+    np.testing.assert_allclose(steps[regular], newton[regular], rtol=2e-3, atol=2e-3)
+    largest = np.linalg.eigvalsh(hessians)[:, -1]
+    clear = np.abs(largest) > 1e-3
+    np.testing.assert_array_equal(concave[clear], largest[clear] < 0)
+    assert 10 < (largest[clear] < 0).sum() < 60
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_flat_map_is_singular_and_steps_nowhere(stencil: Stencil, dim: int) -> None:
-    @jax.jit
-    def step(values: jax.Array) -> jax.Array:
-        model = stencil.quadratic(values, dim)
-        return model.newton_step(model.det != 0)
-
-    flat = jnp.full(len(stencil.offsets(dim)), 0.7)
-    np.testing.assert_array_equal(step(flat), np.zeros(dim))
-    assert np.isfinite(jax.jacobian(step)(flat)).all()
+    flat = np.full(len(stencil.offsets(dim)), 0.7, np.float32)
+    found = derive(flat, stencil=stencil, dim=dim)
+    np.testing.assert_array_equal(found.step, np.zeros(dim))
+    assert np.isfinite(found.jacobian).all()
 
 
 def test_ridge_is_added_to_the_diagonal() -> None:
-    model = quadratic(np.ones(3), np.zeros((3, 3))).ridged(-0.5)
-    np.testing.assert_array_equal(model.hessian, -0.5 * np.eye(3))
-    np.testing.assert_allclose(model.newton_step(jnp.bool_(True)), [2, 2, 2])
+    @jax.jit
+    def ridged(gradient: jax.Array, hessian: jax.Array) -> tuple[Matrix, jax.Array]:
+        model = quadratic(gradient, hessian).ridged(-0.5)
+        return model.hessian, model.newton_step(jnp.bool_(True))
+
+    hessian, step = ridged(np.ones(3, np.float32), np.zeros((3, 3), np.float32))
+    np.testing.assert_array_equal(hessian, -0.5 * np.eye(3))
+    np.testing.assert_allclose(step, [2, 2, 2])

@@ -2,14 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dark_jax import Keypoints
+from dark_jax import Keypoints, rules
 from tests.support import tolerances
 
 SHAPE = (11, 3, 24, 20)
 CHUNKS = (2, 1, 24, 20)
+BLOCK = 2  # images of a block, see conftest.py
+# Parameters that are not the defaults: one program for whatever needs any such.
+OTHER: dict[str, Any] = {"rule": rules.VITPOSE, "kernel_size": 5}
 TARGETS = (".zarr", ".parquet")
 
 
@@ -32,9 +36,9 @@ def write_stores(folder: Path, maps: np.ndarray) -> None:
     write_zarr(folder / "array.zarr", maps)
     group = zarr.create_group(folder / "group.zarr", zarr_format=2)
     group.create_array("heatmaps", data=maps, chunks=CHUNKS)
-    group.create_array("other", data=maps[:1])
+    group.create_array("other", data=maps[2:4])
     with h5py.File(folder / "maps.h5", "w") as file:
-        file.create_dataset("a/b", data=maps[:, :, :, :3])
+        file.create_dataset("a/b", data=maps[::-1])
         file.create_dataset("heatmaps", data=maps, chunks=CHUNKS, compression="gzip")
 
 

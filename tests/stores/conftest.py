@@ -1,8 +1,10 @@
 """The same maps in every kind of store, decoded in several blocks; a disk that fills up."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,12 +14,13 @@ from dark_jax._stores import blocks
 from dark_jax._stores.writers import Writer
 from tests.stores import cases
 from tests.support import synthetic
+from tests.support.batches import in_batches
 
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two images a block: six blocks, the last of which is shorter."""
-    monkeypatch.setattr(blocks, "GOAL", 2 * 3 * 24 * 20 * 4)
+    monkeypatch.setattr(blocks, "GOAL", cases.BLOCK * 3 * 24 * 20 * 4)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +32,14 @@ def maps() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def expected(maps: np.ndarray) -> Keypoints:
-    return dark_jax.decode(maps)
+    return jax.device_get(dark_jax.decode(maps))
+
+
+@pytest.fixture(scope="session")
+def expected_fit(maps: np.ndarray) -> Keypoints:
+    """Decoded a block at a time: a fit of all at once is one more program of seconds."""
+    fit = functools.partial(dark_jax.decode_fit, sigma=2.0)
+    return in_batches(fit, maps, size=cases.BLOCK)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from dark_jax import decode_store, rules
 from dark_jax._stores.checkpoint import Checkpoint
-from tests.stores.cases import TARGETS, FullError, tree
+from tests.stores.cases import OTHER, TARGETS, FullError, tree
 
 pytest.importorskip("zarr")
 pytest.importorskip("h5py")
@@ -80,7 +80,7 @@ class TestNothingIsLost:
         self, stores: Path, resumed: bool, full_after: Callable[[int | None], None]
     ) -> None:
         source, target = stores / "maps.npy", stores / "out.zarr"
-        decode_store(source, target, kernel_size=5)
+        decode_store(source, target, **OTHER)
         old = tree(target)
         with pytest.raises(FileExistsError, match="exists: overwrite it, or choose another"):
             decode_store(source, target)

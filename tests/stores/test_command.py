@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import rules
-from tests.stores.cases import assert_same, damaged_chunk, group_of, tree, write_zarr
+from dark_jax import Keypoints
+from tests.stores.cases import BLOCK, OTHER, assert_same, damaged_chunk, group_of, tree, write_zarr
 
 pytest.importorskip("zarr")
 pytest.importorskip("h5py")
@@ -22,7 +22,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def test_everything_at_once(
-    stores: Path, maps: np.ndarray, capsys: pytest.CaptureFixture[str]
+    stores: Path, maps: np.ndarray, expected_fit: Keypoints, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = np.ascontiguousarray(np.moveaxis(maps, 1, -1))
     write_zarr(stores / "last.zarr", moved, (2, 24, 20, 3))
@@ -31,16 +31,17 @@ def test_everything_at_once(
         options = ["--axes", "-3,-2", "--sigma", "2", "--fit", *extra]
         assert _cli.run(["decode", str(stores / "last.zarr"), "-o", str(target), *options]) == 0
         assert capsys.readouterr() == (f"wrote {target}\n", "")
-    assert_same(group_of(target), dark_jax.decode_fit(maps, sigma=2.0))
-    arguments = ["--rule", "VITPOSE", "--kernel-size", "3", "--key", "heatmaps"]
+    assert_same(group_of(target), expected_fit)
+    arguments = ["--rule", "VITPOSE", "--kernel-size", "5", "--key", "heatmaps"]
     source, target = stores / "maps.h5", stores / "out.parquet"
     assert _cli.run(["decode", str(source), "-o", str(target), *arguments]) == 0
     about = parquet.read_table(target).schema.metadata[b"about"]
-    assert json.loads(about)["rule"] == "VITPOSE"
+    assert (json.loads(about)["rule"], json.loads(about)["kernel_size"]) == ("VITPOSE", 5)
 
 
-def test_npy_is_a_store_where_it_is_treated_as_one(stores: Path) -> None:
-    source = str(stores / "maps.npy")
+def test_npy_is_a_store_where_it_is_treated_as_one(stores: Path, maps: np.ndarray) -> None:
+    source = str(stores / "few.npy")
+    np.save(source, maps[:BLOCK])
     assert _cli.run(["decode", source, "-o", str(stores / "one.parquet")]) == 0
     assert (stores / "one.parquet").is_file()
     assert _cli.run(["decode", source, "-o", str(stores / "out.parquet"), "--resume"]) == 0
@@ -50,10 +51,11 @@ def test_npy_is_a_store_where_it_is_treated_as_one(stores: Path) -> None:
 
 
 def test_maps_in_memory_take_the_same_options(stores: Path, maps: np.ndarray) -> None:
-    np.save(stores / "last.npy", np.moveaxis(maps, 1, -1))
+    few = maps[:BLOCK]
+    np.save(stores / "last.npy", np.moveaxis(few, 1, -1))
     for expected, options in (
-        (dark_jax.decode(maps, rule=rules.HRNET), ["--rule", "HRNET"]),
-        (dark_jax.decode_fit(maps, sigma=2.0), ["--fit", "--sigma", "2"]),
+        (dark_jax.decode(few, **OTHER), ["--rule", "VITPOSE", "--kernel-size", "5"]),
+        (dark_jax.decode_fit(few, sigma=2.0), ["--fit", "--sigma", "2"]),
     ):
         target = stores / "out.npz"
         source = str(stores / "last.npy")
@@ -63,10 +65,8 @@ def test_maps_in_memory_take_the_same_options(stores: Path, maps: np.ndarray) ->
 
 
 def test_a_row_of_bins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = np.asarray(
-        dark_jax.encode(np.array([[[3.0], [9.5]]]), size=(20,), axes=(-1,), sigma=1.5)
-    )
-    np.save(tmp_path / "rows.npy", rows)
+    apart = np.arange(20) - np.array([[[3.0], [9.5]]])
+    np.save(tmp_path / "rows.npy", np.exp(-(apart**2) / (2 * 1.5**2)).astype(np.float32))
     assert _cli.run(["decode", str(tmp_path / "rows.npy"), "--axes", "-1"]) == 0
     out = capsys.readouterr().out
     assert "9.500" in out

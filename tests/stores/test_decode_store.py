@@ -1,15 +1,28 @@
 """Stores of heatmaps: any layout, type and decoder, as the maps in memory are decoded."""
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import decode_store, rules
-from tests.stores.cases import CHUNKS, TARGETS, assert_same, group_of, tree, write_zarr
+from dark_jax import Keypoints, decode_store, rules
+from dark_jax._stores import blocks
+from tests.stores.cases import (
+    BLOCK,
+    CHUNKS,
+    OTHER,
+    TARGETS,
+    assert_same,
+    group_of,
+    tree,
+    write_zarr,
+)
+from tests.support.batches import in_batches
 
 zarr = pytest.importorskip("zarr")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -17,51 +30,60 @@ pytest.importorskip("h5py")
 pytest.importorskip("dask")
 
 
-def test_fit_has_a_covariance(stores: Path, maps: np.ndarray) -> None:
-    expected = dark_jax.decode_fit(maps, sigma=2.0)
+def test_fit_has_a_covariance(stores: Path, expected_fit: Keypoints) -> None:
     for suffix in TARGETS:
         decode_store(stores / "maps.npy", stores / f"out{suffix}", sigma=2.0, fit=True)
     found = group_of(stores / "out.zarr")
-    assert_same(found, expected)
-    np.testing.assert_allclose(found["covariance"], expected.covariance, rtol=1e-4)
+    assert_same(found, expected_fit)
+    covariance = expected_fit.covariance
+    np.testing.assert_allclose(found["covariance"], covariance, rtol=1e-4)
     assert np.isinf(found["covariance"][1, 1]).all()  # no peak
     table = parquet.read_table(stores / "out.parquet")
     assert table["cxx"].null_count == 1
-    np.testing.assert_allclose(table["cxx"][0].as_py(), expected.covariance[0, 0, 0, 0], rtol=1e-4)
+    np.testing.assert_allclose(table["cxx"][0].as_py(), covariance[0, 0, 0, 0], rtol=1e-4)
     about = dict(zarr.open_group(stores / "out.zarr", mode="r").attrs)
     assert (about["decoder"], about["sigma"]) == ("decode_fit", 2.0)
 
 
 def test_rules(stores: Path, maps: np.ndarray) -> None:
-    expected = dark_jax.decode(maps, rule=rules.VITPOSE, kernel_size=5)
-    decode_store(stores / "maps.npy", stores / "o.zarr", rule=rules.VITPOSE, kernel_size=5)
-    assert_same(group_of(stores / "o.zarr"), expected)
+    decode = functools.partial(dark_jax.decode, **OTHER)
+    decode_store(stores / "maps.npy", stores / "o.zarr", **OTHER)
+    assert_same(group_of(stores / "o.zarr"), in_batches(decode, maps, size=BLOCK))
 
 
-@pytest.mark.parametrize(
-    ("order", "axes"), [((0, 2, 3, 1), (-3, -2)), ((2, 3, 0, 1), (0, 1)), ((1, 2, 0, 3), (1, 3))]
-)
+@pytest.mark.parametrize(("order", "axes"), [((2, 3, 0, 1), (0, 1)), ((1, 2, 0, 3), (1, 3))])
 def test_layouts(
-    tmp_path: Path, maps: np.ndarray, order: tuple[int, ...], axes: tuple[int, ...]
+    tmp_path: Path,
+    maps: np.ndarray,
+    expected: Keypoints,
+    order: tuple[int, ...],
+    axes: tuple[int, ...],
 ) -> None:
-    """Any axes may be the maps'; the others are cut."""
+    """Any axes may be the maps'; the others are cut. The command reads channels-last."""
     moved = np.ascontiguousarray(maps.transpose(order))
     write_zarr(tmp_path / "in.zarr", moved, tuple(CHUNKS[axis] for axis in order))
     np.save(tmp_path / "in.npy", moved)
+    others = [axis for axis in order if axis < 2]  # where those of the keypoints were
+    there = jax.tree.map(lambda leaf: np.moveaxis(leaf, others, (0, 1)), expected)
     for name in ("in.zarr", "in.npy"):
         decode_store(tmp_path / name, tmp_path / "out.zarr", axes=axes, overwrite=True)
-        assert_same(group_of(tmp_path / "out.zarr"), dark_jax.decode(moved, axes=axes))
+        assert_same(group_of(tmp_path / "out.zarr"), there)
 
 
 @pytest.mark.parametrize("shape", [(24, 20), (3, 24, 20), (2, 1, 3, 24, 20)])
-def test_ranks(tmp_path: Path, maps: np.ndarray, shape: tuple[int, ...]) -> None:
+def test_ranks(
+    tmp_path: Path, maps: np.ndarray, expected: Keypoints, shape: tuple[int, ...]
+) -> None:
     few = maps.reshape(-1)[: np.prod(shape)].reshape(shape)
     np.save(tmp_path / "in.npy", few)
     for suffix in TARGETS:
         decode_store(tmp_path / "in.npy", tmp_path / f"out{suffix}")
     found = group_of(tmp_path / "out.zarr")
     assert found["coords"].shape == (*shape[:-2], 2)
-    assert_same(found, dark_jax.decode(few))
+    count = int(np.prod(shape[:-2]))
+    first = jax.tree.map(lambda leaf: leaf.reshape(33, *leaf.shape[2:])[:count], expected)
+    there = jax.tree.map(lambda leaf: leaf.reshape((*shape[:-2], *leaf.shape[1:])), first)
+    assert_same(found, there)
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     named = dict(zip(("joint", "instance", "image"), reversed(shape[:-2]), strict=False))
     for number, index in enumerate(np.ndindex(shape[:-2])):
@@ -70,13 +92,17 @@ def test_ranks(tmp_path: Path, maps: np.ndarray, shape: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", ">f4", "float16", "float64"])
-def test_types(tmp_path: Path, maps: np.ndarray, dtype: str) -> None:
+def test_types(
+    tmp_path: Path, maps: np.ndarray, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In blocks of two images too; decoded as the same numbers in float32 are."""
     values = (200 * np.clip(maps, 0, 1)).astype(dtype)
+    monkeypatch.setattr(blocks, "GOAL", values[:BLOCK].nbytes)
     np.save(tmp_path / "in.npy", values)
     decode_store(tmp_path / "in.npy", tmp_path / "out.zarr")
     found = group_of(tmp_path / "out.zarr")
     assert found["coords"].dtype == np.float32
-    assert_same(found, dark_jax.decode(values))
+    assert_same(found, dark_jax.decode(values.astype(np.float32)))
 
 
 def test_rules_that_have_no_name(stores: Path) -> None:
