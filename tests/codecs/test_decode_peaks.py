@@ -166,9 +166,7 @@ def test_threshold_of_each_map_and_traced() -> None:
     np.testing.assert_array_equal(found.status[2], Status.NO_PEAK)
 
 
-@pytest.mark.parametrize(
-    "axes", slow_but([(-3, -2), (-1,)], [(-3, -2), (-1,), (-3, -2, -1)]), ids=str
-)
+@pytest.mark.parametrize("axes", slow_but([(-3, -2)], [(-3, -2), (-1,), (-3, -2, -1)]), ids=str)
 def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
     """With plateaus, and without."""
     uniform = synthetic.rng(7).random((2, 9, 8, 10)).astype(np.float32)
@@ -188,10 +186,8 @@ def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
             assert (scores[len(truth) :] == 0).all()
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    slow_but(["uint8"], ["uint8", "bfloat16", "int32"]),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint8", "bfloat16", "int32"])
 def test_types(dtype: str) -> None:
     """Computed in float32, few levels and so many ties included."""
     maps = np.stack([CASES[f"crowd {n}"] for n in range(4)])

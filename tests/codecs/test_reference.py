@@ -54,8 +54,8 @@ def assert_exact(maps: np.ndarray, kernel: int, answers: dict[str, np.ndarray]) 
 
 # Sizes that are tried each time, with the kernels that are not tried on the golden maps then;
 # and other pairs, among the slow.
-TRIED = [((5, 5), 17), ((7, 12), 5), ((31, 37), 7)]
-TRIED_TOO = [((5, 5), 5), ((7, 12), 11), ((32, 24), 3), ((31, 37), 1), ((31, 37), 17)]
+TRIED = [((7, 12), 5), ((31, 37), 7)]
+TRIED_TOO = [((5, 5), 17), ((5, 5), 5), ((7, 12), 11), ((32, 24), 3), ((31, 37), 1), ((31, 37), 17)]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ class TestLive:
             allowed = tolerances.BLUR[found.dtype] * np.abs(expected).max()
             np.testing.assert_allclose(found, expected, rtol=0, atol=allowed)
 
-    @pytest.mark.parametrize("kernel", slow_but([11], [1, 11, 17]))
+    @pytest.mark.parametrize("kernel", slow_but([], [1, 11, 17]))
     def test_float64(self, kernel: int) -> None:
         """With float64 on, float64 maps are decoded in float64: the bound in units of eps64."""
         from tests.support import oracle

@@ -24,7 +24,6 @@ import dark_jax
 from tests.contracts.decoders import (
     BATCH,
     COLLECTIVE,
-    FIRST,
     FUNCTIONS,
     KINDS,
     OTHERS,
@@ -74,7 +73,7 @@ def artefact() -> bytes:
 slow = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", slow_but(FIRST, (*KINDS, *OTHERS, *RULES)))
+@pytest.mark.parametrize("name", slow_but(("decode",), (*KINDS, *OTHERS, *RULES)))
 def test_any_batch_gives_the_same_bits(name: str) -> None:
     """Lowered for CUDA and TPU as well, run on the CPU."""
     decoder: Any = {**FUNCTIONS, **RULES}[name]
@@ -170,6 +169,7 @@ def network() -> Callable[[jax.Array], dark_jax.Keypoints]:
     return lambda images: dark_jax.decode(layers(images), axes=(-3, -2))
 
 
+@slow
 def test_a_server_needs_neither_dark_jax_nor_flax(tmp_path: Path) -> None:
     """A network and its decoder in one file, read as the module's first lines say."""
     pose = network()

@@ -59,12 +59,18 @@ def test_jit_of_vmap(name: str) -> None:
     assert_same(mapped(values.swapaxes(0, 1)), FUNCTIONS[name](values))
 
 
-def test_jit_and_map_in_unequal_batches() -> None:
-    """Of ``decode``; that of the others is compiled for exports and for devices."""
+def test_jit() -> None:
+    """Of ``decode``; the others are compiled for exports and for devices."""
     values = jnp.asarray(maps(*BATCH))
-    expected = dark_jax.decode(values)
-    assert_same(jax.jit(dark_jax.decode)(values), expected)
-    assert_same(jax.lax.map(of_one_image("decode"), values, batch_size=3), expected)
+    assert_same(jax.jit(dark_jax.decode)(values), dark_jax.decode(values))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIRST)
+def test_map_in_unequal_batches(name: str) -> None:
+    values = jnp.asarray(maps(*BATCH))
+    mapped = jax.lax.map(of_one_image(name), values, batch_size=3)
+    assert_same(mapped, FUNCTIONS[name](values))
 
 
 @pytest.mark.slow
@@ -180,7 +186,8 @@ class TestSharded:
         with jax.set_mesh(mesh), pytest.raises(ValueError, match="should be replicated"):
             FUNCTIONS[name](sharded)
 
-    @pytest.mark.parametrize("name", slow_but(FIRST, CHOOSING))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", CHOOSING)
     def test_choosing_on_a_sharded_batch(self, name: str) -> None:
         """Documented to cost collectives; right all the same."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
