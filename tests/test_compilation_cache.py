@@ -11,7 +11,7 @@ import pytest
 from tests.support import compilation_cache
 
 ROOT = Path(__file__).parents[1]
-ONE_TEST = "tests/ops/test_stencil.py::test_a_flat_map_is_singular_and_steps_nowhere"
+ONE_TEST = "tests/ops/test_quadratic.py::test_step_and_gradient_at_any_scale[1]"
 
 
 def test_is_on_and_named_by_jaxlib_and_processor() -> None:
@@ -38,7 +38,7 @@ def test_a_cut_entry_fails_nothing(tmp_path: Path) -> None:
 
     assert run().returncode == 0
     entries = [path for path in tmp_path.iterdir() if path.name.endswith("-cache")]
-    assert len(entries) > 5
+    assert entries
     for path in entries:
         os.truncate(path, path.stat().st_size // 2)
     assert run().returncode == 0

@@ -82,7 +82,9 @@ DECODERS = {
     "decode": Decoder(dark_jax.decode),
     "decode narrow": Decoder(dark_jax.decode, {"kernel_size": 3}, variant=True),
     "decode sigma": Decoder(dark_jax.decode, {"sigma": 1.5}, variant=True),
-    "decode covariance": Decoder(dark_jax.decode, {"kernel_size": 3, "covariance": True}),
+    "decode covariance": Decoder(
+        dark_jax.decode, {"kernel_size": 3, "covariance": True}, variant=True
+    ),
     "decode rule": _rule(rules.VITPOSE),
     "fit": Decoder(dark_jax.decode_fit, {"sigma": 2.0}),
     "fit background": Decoder(

@@ -21,10 +21,10 @@ EVERY = {**FUNCTIONS, **RULES}
 # The Newton step with its guards, and without them over whole maps.
 FIRST = ("decode narrow", "get_final_preds")
 # Those whose gradient comes another way. (``decode`` and its other blurs are as the narrow one.)
-FINITE = [*FIRST, "decode covariance", "fit", "fit background", "soft argmax", "soft argmax window"]
-FINITE += ["peaks", "simcc rule", "gaussian_blur", *RULES]
+FINITE = [*FIRST, "decode covariance", "fit background", "soft argmax", "soft argmax window"]
+FINITE += ["peaks", "simcc", "gaussian_blur", *RULES]
 # That of a fit, of peaks in a crowd and of soft-argmax is tested beside them.
-RIGHT = [*FIRST, "decode covariance", "fit background", "simcc", "gaussian_blur"]
+RIGHT = [*FIRST, "decode covariance", "simcc", "gaussian_blur"]
 
 
 def finite_maps() -> jax.Array:
@@ -88,7 +88,7 @@ def test_finite_for_finite_maps(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FIRST, "fit", "peaks"])
+@pytest.mark.parametrize("name", FIRST)
 def test_finite_map_by_map_and_forwards(name: str) -> None:
     """Under vmap and in forward mode, at every scale: two more programs of each kind."""
 

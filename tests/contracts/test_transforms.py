@@ -74,7 +74,7 @@ def test_map_in_unequal_batches(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["decode", "fit", "peaks"])
+@pytest.mark.parametrize("name", ["fit", "peaks"])
 def test_eager(name: str) -> None:
     """Operation by operation, each compiled on its own."""
     function, values = FUNCTIONS[name], jnp.asarray(maps(1, 1))

@@ -35,7 +35,7 @@ COMMAND = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from dark_jax import _cli; sys.exit(_cli.run(sys.argv[1:]))"
 )
-KILLS = 4
+KILLS = 6
 TIMEOUT = 120.0
 RULE = rules.HRNET  # without a blur: every process compiles its program for itself
 
