@@ -57,10 +57,10 @@ def redone_unless(
     *beside: jax.Array,
     levels: int | None = None,
 ) -> _T:
-    """``found``, and ``one`` of the maps (and of ``beside``) where that is not ``exact``.
+    """Return ``found``, recomputed with ``one`` of maps and ``beside`` where ``exact`` is False.
 
-    For what is dear and seldom needed. Chosen ``levels`` axes deep, the last but one where
-    nothing is said: the batch, then one image at a time, and what is below as one. So the
+    For expensive fallbacks that are rarely needed. Chosen ``levels`` axes deep, the last but one
+    where nothing is said: the batch, then one image at a time, and what is below as one. So the
     intermediate maps of a whole batch are never in memory.
     """
     others = maps.ndim - len(axes)

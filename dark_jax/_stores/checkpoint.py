@@ -43,7 +43,7 @@ class Checkpoint:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Ours alone, here and on every host that sees the folder; the system frees the dead's.
+        """Hold an exclusive lock on the folder; the OS releases it when the process dies.
 
         Raises:
             BlockingIOError: another run holds it.

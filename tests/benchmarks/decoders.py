@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import dark_jax
-from tests.contracts.decoders import FUNCTIONS
+from tests.contracts.decoders import FUNCTIONS, bins
 
 SHAPE = (64, 17, 64, 48)
 
@@ -31,6 +31,8 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "get_max_preds": _integer_peaks,
     # Coordinates made of pixels: in float32, whatever the maps are.
     "encode": lambda maps: FUNCTIONS["encode"](maps.astype(jnp.float32)),
+    # With its own kernel, 37.
+    "simcc rule": lambda maps: dark_jax.decode_simcc(*bins(maps)),
     "decode covariance": functools.partial(dark_jax.decode, covariance=True),
     "decode volumes": functools.partial(dark_jax.decode, axes=(-3, -2, -1)),
     "fit wide": functools.partial(dark_jax.decode_fit, sigma=6.0),

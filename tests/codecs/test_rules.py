@@ -254,6 +254,24 @@ def test_bad_arguments_are_named(
         dark_jax.decode(np.ones((8, 8)), **arguments)
 
 
+def test_refined_only_is_of_every_step() -> None:
+    """Of one of fixed length too: a pixel that is not finite keeps the peak where it is."""
+    heatmap = np.zeros((6, 7), np.float32)
+    heatmap[3, 2:5] = -np.inf, 1, 0.5
+    careful = dataclasses.replace(rules.HRNET, name="CAREFUL", refined_only=True)
+    for rule, expected in ((rules.HRNET, [3.25, 3]), (careful, [3, 3])):
+        keypoints = dark_jax.decode(heatmap, rule=rule)
+        np.testing.assert_array_equal(keypoints.coords, expected)
+        assert keypoints.status == Status.NOT_FINITE
+
+
+def test_fields_that_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="MMPOSE_UDP: clip_infinity must be False"):
+        dataclasses.replace(rules.MMPOSE_UDP, clip_infinity=True)
+    with pytest.raises(ValueError, match="VITPOSE: covariance must be False"):
+        dataclasses.replace(rules.VITPOSE, covariance=True)
+
+
 def test_rules_of_ones_own() -> None:
     """A row with another value runs; one the engine cannot run is refused."""
     compact = dataclasses.replace(rules.GUARDED, name="COMPACT", stencil=rules.COMPACT)
