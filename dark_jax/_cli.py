@@ -121,7 +121,7 @@ def decode(
     image: Path | None,
     stride: float | None,
     key: str | None,
-    **engine: Any,
+    **store_options: Any,
 ) -> None:
     """Decode heatmaps to sub-pixel keypoints and print them, or write those of a store.
 
@@ -129,17 +129,17 @@ def decode(
     sample that comes with the package: a real network's maps of a photograph.
 
     A store is a Zarr directory or an HDF5 file, or a .npy with a .zarr target or one of the
-    options for stores. It is decoded piece by piece, whatever its size; TARGET.incomplete
+    options for stores. It is decoded block by block, whatever its size; TARGET.incomplete
     keeps what is done until all is. Where chunks cannot be read, they are named and the exit
     status is 1.
     """
     decoder = _decoder(axes, rule, kernel_size, sigma, fit)
-    asked = any(engine.values()) or engine["workers"] is not None
+    asked = any(store_options.values()) or store_options["workers"] is not None
     if source is not None and _is_store(source, output, asked=asked):
         for option, value in (("--overlay", overlay), ("--image", image), ("--stride", stride)):
             if value is not None:
                 raise ValueError(f"{option} is for maps that fit memory, {source} is a store")
-        _decode_store(source, output, decoder, key=key, **engine)
+        _decode_store(source, output, decoder, key=key, **store_options)
         return
     if asked:
         raise ValueError(
@@ -209,7 +209,7 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
 
 
 def _decode_store(
-    source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **engine: Any
+    source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **store_options: Any
 ) -> None:
     if output is None or output.suffix not in writers.KINDS:
         with readers.opened(source, key=key):  # what is no store comes before what a store needs
@@ -221,7 +221,9 @@ def _decode_store(
     options = dataclasses.asdict(decoder) | {"rule": getattr(rules, decoder.rule)}
     try:
         with _progress() as progress:
-            dark_jax.decode_store(source, output, key=key, progress=progress, **options, **engine)
+            dark_jax.decode_store(
+                source, output, key=key, progress=progress, **options, **store_options
+            )
     except KeyboardInterrupt:
         click.echo("dark-jax: interrupted; --resume goes on", err=True)
         raise click.exceptions.Abort from None

@@ -95,7 +95,8 @@ class Rule:
         refined_only: the step is taken only where the status is ``REFINED``, and elsewhere the
             integer peak stays. If False, the step is taken whatever the status.
         clip_infinity: infinite pixels around the peak count as the largest numbers that can be
-            blurred. If False, they make the status ``NOT_FINITE``, or spread as in the original.
+            blurred. If False, they spread over the stencil. Either way the status is
+            ``NOT_FINITE``.
         covariance: whether ``decode(..., covariance=True)`` estimates the covariance of the
             step; only of Newton steps with ``refined_only``, of maps that are not rescaled.
         longest: the longest credible step in pixels, or the blur's sigma if that is more; the
@@ -137,13 +138,18 @@ class Rule:
     missing: float | None = -1.0
 
     def __post_init__(self) -> None:
-        """Refuse what the engine would not do."""
+        """Refuse what ``decode`` would not do."""
         if self.rescale is not Rescale.NO and self.padding is not Padding.ZEROS:
             raise ValueError(f"rule {self.name}: only maps padded with zeros are rescaled")
         if not 0 < self.floor < self.ceiling:
             raise ValueError(
                 f"rule {self.name} must satisfy 0 < floor < ceiling, got floor={self.floor}, "
                 f"ceiling={self.ceiling}"
+            )
+        if self.refined_only and self.ridge:
+            raise ValueError(
+                f"rule {self.name}: ridge must be 0 with refined_only=True, which takes no step "
+                f"where the Hessian is singular, got ridge={self.ridge}"
             )
         if self.clip_infinity and self.rescale is not Rescale.NO:
             raise ValueError(
@@ -267,7 +273,9 @@ _RULES = tuple(value for value in vars().values() if isinstance(value, Rule))
 PUBLISHED = tuple(rule for rule in _RULES if rule is not GUARDED)
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    *sorted(("COMPACT", "PUBLISHED", "TAYLOR", *(rule.name for rule in _RULES))),
+    *sorted(("PUBLISHED", *(rule.name for rule in _RULES))),
+    "COMPACT",
+    "TAYLOR",
     "Padding",
     "Rescale",
     "Rule",

@@ -1,4 +1,4 @@
-"""Floating-point care that every room needs."""
+"""Floating-point care that every wing needs."""
 
 import jax
 import jax.numpy as jnp

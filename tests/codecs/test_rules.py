@@ -270,10 +270,12 @@ def test_fields_that_exclude_each_other() -> None:
         dataclasses.replace(rules.MMPOSE_UDP, clip_infinity=True)
     with pytest.raises(ValueError, match="VITPOSE: covariance must be False"):
         dataclasses.replace(rules.VITPOSE, covariance=True)
+    with pytest.raises(ValueError, match="VITPOSE: ridge must be 0 with refined_only=True"):
+        dataclasses.replace(rules.VITPOSE, refined_only=True)
 
 
 def test_rules_of_ones_own() -> None:
-    """A row with another value runs; one the engine cannot run is refused."""
+    """A row with another value runs; one `decode` cannot run is refused."""
     compact = dataclasses.replace(rules.GUARDED, name="COMPACT", stencil=rules.COMPACT)
     heatmap = synthetic.draw(np.array([[9.3, 8.7]]), (20, 16), sigma=2.0)[0]
     np.testing.assert_allclose(dark_jax.decode(heatmap, rule=compact).coords, [9.3, 8.7], atol=0.01)

@@ -84,7 +84,8 @@ def test_all_is_what_a_module_defines(name: str) -> None:
             defined.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defined |= {target.id for target in targets if isinstance(target, ast.Name)}
+            names = [at for target in targets for at in ast.walk(target)]
+            defined |= {at.id for at in names if isinstance(at, ast.Name)}
         elif isinstance(node, ast.ImportFrom) and f"dark_jax.{name}." in (node.module or ""):
             defined |= {alias.name for alias in node.names}
     public = {name for name in defined if not name.startswith("_")} | ALSO_SHOWN.get(name, set())

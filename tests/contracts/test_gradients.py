@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests.contracts.decoders import FUNCTIONS, RULES, SIZE
+from tests.contracts.decoders import FUNCTIONS, KINDS, RULES, SIZE
 from tests.support import synthetic, tolerances
 from tests.support.cases import slow_but
 
 EVERY = {**FUNCTIONS, **RULES}
 # The Newton step with its guards, and without them over whole maps.
 FIRST = ("decode narrow", "get_final_preds")
-# Those whose gradient comes another way. (``decode`` and its other blurs are as the narrow one.)
-FINITE = [*FIRST, "decode covariance", "fit background", "soft argmax", "soft argmax window"]
-FINITE += ["peaks", "simcc", "gaussian_blur", *RULES]
-# That of a fit, of peaks in a crowd and of soft-argmax is tested beside them.
-RIGHT = [*FIRST, "decode covariance", "simcc", "gaussian_blur"]
+# Tested beside them: in their parameters too, and in a crowd.
+BESIDE = ("fit", "peaks", "soft argmax", "soft argmax window")
+RIGHT = [n for n in KINDS if n not in BESIDE]
+RIGHT += ["decode narrow", "decode covariance", "gaussian_blur"]
 
 
 def finite_maps() -> jax.Array:
@@ -77,7 +76,7 @@ def weights_for(name: str, maps: jax.Array) -> list[jax.Array]:
     return [jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype) for leaf in shapes]
 
 
-@pytest.mark.parametrize("name", slow_but(FIRST, FINITE))
+@pytest.mark.parametrize("name", slow_but(FIRST, EVERY))
 def test_finite_for_finite_maps(name: str) -> None:
     """At every scale; infinite covariances are no numbers of a map."""
     maps = finite_maps()

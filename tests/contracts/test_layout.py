@@ -90,6 +90,10 @@ def test_imports_point_one_way(name: str) -> None:
                 assert below or (other == "dark_jax" and name in ABOVE), (module, other)
 
 
+def test_the_package_imports_nothing_that_few_ask_for() -> None:
+    assert {wing(name) for name in GRAPH["dark_jax"] if wing(name)} <= {*WINGS}
+
+
 def test_imports_go_in_no_circle() -> None:
     inner = {module: names for module, names in GRAPH.items() if wing(module) in WINGS}
     graphlib.TopologicalSorter(inner).prepare()

@@ -1,4 +1,4 @@
-"""Small stores for the tests of the rooms that read and write them, and what is in them."""
+"""Small stores for the tests of what reads and writes them, and what is in them."""
 
 import os
 from pathlib import Path

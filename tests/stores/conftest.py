@@ -18,7 +18,7 @@ from tests.support.batches import in_batches
 
 
 @pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two images a block: six blocks, the last of which is shorter."""
     monkeypatch.setattr(blocks, "GOAL", cases.BLOCK * 3 * 24 * 20 * 4)
 

@@ -7,7 +7,7 @@ from dark_jax._stores import blocks
 from dark_jax._stores.blocks import Blocks, cut_into_blocks
 
 
-class TestPieces:
+class TestBlocks:
     @pytest.mark.parametrize(
         ("shape", "chunks", "axes", "size"),
         [
@@ -39,7 +39,7 @@ class TestPieces:
         )
 
     @pytest.mark.parametrize("axes", [(2, 3), (1, 2), (0, 2), (3,)])
-    def test_every_map_is_in_one_piece(self, axes: tuple[int, ...]) -> None:
+    def test_every_map_is_in_one_block(self, axes: tuple[int, ...]) -> None:
         shape = (5, 4, 3, 2)
         others = tuple(n for axis, n in enumerate(shape) if axis not in axes)
         grid = Blocks(shape, axes, (2,) * len(others))

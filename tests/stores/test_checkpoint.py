@@ -45,7 +45,7 @@ class TestNothingIsLost:
         assert tree(target) == whole
         assert not (stores / f"out{suffix}.incomplete").exists()
 
-    def test_a_torn_piece_is_done_again(
+    def test_a_torn_block_is_done_again(
         self, stores: Path, full_after: Callable[[int | None], None]
     ) -> None:
         """What a file system may leave when the power goes: a file without contents."""

@@ -78,16 +78,16 @@ def started(code: str, *arguments: object, cache: bool = False) -> subprocess.Po
     )
 
 
-def pieces_there(target: Path) -> int:
+def blocks_there(target: Path) -> int:
     result = target.with_name(f"{target.name}.incomplete") / "result"
     names = "status/c.*" if target.suffix == ".zarr" else "*.parquet"
     return len([*result.glob(names)])
 
 
-def wait_for_pieces(process: subprocess.Popen[str], target: Path, count: int) -> None:
+def wait_for_blocks(process: subprocess.Popen[str], target: Path, count: int) -> None:
     """Until so many are there, or the run has ended."""
     end = time.monotonic() + TIMEOUT
-    while pieces_there(target) < count and process.poll() is None:
+    while blocks_there(target) < count and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.001)
 
@@ -117,16 +117,16 @@ def test_kill_and_resume(
     target, random = tmp_path / f"out{suffix}", synthetic.rng(len(suffix))
     kills, counts = 0, []
     while kills < KILLS:
-        before = pieces_there(target)
+        before = blocks_there(target)
         process = started(SLOW + COMMAND, *command(source, target, "--resume"))
-        wait_for_pieces(process, target, before + int(random.integers(1, 40)))
+        wait_for_blocks(process, target, before + int(random.integers(1, 40)))
         time.sleep(random.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
         status, _, err = end(process)
         assert status == -signal.SIGKILL, (err, counts)
         assert not target.exists()
         kills += 1
-        counts.append(pieces_there(target))
+        counts.append(blocks_there(target))
     assert counts == sorted(counts)
     last = started(SMALL + COMMAND, *command(source, target, "--resume"), cache=True)
     status, out, err = end(last)
@@ -144,7 +144,7 @@ def test_ctrl_c(
     """
     target = tmp_path / "out.zarr"
     process = started(SLOW + COMMAND, *command(source, target, *workers))
-    wait_for_pieces(process, target, 20)
+    wait_for_blocks(process, target, 20)
     os.killpg(process.pid, signal.SIGINT)
     status, out, err = end(process)
     assert status == 130
