@@ -17,7 +17,6 @@ from tests.benchmarks.resolution.experiment import Outcome, folds, rows, score
 from tests.benchmarks.resolution.network import UNet, random_key, train
 from tests.benchmarks.resolution.views import SETTINGS, Setting
 from tests.support import synthetic
-from tests.support.cases import slow_but
 
 SMALL = SETTINGS[0]
 
@@ -39,7 +38,8 @@ def tiny() -> UNet:
     return UNet(3, 5, rngs=nnx.Rngs(random_key(0)), widths=(8, 16))
 
 
-@pytest.mark.parametrize("setting", slow_but([SMALL], SETTINGS), ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_labels_come_back(few: frames.Frames, setting: Setting) -> None:
     """Frame, heatmap, exact targets, decoded, frame: within a thousandth of a pixel."""
     seen = views.prepare(few, setting)

@@ -202,18 +202,15 @@ class TestStatus:
             assert (np.asarray(keypoints.status) == Status.NOT_CONCAVE).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "leading"),
-    slow_but(
-        [(rules.MMPOSE_UDP, (2, 3))],
-        [
-            (rules.MMPOSE_UDP, (2, 3)),
-            (rules.MMPOSE_UDP, ()),
-            (rules.DARKPOSE, (6,)),
-            (rules.DARKPOSE, (2, 1, 3)),
-        ],
-        unpack=True,
-    ),
+    [
+        (rules.MMPOSE_UDP, (2, 3)),
+        (rules.MMPOSE_UDP, ()),
+        (rules.DARKPOSE, (6,)),
+        (rules.DARKPOSE, (2, 1, 3)),
+    ],
     ids=str,
 )
 def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int, ...]) -> None:
