@@ -83,8 +83,8 @@ def pck(
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
-            ``threshold`` is no single number, or NaN; ``normalize`` or ``visible`` does not
-            broadcast; ``axis`` is none of the joints'.
+            ``threshold`` is not a single number, or NaN; ``normalize`` or ``visible`` does not
+            broadcast; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics
@@ -139,7 +139,7 @@ def pckh(
         TypeError: an array does not hold real numbers; ``axis`` no integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
             ``head_boxes`` is not ``[..., 4]``; it or ``visible`` does not broadcast;
-            ``threshold`` is no single number, or NaN; ``axis`` is none of the joints'.
+            ``threshold`` is not a single number, or NaN; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics
@@ -193,7 +193,7 @@ def auc(
         TypeError: an array does not hold real numbers; ``axis`` no integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
             ``thresholds`` are not at least one number in a row; ``normalize`` or ``visible``
-            does not broadcast; ``axis`` is none of the joints'.
+            does not broadcast; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics

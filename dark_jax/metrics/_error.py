@@ -46,7 +46,7 @@ def epe(
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
-            ``visible`` does not broadcast; ``axis`` is none of the joints'.
+            ``visible`` does not broadcast; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics
@@ -86,7 +86,8 @@ def nme(
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
-            ``normalize`` or ``visible`` does not broadcast; ``axis`` is none of the joints'.
+            ``normalize`` or ``visible`` does not broadcast; ``axis`` is not an axis of
+            ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics

@@ -68,8 +68,8 @@ def oks(
     Raises:
         TypeError: an array does not hold real numbers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
-            ``area``, ``sigmas`` or ``visible`` does not broadcast; sigmas known now are not
-            positive and finite.
+            ``area``, ``sigmas`` or ``visible`` does not broadcast; sigmas are not
+            positive and finite, when not traced.
 
     Example:
         >>> from dark_jax import metrics

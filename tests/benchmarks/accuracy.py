@@ -33,7 +33,7 @@ def mean(errors: np.ndarray) -> str:
 
 
 def published(sigma: float) -> dict[str, Decoder]:
-    """The published rules with the kernels their homes are run with, and ours with theirs."""
+    """The published rules with the kernels of their original code, and ours with the same."""
     decoders: dict[str, Decoder] = {
         f"rules.{rule.name}": functools.partial(dark_jax.decode, rule=rule)
         for rule in (rules.HRNET, rules.DARKPOSE, rules.MMPOSE_UDP, rules.VITPOSE, rules.HF_VITPOSE)
