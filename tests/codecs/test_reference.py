@@ -52,8 +52,8 @@ def assert_exact(maps: np.ndarray, kernel: int, answers: dict[str, np.ndarray]) 
     assert worst.size == 0 or worst.max() <= tolerances.REFERENCE
 
 
-# Sizes that are tried each time, with the kernels that are not tried on the golden maps then;
-# and other pairs, among the slow.
+# A size and a kernel beside those of the golden maps, tried each time; other pairs are among the
+# slow tests.
 TRIED = [((31, 37), 7)]
 TRIED_TOO = [
     ((7, 12), 5),

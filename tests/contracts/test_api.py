@@ -7,15 +7,12 @@ import enum
 import importlib
 import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 
 import dark_jax
-
-PACKAGE = Path(dark_jax.__file__).parent
 
 REFERENCE = {"get_max_preds", "gaussian_blur", "taylor", "get_final_preds"}
 
@@ -71,7 +68,7 @@ def test_all_is_the_namespace() -> None:
     assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
 
 
-# What is defined elsewhere and shown here too, for whoever writes a rule.
+# Names that are defined elsewhere and that this module also shows: a rule of your own needs them.
 ALSO_SHOWN = {"rules": {"COMPACT", "TAYLOR", "Padding", "Stencil"}}
 
 

@@ -41,11 +41,8 @@ def finite_maps() -> jax.Array:
 
 
 def smooth_maps() -> np.ndarray:
-    """Bumps away from the edges, and the same with exact zeros around the peak; ``finite_maps``'s
-    shape.
-    """
-    count = finite_maps().shape[1]
-    bumps, _ = synthetic.gaussians(3, count, SIZE, sigma=1.5, noise=0.01, margin=7.0)
+    """``[1, 32, H, W]``: bumps away from the edges, every other one cut to exact zeros."""
+    bumps, _ = synthetic.gaussians(3, 32, SIZE, sigma=1.5, noise=0.01, margin=7.0)
     bumps[::2] = synthetic.cut(bumps[::2], threshold=0.8)
     return bumps[None]
 

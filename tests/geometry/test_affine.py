@@ -12,6 +12,7 @@ import dark_jax
 from dark_jax import Keypoints, Status, image
 from dark_jax._geometry import boxes
 from tests.support import synthetic, tolerances
+from tests.support.by_hand import keypoints_of
 from tests.support.image_cases import BOXES, POINTS, SIZE, affine, each_convention
 
 
@@ -23,16 +24,7 @@ def keypoints(count: tuple[int, ...]) -> Keypoints:
     status = np.zeros(count, np.int8)
     covariance[(0,) * len(count)], status[(0,) * len(count)] = np.inf, Status.NO_PEAK
     coords = synthetic.centres(3, int(np.prod(count)), SIZE, margin=6.0).reshape(*count, 2)
-    return put(coords, generator.random(count), status, covariance)
-
-
-def put(coords: Any, scores: Any, status: Any, covariance: Any) -> Keypoints:
-    return Keypoints(
-        coords=jax.device_put(np.asarray(coords, np.float32)),
-        scores=jax.device_put(np.asarray(scores, np.float32)),
-        status=jax.device_put(np.asarray(status, np.int8)),
-        covariance=jax.device_put(np.asarray(covariance, np.float32)),
-    )
+    return keypoints_of(coords, generator.random(count), status, covariance)
 
 
 class TestAffines:
@@ -80,7 +72,7 @@ class TestToImage:
     def test_covariance_by_hand(self) -> None:
         """A quarter turn and a scale: x's variance becomes y's, the correlation its sign."""
         found = dark_jax.to_image(
-            put([3.0, 5.0], 0.5, 0, [[4.0, 1.0], [1.0, 9.0]]),
+            keypoints_of([3.0, 5.0], 0.5, 0, [[4.0, 1.0], [1.0, 9.0]]),
             np.array([[0.0, -2.0, 100.0], [2.0, 0.0, 10.0]]),
         )
         np.testing.assert_array_equal(found.coords, [90.0, 16.0])
@@ -113,7 +105,7 @@ class TestToImage:
         before = keypoints((5, 4))
         covariance = np.array(before.covariance)
         covariance[1], covariance[2, 3] = np.inf, np.diag([np.inf, 1.0])
-        before = put(before.coords, before.scores, before.status, covariance)
+        before = keypoints_of(before.coords, before.scores, before.status, covariance)
         push = affine(image.MMPOSE, rotation=degrees)
         found = np.asarray(dark_jax.to_image(before, push).covariance)
         infinite = np.isinf(covariance).any((-2, -1))

@@ -12,6 +12,7 @@ import pytest
 import dark_jax
 from dark_jax import Keypoints, Status, coco, metrics
 from tests.support import synthetic
+from tests.support.by_hand import keypoints_of
 
 STATISTICS = ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
 
@@ -59,12 +60,8 @@ def annotations() -> dict[str, Any]:
 
 def keypoints(coords: np.ndarray, *, status: Any = 0, scores: Any = 1.0) -> Keypoints:
     joints = coords.shape[:-1]
-    return Keypoints(
-        coords=jax.device_put(np.asarray(coords, np.float32)),
-        scores=jax.device_put(np.broadcast_to(np.asarray(scores, np.float32), joints)),
-        status=jax.device_put(np.broadcast_to(np.asarray(status, np.int8), joints)),
-        covariance=jax.device_put(np.full((*joints, 2, 2), np.inf, np.float32)),
-    )
+    scores, status = (np.broadcast_to(values, joints) for values in (scores, status))
+    return keypoints_of(coords, scores, status, np.full((*joints, 2, 2), np.inf))
 
 
 class TestResults:

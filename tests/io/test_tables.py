@@ -14,6 +14,7 @@ import pytest
 import dark_jax
 from dark_jax import Keypoints, Status
 from tests.support import synthetic
+from tests.support.by_hand import keypoints_of
 
 COLUMNS = ["image", "instance", "joint", "name", "x", "y", "score", "status", "cxx", "cxy", "cyy"]
 FORMATS = ("csv", "json", "parquet")
@@ -29,16 +30,7 @@ def keypoints() -> Keypoints:
     coords[0, 2], scores[0, 2], scores[0, 3] = np.nan, np.nan, np.inf
     covariance = np.full((2, 5, 2, 2), np.inf, np.float32)
     covariance[1, 2] = [[0.1, 0.02], [0.02, 0.3]]
-    return put(coords, scores, status, covariance)
-
-
-def put(coords: Any, scores: Any, status: Any, covariance: Any) -> Keypoints:
-    return Keypoints(
-        coords=jax.device_put(np.asarray(coords, np.float32)),
-        scores=jax.device_put(np.asarray(scores, np.float32)),
-        status=jax.device_put(np.asarray(status, np.int8)),
-        covariance=jax.device_put(np.asarray(covariance, np.float32)),
-    )
+    return keypoints_of(coords, scores, status, covariance)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -126,7 +118,7 @@ def test_axes(tmp_path: Path) -> None:
     """After decode_peaks the instances stand last; slots without a peak have no place."""
     coords = [[[[8, 8], [24, 12]], [[8, 8], [0, 0]]]]
     scores, status = np.array([[[1, 1], [1, 0]]]), np.array([[[0, 0], [0, Status.NO_PEAK]]])
-    found = put(coords, scores, status, np.full((1, 2, 2, 2, 2), np.inf))
+    found = keypoints_of(coords, scores, status, np.full((1, 2, 2, 2, 2), np.inf))
     dark_jax.save(found, tmp_path / "out.csv", axes=("image", "joint", "instance"))
     rows = read(tmp_path / "out.csv")
     assert [(row["joint"], row["instance"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -141,7 +133,7 @@ def test_axes(tmp_path: Path) -> None:
 )
 def test_other_dimensions(dim: int, names: list[str], tmp_path: Path) -> None:
     spread = np.arange(dim * dim, dtype=np.float32).reshape(dim, dim)
-    made = put(np.arange(dim), 1, 0, spread)
+    made = keypoints_of(np.arange(dim), 1, 0, spread)
     dark_jax.save(made, tmp_path / "out.csv", axes=())
     (row,) = read(tmp_path / "out.csv")
     assert [name for name in row if name in names or name not in COLUMNS] == names

@@ -8,6 +8,7 @@ run without the cache (:data:`OFF`), and the warning is no error (``pyproject.to
 import hashlib
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,12 +31,10 @@ def environment() -> dict[str, str]:
 
 def _machine() -> str:
     """The jaxlib and the processor: entries are machine code."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = [platform.machine(), platform.processor()]
-    # The instruction sets and the model; not the clock, which changes from read to read.
-    kept = {line for line in lines if not line.startswith(("cpu MHz", "bogomips", "BogoMIPS"))}
-    kept = {line for line in kept if line.startswith(("flags", "Features", "model name"))} or kept
-    processor = hashlib.sha256("\n".join(sorted(kept)).encode()).hexdigest()[:12]
+    told = [platform.machine(), platform.processor()]
+    with suppress(OSError):
+        # The model and the instruction sets; not the clock, which changes from read to read.
+        lines = {*Path("/proc/cpuinfo").read_text().splitlines()}
+        told += sorted(n for n in lines if n.startswith(("flags", "Features", "model name")))
+    processor = hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
     return f"jaxlib-{version('jaxlib')}-{processor}"
