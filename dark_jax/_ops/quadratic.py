@@ -79,11 +79,21 @@ def _determinant(matrix: Matrix) -> jax.Array:
     if not others:
         return first[0]
     if len(first) == 2:
-        same, cross = first[0] * others[0][1], first[1] * others[0][0]
-        # A fused multiply-add would leave the rounding error of one product instead of zero.
-        return jnp.where(same == cross, 0, same - cross)
+        return _difference(first[0] * others[0][1], first[1] * others[0][0])
     total = jnp.zeros_like(first[0])
     for column, value in enumerate(first):
         minor = tuple((*row[:column], *row[column + 1 :]) for row in others)
         total += (-1) ** column * value * _determinant(minor)
     return total
+
+
+@jax.custom_jvp
+def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
+    # A fused multiply-add would leave the rounding error of one product instead of zero.
+    return jnp.where(a == b, 0, a - b)
+
+
+@_difference.defjvp
+def _difference_jvp(primals, tangents):
+    # Equal products still move apart: a step of zero has a gradient too.
+    return _difference(*primals), tangents[0] - tangents[1]

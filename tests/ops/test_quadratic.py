@@ -29,3 +29,17 @@ def test_step_and_gradient_at_any_scale(dim: int) -> None:
         np.testing.assert_array_equal(step(gradient * scale, hessian * scale), plain)
         found = slopes(gradient * scale, hessian * scale)
         np.testing.assert_array_equal(found * jnp.float32(scale), plain_slopes)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_step_of_zero_has_its_gradient(dim: int) -> None:
+    """A symmetric map's step is exactly zero, and moves with the map like any other."""
+    hessian = np.diag(np.arange(-2, -2 - dim, -1)).astype(np.float32)
+
+    def step(gradient: jax.Array) -> jax.Array:
+        return Quadratic(tuple(gradient), tuple(map(tuple, hessian))).newton_step(jnp.bool_(True))
+
+    zero = jnp.zeros(dim)
+    np.testing.assert_array_equal(step(zero), zero)
+    for jacobian in (jax.jacfwd(step), jax.jacrev(step)):
+        np.testing.assert_allclose(jacobian(zero), -np.linalg.inv(hessian), rtol=1e-6, atol=0)
