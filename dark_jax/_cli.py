@@ -1,6 +1,7 @@
 """The ``dark-jax`` command."""
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,8 +58,16 @@ def run(args: list[str] | None = None) -> int:
         message = str(error)
     else:
         return 0
-    click.echo("dark-jax: " + " ".join(message.split()), err=True)
+    click.echo("dark-jax: " + _with_options(" ".join(message.split())), err=True)
     return 2
+
+
+def _with_options(message: str) -> str:
+    """What Python's arguments are called here: ``overwrite=True`` is ``--overwrite``."""
+    for option in decode.params:
+        if isinstance(option, click.Option):
+            message = message.replace(f"{option.name}=True", option.opts[-1])
+    return message
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,6 +118,17 @@ def app() -> None:
 @click.option("--scheduler", help="Store: decode on this dask cluster, such as tcp://host:8786.")
 @click.option("--resume", is_flag=True, help="Store: go on where a run has ended.")
 @click.option("--overwrite", is_flag=True, help="Store: replace the target, once all is done.")
+@click.option(
+    "--accept-changed-source",
+    is_flag=True,
+    help="Store: with --resume, go on although the source's times or size have changed; only if "
+    "its values are the same, as after copying it.",
+)
+@click.option(
+    "--refuse-missing-chunks",
+    is_flag=True,
+    help="Store: treat a chunk that is not stored as unreadable, not as the fill value (zeros).",
+)
 def decode(
     source: Path | None,
     output: Path | None,
@@ -142,9 +162,8 @@ def decode(
         _decode_store(source, output, decoder, key=key, **store_options)
         return
     if asked:
-        raise ValueError(
-            "--workers, --scheduler, --resume and --overwrite need a SOURCE that is a store"
-        )
+        option = next(name for name, value in store_options.items() if value not in (None, False))
+        raise ValueError(f"--{option.replace('_', '-')} needs a SOURCE that is a store")
     _check_targets((source, image), output, overlay)
     _check_photo_options(source, overlay, image, stride, key)
 
@@ -192,7 +211,7 @@ def _decoder(
         checks.positive("--sigma", sigma)
     if kernel_size is not None:
         checks.odd_kernel("--kernel-size", kernel_size)
-    return Decoder(_axes(axes), rule, kernel_size, sigma, fit)
+    return Decoder(_axes(axes), getattr(rules, rule), kernel_size, sigma, fit)
 
 
 def _axes(text: str | None) -> tuple[int, ...]:
@@ -218,16 +237,42 @@ def _decode_store(
             f"{source} is decoded as a store: --output must end in {', '.join(writers.KINDS)}"
             f"{'' if output is None else f', got {str(output)!r}'}"
         )
-    options = dataclasses.asdict(decoder) | {"rule": getattr(rules, decoder.rule)}
+    options = vars(decoder) | store_options
     try:
-        with _progress() as progress:
-            dark_jax.decode_store(
-                source, output, key=key, progress=progress, **options, **store_options
-            )
+        with _progress() as progress, _interruptible() as check:
+
+            def tell(done: int, total: int) -> None:
+                check()
+                progress(done, total)
+
+            dark_jax.decode_store(source, output, key=key, progress=tell, **options)
     except KeyboardInterrupt:
         click.echo("dark-jax: interrupted; --resume goes on", err=True)
         raise click.exceptions.Abort from None
     click.echo(f"wrote {output}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, and a function that raises it again: Python loses one that meets a GC callback."""
+    usual, pressed = signal.getsignal(signal.SIGINT), []
+
+    def interrupt(number: int, frame: Any) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    if usual is not signal.default_int_handler:  # whoever started us wants it ignored
+        yield check
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dark_jax
+from dark_jax import rules
 from tests.support import synthetic
 
 pytest.importorskip("click")
@@ -63,10 +64,10 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
         assert arrays["status"].shape == (2, 3)
         about = json.loads(str(arrays["about"]))
     made = {"source": str(maps), "dark_jax": dark_jax.__version__, "decoder": "decode"}
-    assert about == made | {"rule": "GUARDED", "axes": [-2, -1]} | (
-        parameters or {"kernel_size": 11}
-    )
     written = json.loads((tmp_path / "out.json").read_text())
+    rule = about["rule"]
+    assert (rule["name"], rule["floor"], len(rule)) == ("GUARDED", 1e-10, len(vars(rules.GUARDED)))
+    assert about == made | {"rule": rule, "axes": [-2, -1]} | (parameters or {"kernel_size": 11})
     assert {key: value for key, value in written.items() if key != "keypoints"} == about
     with (tmp_path / "out.csv").open() as stream:
         rows = list(csv.DictReader(stream))

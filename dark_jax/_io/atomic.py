@@ -4,8 +4,8 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +35,33 @@ def check_target(
         raise PermissionError(f"{option} {path} cannot be written")
 
 
+@contextmanager
+def writing(path: Path, *, cure: str = "") -> Iterator[None]:
+    """Name the path, and the cure, in the OSError of a full disk or a missing permission."""
+    try:
+        yield
+    except OSError as error:
+        told = f"cannot be written ({error.strerror or error})"
+        raise OSError(error.errno, f"{told}; {cure}" if cure else told, str(path)) from error
+
+
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write all files or none: each beside its target first, then renamed."""
     beside: dict[str, Path] = {}
-    path = None
     try:
         for path, data in contents.items():
             target = path.resolve()  # a link's target is replaced, not the link
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            beside[name] = target
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+            with writing(path):
+                handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+                beside[name] = target
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                os.chmod(name, target.stat().st_mode if target.exists() else 0o666 & ~_umask())
         for name, path in beside.items():
-            os.replace(name, path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
+            with writing(path):
+                os.replace(name, path)
     finally:
         for name in beside:
             with suppress(OSError):  # gone where it was renamed
@@ -62,8 +71,13 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 def write_aside(path: Path, contents: bytes, *, spare: Path) -> None:
     """Write a file whole or not at all: in ``spare``, of the same file system, then renamed."""
     aside = spare / uuid.uuid4().hex
-    aside.write_bytes(contents)
-    os.replace(aside, path)
+    try:
+        aside.write_bytes(contents)
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
 
 
 def _umask() -> int:

@@ -1,128 +1,283 @@
 """What is kept beside a target until it is complete, so that nothing done is done again.
 
-``TARGET.incomplete`` holds the results as far as they are there (``result``), what they are
-made with (``about.json``), the chunks that could not be read (``unread``), files not yet
-written to their end (``spare``) and a lock. The last act renames the results: whatever stands
-at TARGET is complete.
+``TARGET.incomplete`` holds the results as far as they are there (``result``), what they are made
+of and with (``about.json``), the chunks that could not be read (``unread``), files not yet
+written to their end (``spare-...``), a lock, and a note that marks the folder as ours. A folder
+without that note is never touched.
+
+The protocol, of which every step may be the last one of a process:
+
+- *begin*: delete what an earlier run left, make the result without its blocks, and at last
+  ``about.json``. Without ``about.json`` nothing has begun.
+- *commit* a block: note what it lacks, write its files, the last of which stands for it, and take
+  the note back if it lacks nothing.
+- *finish*: rename an old target to ``replaced``, the result to the target, and delete the rest.
+  A target that is missing while ``replaced`` is there is put back by the next run.
 """
 
+import errno
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dark_jax._core import optional
+from dark_jax._core.keypoints import Keypoints
 from dark_jax._io import atomic
 from dark_jax._stores import writers
-from dark_jax._stores.blocks import Blocks
 from dark_jax._stores.readers import Unread
 from dark_jax._stores.writers import Writer
 
+Index = tuple[int, ...]
 
+LOCK, NOTE = "dark_jax.lock", "dark_jax.txt"
+NOTE_TEXT = (
+    "dark_jax.decode_store keeps here what it has decoded, until all of it is. The same call with "
+    "resume=True (dark-jax: --resume) goes on; delete this folder if you do not need it.\n"
+)
+
+CHANGED = (
+    "begin again with overwrite=True, or go on with resume=True and accept_changed_source=True if "
+    "the values that are decoded already are the same, as after copying it or repairing a chunk"
+)
+
+
+def folder_of(target: Path) -> Path:
+    """The folder beside a target."""
+    return target.with_name(f"{target.name}.incomplete")
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """The folder beside a target.
+    """The results of one store on their way to the target.
 
     Attributes:
-        target: where the results are to be.
-        folder: ``TARGET.incomplete``.
-        result: the results until then.
-        spare: for files not yet written to their end.
+        target: where they are to be; without links.
+        writer: what files they are.
+        source: what tells the present state of what is decoded, as JSON.
+        spare: where this run's files are until they are whole. A worker that is still at it when
+            its run has ended finds the folder gone, and cannot spoil the next one's.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.folder = target.with_name(f"{target.name}.incomplete")
-        self.result = self.folder / "result"
-        self.spare = self.folder / "spare"
-        self._unread = self.folder / "unread"
-        self._about = self.folder / "about.json"
+    target: Path
+    writer: Writer
+    source: Mapping[str, Any]
+    spare: str = field(default_factory=lambda: f"spare-{uuid.uuid4().hex}")
+
+    @property
+    def folder(self) -> Path:
+        """``TARGET.incomplete``."""
+        return folder_of(self.target)
+
+    @property
+    def result(self) -> Path:
+        """The results, until they are complete."""
+        return self.folder / "result"
+
+    @property
+    def _replaced(self) -> Path:
+        return self.folder / "replaced"
+
+    @property
+    def _unread(self) -> Path:
+        return self.folder / "unread"
+
+    @property
+    def _about(self) -> Path:
+        return self.folder / "about.json"
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold an exclusive lock on the folder; the OS releases it when the process dies.
 
+        The folder is made, and is gone afterwards if nothing has begun in it.
+
         Raises:
             BlockingIOError: another run holds it.
+            FileExistsError: there is a folder of this name that is neither empty nor ours.
         """
-        locket: Any = optional.load("locket", extra="store")
-        self.folder.mkdir(exist_ok=True)
-        lock = locket.lock_file(str(self.folder / "lock"), timeout=0)
+        filelock: Any = optional.load("filelock", extra="store")
+        folder = self.folder
+        if not _is_ours(folder):
+            raise FileExistsError(
+                f"{folder} is in the way: dark_jax did not make it; move it, or choose another "
+                "target"
+            )
+        with atomic.writing(folder):
+            folder.mkdir(exist_ok=True)
+        # Two threads of one process exclude each other too: each has a lock of its own.
+        lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
         try:
             lock.acquire()
-        except locket.LockError:
-            raise BlockingIOError(f"{self.target} is being written by another run") from None
+        except (filelock.Timeout, FileNotFoundError):  # held, or its holder deletes the folder
+            raise BlockingIOError(
+                f"{self.target} is being written by another run: wait until it has ended, or "
+                "choose another target"
+            ) from None
         try:
+            if not (folder / NOTE).exists():
+                with atomic.writing(folder):
+                    (folder / NOTE).write_text(NOTE_TEXT)
             yield
         finally:
+            self._leave_no_empty_folder()
             lock.release()
 
-    def check(self, about: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
-        """Whether all is done already; ValueError or OSError unless a run may begin or go on.
+    def _leave_no_empty_folder(self) -> None:
+        with suppress(OSError):  # of a network's file system, or what another run begins in it
+            if set(os.listdir(self.folder)) <= {LOCK, NOTE}:
+                # In this order: without the note it is ours as long as it has nothing but the lock.
+                for name in (NOTE, LOCK):
+                    (self.folder / name).unlink()
+                self.folder.rmdir()
 
-        Writes nothing.
+    def check(self, *, resume: bool, overwrite: bool, accept_changed_source: bool) -> bool:
+        """Whether all is done already, under the lock.
+
+        Raises:
+            ValueError: what is to be resumed has other parameters or another source.
+            FileExistsError: a run may neither begin nor go on.
         """
-        begun = json.loads(self._about.read_text()) if self._about.exists() else None
-        if resume and begun is not None and self.result.exists():
-            self._same(begun, about)
+        self._put_back()
+        begun, there = self._begun(), self.target.exists()
+        if resume and begun is not None:
+            self._check_same(begun["about"])
+            if not accept_changed_source:
+                self._check_unchanged(begun["source"])
             return False
-        if overwrite or not self.target.exists():
-            if begun is not None and not overwrite:
+        if resume and there:
+            done = writers.read_about(self.target)
+            if done is None:
                 raise FileExistsError(
-                    f"{self.folder} is an unfinished run: resume it, or overwrite it"
+                    f"{self.target} cannot be resumed: dark_jax did not make it; choose another "
+                    "target"
                 )
-            if self.target.exists() and writers.read_about(self.target) is None:
-                raise FileExistsError(f"{self.target} is not overwritten: dark_jax did not make it")
-            return False
-        if not resume:
-            raise FileExistsError(f"{self.target} exists: overwrite it, or choose another target")
-        done = writers.read_about(self.target)
-        if done is None:
-            raise FileExistsError(f"{self.target} cannot be resumed: dark_jax did not make it")
-        self._same(done, about)
-        return True
+            self._check_same(done)
+            self._check_made(self.result)
+            return True
+        if begun is not None and not overwrite:
+            raise FileExistsError(
+                f"{self.target} is unfinished: go on with resume=True, or begin again with "
+                "overwrite=True"
+            )
+        if there and not overwrite:
+            raise FileExistsError(
+                f"{self.target} exists: replace it with overwrite=True, or choose another target"
+            )
+        for results in (self.target, self.result):
+            self._check_made(results)
+        return False
 
-    def _same(self, begun: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        for name, value in about.items():
-            if begun.get(name) != value:
+    def _begun(self) -> dict[str, Any] | None:
+        """What an unfinished run was begun with."""
+        if not self.result.exists():
+            return None  # its results stand at the target
+        try:
+            return json.loads(self._about.read_text())
+        except (FileNotFoundError, ValueError):  # a file system may leave an empty file
+            return None
+
+    def _put_back(self) -> None:
+        """Complete, or undo, what a killed run has done to the old target."""
+        if self._replaced.exists():
+            with atomic.writing(self.folder):
+                if self.target.exists():
+                    _delete(self._replaced)
+                else:
+                    os.rename(self._replaced, self.target)
+
+    def _check_same(self, begun: Mapping[str, Any]) -> None:
+        before, now = _leaves(begun), _leaves(self.writer.about)
+        # A name or a number says more than the coefficients of a kernel, which differ with it.
+        for name, value in sorted(now.items(), key=lambda leaf: isinstance(leaf[1], list)):
+            if before.get(name) != value:
                 raise ValueError(
                     f"{self.target} cannot be resumed with another {name}: it was "
-                    f"{begun.get(name)!r}, now it is {value!r}"
+                    f"{before.get(name)!r}, now it is {value!r}"
                 )
 
-    def begin(self, writer: Writer, *, overwrite: bool) -> None:
-        """Go on with what is there, or from nothing."""
-        if overwrite or not self._about.exists():
-            self._about.unlink(missing_ok=True)
-            for old in (self.result, self.spare, self._unread):
-                shutil.rmtree(old, ignore_errors=True)
-            self._unread.mkdir()
-            self.spare.mkdir()
-            writer.create()
-            atomic.write_aside(self._about, atomic.json_bytes(writer.about), spare=self.spare)
+    def _check_unchanged(self, before: Mapping[str, Any]) -> None:
+        for name, value in self.source.items():
+            if before.get(name) != value:
+                raise ValueError(
+                    f"{self.writer.about['source']} has changed since {self.target} was begun, its "
+                    f"{name} is another; {CHANGED}"
+                )
 
-    def todo(self, writer: Writer) -> list[tuple[int, ...]]:
+    def _check_made(self, results: Path) -> None:
+        """FileExistsError if anything is there that is not ours to delete."""
+        if not results.exists():
+            return
+        if results == self.target and writers.read_about(results) is None:
+            raise FileExistsError(
+                f"{results} is not replaced: dark_jax did not make it; choose another target"
+            )
+        for path in results.rglob("*"):
+            if not self.writer.made.fullmatch(path.relative_to(results).as_posix()):
+                raise FileExistsError(
+                    f"{results} is not replaced: dark_jax did not make {path}; move it elsewhere, "
+                    "or choose another target"
+                )
+
+    def begin(self, *, overwrite: bool, accept_changed_source: bool) -> None:
+        """Go on with what is there, or from nothing."""
+        begun = None if overwrite else self._begun()
+        fresh = begun is None
+        replaces = self.target.exists() if begun is None else begun["replaces"]
+        about = {"about": self.writer.about, "source": self.source, "replaces": replaces}
+        with atomic.writing(self.folder):
+            if fresh:
+                self._about.unlink(missing_ok=True)
+            for spare in self.folder.glob("spare-*"):
+                _delete(spare)
+            (self.folder / self.spare).mkdir()
+            if fresh:
+                for old in (self.result, self._unread):
+                    _delete(old)
+                self._unread.mkdir()
+                self.writer.create(self.result)
+        if fresh or accept_changed_source:
+            self._put(self._about, atomic.json_bytes(about))
+
+    def todo(self) -> list[Index]:
         """The blocks that are not there, or lack a chunk."""
         return [
             index
-            for index in writer.blocks
-            if not writer.has(index) or self._note(writer.blocks, index).exists()
+            for index in self.writer.blocks
+            if not self.committed(index) or self._note(index).exists()
         ]
 
-    def note(self, blocks: Blocks, index: tuple[int, ...], unread: list[Unread]) -> None:
-        """Say which chunks a block lacks, before it is written."""
-        contents = atomic.json_bytes([chunk._asdict() for chunk in unread])
-        atomic.write_aside(self._note(blocks, index), contents, spare=self.spare)
+    def committed(self, index: Index) -> int:
+        """When a block was written, or its source accepted since; in ns, 0 if it is not there."""
+        try:
+            last = os.stat(self.result / self.writer.last(index))
+        except FileNotFoundError:
+            return 0
+        # A file without contents is what a file system may leave when the power goes.
+        return max(last.st_mtime_ns, self._about.stat().st_mtime_ns) if last.st_size else 0
 
-    def whole(self, blocks: Blocks, index: tuple[int, ...]) -> None:
-        """Nothing is lacking any more, once the block is written."""
-        self._note(blocks, index).unlink(missing_ok=True)
+    def commit(self, index: Index, keypoints: Keypoints, unread: list[Unread]) -> None:
+        """Keep a block: NumPy arrays of its full size, and the chunks that it lacks."""
+        note = self._note(index)
+        if unread:
+            self._put(note, atomic.json_bytes([chunk._asdict() for chunk in unread]))
+        for name, contents in self.writer.files(index, keypoints):
+            self._put(self.result / name, contents)
+        if not unread:
+            note.unlink(missing_ok=True)
 
-    def _note(self, blocks: Blocks, index: tuple[int, ...]) -> Path:
-        return self._unread / f"{blocks.number(index):08d}.json"
+    def _note(self, index: Index) -> Path:
+        return self._unread / f"{self.writer.blocks.number(index):08d}.json"
+
+    def _put(self, path: Path, contents: bytes) -> None:
+        with atomic.writing(path, cure="what is done is kept, and resume=True goes on"):
+            atomic.write_aside(path, contents, spare=self.folder / self.spare)
 
     def unread(self) -> list[Unread]:
         """All chunks that are lacking, in the order of the blocks."""
@@ -134,16 +289,69 @@ class Checkpoint:
         ]
 
     def finish(self) -> None:
-        """Present the results, which are on the disk before their name is."""
-        with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
-            list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
-        if self.target.exists():
-            os.rename(self.target, self.folder / "replaced")
-        os.rename(self.result, self.target)
+        """Present the results, which are on the disk before their name is, and delete the rest.
 
-    def clear(self) -> None:
-        """Leave nothing beside the target."""
-        shutil.rmtree(self.folder)
+        Raises:
+            FileExistsError: something else has come to stand at the target.
+        """
+        if self._begun() is not None:
+            if self.target.exists():
+                self._check_replaced()
+            with atomic.writing(self.target):
+                with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
+                    list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
+                if self.target.exists():
+                    os.rename(self.target, self._replaced)
+                os.rename(self.result, self.target)
+        spares = self.folder.glob("spare-*")
+        for path in (self._replaced, self.result, *spares, self._unread, self._about):
+            _delete(path)
+
+    def _check_replaced(self) -> None:
+        begun = self._begun()
+        if begun is None or not begun["replaces"]:
+            raise FileExistsError(
+                f"{self.target} was not there when this run began, and is not replaced: move it "
+                f"elsewhere; the results are complete in {self.result}, resume=True presents them"
+            )
+        self._check_made(self.target)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder may be written in, and emptied: there is none, or it is empty or ours."""
+    try:
+        there = os.listdir(folder)
+    except FileNotFoundError:
+        return not folder.is_symlink()
+    except NotADirectoryError:
+        return False
+    return not folder.is_symlink() and (NOTE in there or set(there) <= {LOCK})
+
+
+def _delete(path: Path) -> None:
+    """A file or a folder that we made, if it is there."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    for attempt in range(10):
+        try:
+            shutil.rmtree(path)
+            return
+        except OSError as error:  # a worker of a run that has ended still writes in it
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT) or attempt == 9:
+                raise
+        if not path.exists():
+            return
+
+
+def _leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """The entries of nested dictionaries by their dotted names."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    found: dict[str, Any] = {}
+    for key, each in value.items():
+        found |= _leaves(each, f"{name}.{key}" if name else key)
+    return found
 
 
 def _settle(path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Dask runs a function of many blocks: on threads, on a cluster of its own, or on a given one."""
+"""A function of many blocks, on the threads of this process or on the workers of a dask cluster."""
 
-import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from dark_jax._core import optional
@@ -13,7 +13,7 @@ from dark_jax._core import optional
 Index = tuple[int, ...]
 _T = TypeVar("_T")
 
-# Tasks that dask is told of at once: what it keeps of them does not grow with the store.
+# Blocks that an executor is told of at once: what it keeps of them does not grow with the store.
 WINDOW = 1024
 # Bytes of blocks that threads may hold together.
 BUDGET = 512 << 20
@@ -21,44 +21,73 @@ BUDGET = 512 << 20
 PATIENCE = 30
 
 
-def in_threads(
+def each(
+    executor: Executor,
     work: Callable[[Index], _T],
     blocks: Iterable[Index],
     done: Callable[[_T], object],
-    *,
-    size: int,
 ) -> None:
-    """``done(work(block))`` of every block of so many bytes, on threads of this process."""
-    threaded: Any = optional.load("dask.threaded", extra="store")
-    cores = optional.load("dask.system", extra="store").CPU_COUNT
-    threads = max(1, min(cores, BUDGET // size))
-    # As dask's own: start, start of the state, before a task, after a task, end.
-    callback = (None, None, None, lambda key, result, *state: done(result), None)
-    left = iter(blocks)
-    # The first block alone: threads that start together would each compile the decoder.
-    for index in itertools.islice(left, 1):
-        done(work(index))
-    # A pool of ours ends with us: after an error or Ctrl-C too, no block is under way any more.
-    with ThreadPoolExecutor(threads) as pool:
-        while window := [*itertools.islice(left, WINDOW)]:
-            tasks = {("block", *index): (functools.partial(work, index),) for index in window}
-            threaded.get(tasks, [*tasks], pool=pool, callbacks=[callback])
+    """``done(work(block))`` of every block: ``work`` wherever the executor runs, ``done`` here.
+
+    Raises:
+        RuntimeError: the executor has given up, as a cluster does that is gone.
+    """
+    finished: SimpleQueue[Future[_T]] = SimpleQueue()
+    left, running = iter(blocks), 0
+    while True:
+        for index in itertools.islice(left, WINDOW - running):
+            executor.submit(work, index).add_done_callback(finished.put)
+            running += 1
+        if not running:
+            return
+        try:
+            done(finished.get().result())
+        except CancelledError as error:
+            raise RuntimeError("the dask cluster is gone") from error
+        running -= 1
 
 
 @contextmanager
-def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    """A client of the scheduler at an address, or of ``workers`` new processes on this machine.
+def threads(*, size: int) -> Iterator[Executor]:
+    """Threads of this process, as many as cores, or as hold their blocks of so many bytes."""
+    cores = optional.load("dask.system", extra="store").CPU_COUNT
+    pool = ThreadPoolExecutor(max(1, min(cores, BUDGET // size)))
+    try:
+        yield pool
+    finally:
+        # After an error or Ctrl-C too, no block is under way any more.
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Executor]:
+    """The scheduler at an address, or ``workers`` new processes on this machine.
+
+    A worker that dies loses its blocks to the others.
 
     Raises:
         OSError: there is no scheduler, or it has no worker.
+        RuntimeError: a block has cost several workers their lives.
     """
     distributed: Any = optional.load("distributed", extra="store")
+    with _client(distributed, workers=workers, scheduler=scheduler) as client:
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor
+        except distributed.KilledWorker as error:
+            raise RuntimeError(f"workers keep dying ({error})") from error
+        finally:
+            executor.shutdown(wait=False)
+
+
+@contextmanager
+def _client(distributed: Any, *, workers: int | None, scheduler: str | None) -> Iterator[Any]:
     if scheduler is None:
         with (
             distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # not to the network, not on a port in use
                 silence_logs=logging.CRITICAL,
             ) as local,
             distributed.Client(local) as client,
@@ -75,33 +104,3 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Any]:
         except TimeoutError:
             raise OSError(f"the dask scheduler at {scheduler} has no workers") from None
         yield client
-
-
-def on_cluster(
-    client: Any,
-    work: Callable[[Index], _T],
-    blocks: Iterable[Index],
-    done: Callable[[_T], object],
-) -> None:
-    """``done(work(block))`` of every block, on the workers of a client.
-
-    A worker that dies loses its blocks to the others.
-
-    Raises:
-        RuntimeError: a block has cost several workers their lives, or the cluster is gone.
-    """
-    distributed: Any = optional.load("distributed", extra="store")
-    left = iter(blocks)
-
-    def submitted(count: int) -> list[Any]:
-        return [client.submit(work, index, pure=False) for index in itertools.islice(left, count)]
-
-    running = distributed.as_completed(submitted(WINDOW), loop=client.loop)
-    try:
-        for future in running:
-            done(future.result())
-            running.update(submitted(1))
-    except distributed.KilledWorker as error:
-        raise RuntimeError(f"workers keep dying ({error})") from error
-    except CancelledError as error:
-        raise RuntimeError(f"the dask cluster is gone ({error})") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,10 @@ from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._core.version import __version__
 from dark_jax._io import atomic
 from dark_jax._stores import dask_run, readers, writers
-from dark_jax._stores.blocks import cut_into_blocks
-from dark_jax._stores.checkpoint import Checkpoint
+from dark_jax._stores.blocks import Blocks, cut_into_blocks
+from dark_jax._stores.checkpoint import CHANGED, Checkpoint, folder_of
 from dark_jax._stores.decoder import Decoder
 from dark_jax._stores.readers import Reader, Unread
-from dark_jax._stores.writers import Writer
 
 Index = tuple[int, ...]
 
@@ -74,28 +74,43 @@ class Job:
     key: str | None
     decoder: Decoder
     x64: bool
-    writer: Writer
+    refuse_missing_chunks: bool
     checkpoint: Checkpoint
 
+    @property
+    def blocks(self) -> Blocks:
+        """How the source is cut."""
+        return self.checkpoint.writer.blocks
+
     def do(self, index: Index, reader: Reader | None = None) -> int:
-        """Decode one block and write it; how many maps it has."""
+        """Decode one block and keep it; how many maps it has."""
         if reader is None:
             with readers.opened(self.source, key=self.key) as reader:
                 return self.do(index, reader)
-        grid = self.writer.blocks
-        maps, lost, unread = readers.read_block(reader, grid, index)
-        padding = grid.padding(index)
+        maps, lost, unread = readers.read_block(
+            reader, self.blocks, index, refuse_missing_chunks=self.refuse_missing_chunks
+        )
+        padding = self.blocks.padding(index)
         if any(after for _, after in padding):
             maps = np.pad(maps, padding)
         with jax.enable_x64(self.x64):
             keypoints = jax.device_get(self.decoder(maps))
         if lost is not None:
             keypoints = _without(keypoints, lost)
-            self.checkpoint.note(grid, index, unread)
-        self.writer.write(index, keypoints)
-        if not unread:
-            self.checkpoint.whole(grid, index)
-        return grid.maps(index)
+        self.checkpoint.commit(index, keypoints, unread)
+        return self.blocks.maps(index)
+
+    def check_unchanged(self, reader: Reader, todo: Iterable[Index]) -> None:
+        """ValueError if a chunk of what is not to be done any more was written since it was."""
+        left = set(todo)
+        for index in (each for each in self.blocks if each not in left):
+            before = self.checkpoint.committed(index)
+            for chunk in readers.chunks_of(reader, self.blocks.region(index)):
+                if (reader.written(chunk) or 0) > before:
+                    raise ValueError(
+                        f"{reader.where} has changed since {self.checkpoint.target} was begun, "
+                        f"chunk {chunk} was written after it was decoded; {CHANGED}"
+                    )
 
 
 def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:
@@ -122,6 +137,8 @@ def decode_store(
     scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    accept_changed_source: bool = False,
+    refuse_missing_chunks: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Decode a store of heatmaps that need not fit memory.
@@ -142,7 +159,7 @@ def decode_store(
         key: which array of a group or an HDF5 file, by its name or path; "heatmaps" or the
             only one if not given.
         axes: the axes of a map, as for :func:`decode`.
-        rule: one of :mod:`dark_jax.rules`, as for :func:`decode`.
+        rule: one of :mod:`dark_jax.rules` or of your own, as for :func:`decode`.
         kernel_size: as for :func:`decode`.
         sigma: in pixels, as for :func:`decode`; with ``fit`` as for :func:`decode_fit`.
         fit: decode with :func:`decode_fit`, which needs ``sigma``.
@@ -154,6 +171,12 @@ def decode_store(
             where the target is complete.
         overwrite: replace a target that dark_jax made, once the new one is complete, and
             whatever is unfinished.
+        accept_changed_source: with ``resume``, go on although the source looks changed. Only if
+            the values that are decoded already are the same: copying a store changes its times,
+            and so does repairing a chunk of an HDF5 file.
+        refuse_missing_chunks: a chunk of a Zarr array or an HDF5 file that is not stored counts
+            as one that cannot be read. It reads as the fill value, mostly zeros, and so its maps
+            are ``NO_PEAK`` if this is False; writers leave out chunks of nothing but that value.
         progress: called with the number of maps done and of all maps, first with those that
             are done already, then after each block.
 
@@ -161,12 +184,16 @@ def decode_store(
         None.
 
     Raises:
-        TypeError: the source does not hold real numbers; a parameter is of the wrong type.
+        TypeError: the source does not hold real numbers; a parameter is of the wrong type; the
+            rule cannot be pickled.
         ValueError: a parameter is wrong, as for the decoders; the source is no store, or empty,
-            or ``key`` does not choose one of its arrays; what is to be resumed was begun with
-            other parameters or another source.
+            or ``key`` does not choose one of its arrays; source and target lie in one another;
+            what is to be resumed was begun with other parameters or another source, or the
+            source has changed since: the size or modification time of the file that holds it,
+            or of the one that describes a Zarr array; a chunk file of what is decoded already.
         OSError: the source cannot be opened; the target exists, is unfinished, or cannot be
-            written; another run is writing it (BlockingIOError); no scheduler answers.
+            written; it or ``TARGET.incomplete`` holds what dark_jax did not make; another run
+            is writing it (BlockingIOError); no scheduler answers.
         UnreadChunksError: chunks of the source could not be read. All others are decoded and
             kept; resume when they can be.
         ImportError: a package of the extra ``store`` is not installed.
@@ -186,35 +213,44 @@ def decode_store(
         Zarr's specification, version 3; Apache Parquet; dask.
     """
     checks.flag("fit", fit)
-    if fit and (sigma is None or kernel_size is not None or rule is not rules.GUARDED):
+    if fit and (sigma is None or kernel_size is not None or rule != rules.GUARDED):
         raise ValueError("fit needs sigma, and excludes rule and kernel_size")
-    _check_options(rule, workers, scheduler, resume, overwrite)
+    _check_options(workers, scheduler, resume, overwrite, accept_changed_source)
+    checks.flag("refuse_missing_chunks", refuse_missing_chunks)
+    decoder = Decoder(axes, rule, kernel_size, sigma, fit)
     source, target = Path(source), Path(target)
-    checkpoint = Checkpoint(_checked_target(source, target))
-    decoder = Decoder(axes, rule.name, kernel_size, sigma, fit)
+    written = _checked_target(source, target)
+    decoder.check_pickles()
     with ExitStack() as stack:
         reader = stack.enter_context(readers.opened(source, key=key))
-        job = _job(source, key, reader, decoder, checkpoint)
-        about = job.writer.about
-        checkpoint.check(about, resume=resume, overwrite=overwrite)
-        client = None
-        if workers is not None or scheduler is not None:
-            client = stack.enter_context(dask_run.cluster(workers=workers, scheduler=scheduler))
+        job = _job(source, reader, decoder, written, refuse_missing_chunks)
+        checkpoint = job.checkpoint
         stack.enter_context(checkpoint.claimed())
-        if not checkpoint.check(about, resume=resume, overwrite=overwrite):
-            checkpoint.begin(job.writer, overwrite=overwrite)
-            _run(job, reader, client, progress or (lambda done, total: None))
-            checkpoint.finish()
-        checkpoint.clear()
+        if not checkpoint.check(
+            resume=resume, overwrite=overwrite, accept_changed_source=accept_changed_source
+        ):
+            executor = None
+            if workers is not None or scheduler is not None:
+                executor = stack.enter_context(
+                    dask_run.cluster(workers=workers, scheduler=scheduler)
+                )
+            checkpoint.begin(overwrite=overwrite, accept_changed_source=accept_changed_source)
+            todo = checkpoint.todo()
+            if not accept_changed_source:
+                job.check_unchanged(reader, todo)
+            _run(job, reader, todo, executor, progress or (lambda done, total: None))
+        checkpoint.finish()
 
 
-def _check_options(rule: Any, workers: Any, scheduler: Any, resume: bool, overwrite: bool) -> None:
-    if not any(rule is each for each in (rules.GUARDED, *rules.PUBLISHED)):
-        raise ValueError(f"rule must be one of dark_jax.rules, got {rule!r}")
+def _check_options(
+    workers: Any, scheduler: Any, resume: bool, overwrite: bool, accept_changed_source: bool
+) -> None:
     if workers is not None and scheduler is not None:
         raise ValueError("workers and scheduler exclude each other")
     if checks.flag("resume", resume) and checks.flag("overwrite", overwrite):
         raise ValueError("resume and overwrite exclude each other")
+    if checks.flag("accept_changed_source", accept_changed_source) and not resume:
+        raise ValueError("accept_changed_source=True is for what is resumed: it needs resume=True")
     if workers is not None:
         checks.at_least_one("workers", workers)
 
@@ -222,16 +258,30 @@ def _check_options(rule: Any, workers: Any, scheduler: Any, resume: bool, overwr
 def _checked_target(source: Path, target: Path) -> Path:
     """``target`` without links, if a folder can be made there."""
     atomic.check_target(target, suffixes=tuple(writers.KINDS), option="target", folder_too=True)
-    for module in ("dask", "distributed", "zarr" if target.suffix == ".zarr" else "pyarrow"):
+    kind = "zarr" if target.suffix == ".zarr" else "pyarrow"
+    for module in ("dask", "distributed", "filelock", kind):
         optional.load(module, extra="store")
     read, written = source.resolve(), target.resolve()
-    if read == written or read in written.parents or written in read.parents:
-        raise ValueError(f"target {target} would overwrite what is read from {source}")
+    folder = folder_of(written)
+    for mine in (written, folder):
+        if _within(read, mine) or _within(mine, read):
+            raise ValueError(
+                f"target {target} would overwrite what is read from {source}: source, target and "
+                f"{folder.name} must not be the same, or lie in one another"
+            )
     return written
 
 
+def _within(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or lies in it, also where a file system ignores case."""
+    above = (path, *path.parents)
+    if folder in above:
+        return True
+    return folder.exists() and any(each.exists() and each.samefile(folder) for each in above)
+
+
 def _job(
-    source: Path, key: str | None, reader: Reader, decoder: Decoder, checkpoint: Checkpoint
+    source: Path, reader: Reader, decoder: Decoder, target: Path, refuse_missing_chunks: bool
 ) -> Job:
     """All that is known before anything is written, the decoder's objections included."""
     if 0 in reader.shape:
@@ -239,40 +289,51 @@ def _job(
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
     axes = checks.axes_of(reader.where, reader.shape, checks.map_axes("axes", decoder.axes))
     grid = cut_into_blocks(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
-    if len(grid.others) >= len(writers.TABLE_AXES) and checkpoint.target.suffix == ".parquet":
+    if len(grid.others) >= len(writers.TABLE_AXES) and target.suffix == ".parquet":
         raise ValueError(
             f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
             "maps', which a table does not name; write .zarr"
+        )
+    largest = max(reader.shape[axis] for axis in axes)
+    if largest > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{reader.where}: a side of its maps has {largest} pixels, at most "
+            f"{np.iinfo(np.int32).max} can be decoded, shape {reader.shape}, axes {axes}"
         )
     example = tuple(n if axis in axes else 1 for axis, n in enumerate(reader.shape))
     native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
     shapes = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
     about = {
         "source": str(source.resolve()),  # the same wherever a run goes on
-        **({} if key is None else {"key": key}),
+        "key": reader.key,
         "shape": [*reader.shape],
         "dtype": reader.dtype.name,
         "blocks": [*grid.size],
+        "refuse_missing_chunks": refuse_missing_chunks,
         **decoder.about(),
         "dark_jax": __version__,
         "jax": jax.__version__,
     }
-    writer = writers.KINDS[checkpoint.target.suffix](
-        checkpoint.result, checkpoint.spare, grid, np.dtype(shapes.coords.dtype), decoder.fit, about
-    )
+    writer = writers.KINDS[target.suffix](grid, np.dtype(shapes.coords.dtype), decoder.fit, about)
     x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    return Job(source.resolve(), key, decoder, x64, writer, checkpoint)
+    checkpoint = Checkpoint(target, writer, reader.state)
+    return Job(source.resolve(), reader.key, decoder, x64, refuse_missing_chunks, checkpoint)
 
 
-def _run(job: Job, reader: Reader, client: Any, progress: Callable[[int, int], object]) -> None:
+def _run(
+    job: Job,
+    reader: Reader,
+    todo: list[Index],
+    executor: Executor | None,
+    progress: Callable[[int, int], object],
+) -> None:
     """Every block that is not there yet.
 
     Raises:
         UnreadChunksError: some chunks cannot be read.
     """
-    grid, todo = job.writer.blocks, job.checkpoint.todo(job.writer)
-    total = math.prod(grid.others)
-    done = total - sum(map(grid.maps, todo))
+    total = math.prod(job.blocks.others)
+    done = total - sum(map(job.blocks.maps, todo))
     progress(done, total)
 
     def tell(count: int) -> None:
@@ -280,10 +341,14 @@ def _run(job: Job, reader: Reader, client: Any, progress: Callable[[int, int], o
         done += count
         progress(done, total)
 
-    if client is not None:
-        dask_run.on_cluster(client, job.do, todo, tell)
+    if executor is not None:
+        dask_run.each(executor, job.do, todo, tell)
     else:
         work = functools.partial(job.do, reader=reader)
-        dask_run.in_threads(work, todo, tell, size=grid.volume * reader.dtype.itemsize)
+        # The first block alone: threads that start together would each compile the decoder.
+        for index in todo[:1]:
+            tell(work(index))
+        with dask_run.threads(size=job.blocks.volume * reader.dtype.itemsize) as pool:
+            dask_run.each(pool, work, todo[1:], tell)
     if unread := job.checkpoint.unread():
         raise UnreadChunksError(unread, job.checkpoint.result)

@@ -1,14 +1,18 @@
 """A decoder with its parameters, in a form that travels and that can be written down."""
 
+import dataclasses
+import enum
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dark_jax import rules
 from dark_jax._codecs.decode import decode
 from dark_jax._codecs.decode_fit import decode_fit
+from dark_jax._core import optional
 from dark_jax._core.keypoints import Keypoints
+from dark_jax.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Decoder:
     """A decoder with its parameters, as they go to workers and are kept with what it makes."""
 
     axes: tuple[int, ...]
-    rule: str
+    rule: Rule
     kernel_size: int | None
     sigma: float | tuple[float, ...] | None
     fit: bool
@@ -27,21 +31,54 @@ class Decoder:
             return decode_fit(heatmaps, sigma=self.sigma, axes=self.axes)  # pyright: ignore[reportArgumentType]
         return decode(
             heatmaps,
-            rule=getattr(rules, self.rule),
+            rule=self.rule,
             kernel_size=self.kernel_size,
             sigma=self.sigma,
             axes=self.axes,
         )
 
+    def check_pickles(self) -> None:
+        """TypeError unless it can be sent to another process, as dask sends it."""
+        cloudpickle: Any = optional.load("cloudpickle", extra="store")
+        try:
+            cloudpickle.dumps(self)
+        except Exception as error:  # whatever an object makes of it
+            raise TypeError(
+                f"rule must be picklable, to go to workers, got {self.rule!r} ({error})"
+            ) from error
+
     def about(self) -> dict[str, Any]:
-        """Its parameters, as JSON can say them."""
-        if self.sigma is None:
-            blur = {"kernel_size": int(self.kernel_size or getattr(rules, self.rule).kernel_size)}
-        else:
-            blur = {"sigma": np.asarray(self.sigma, float).tolist()}
+        """Its name and its parameters, as JSON can say them; of different ones never the same."""
+        size = int(self.rule.kernel_size if self.kernel_size is None else self.kernel_size)
+        sigma = None if self.sigma is None else np.asarray(self.sigma, float).tolist()
         return {
             "decoder": "decode_fit" if self.fit else "decode",
-            **({} if self.fit else {"rule": self.rule}),
-            **blur,
+            **({} if self.fit else {"rule": _described(self.rule, size)}),
+            **({"kernel_size": size} if sigma is None else {"sigma": sigma}),
             "axes": [int(axis) for axis in self.axes],
         }
+
+
+def _described(rule: Rule, kernel_size: int) -> dict[str, Any]:
+    """Every field of a rule, its kernel by the coefficients of a size."""
+    fields = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
+    if rule.kernel is not None:
+        fields["kernel"] = [float(f"{tap:.10g}") for tap in rule.kernel(kernel_size)]
+    return {name: _plain(value) for name, value in fields.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can say it."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if dataclasses.is_dataclass(value):
+        return {name: _plain(each) for name, each in vars(value).items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a rule's fields must be numbers, names or tuples of them, got {value!r}")

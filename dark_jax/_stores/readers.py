@@ -17,6 +17,7 @@ from dark_jax._stores.blocks import Blocks, Region
 
 # Bytes.
 ALIGNMENT = 64
+NOT_STORED = "it is not stored, and would read as the fill value"
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,25 @@ class Reader:
 
     Attributes:
         where: its path, with the path inside the store.
+        key: the path inside the store; None where it is the store.
+        state: size and modification time (ns) of the file that holds or describes it, as JSON.
         shape: of the array.
         dtype: of the array.
         chunks: the shape of what is stored, and can be broken, by itself; None if the array is
             not chunked.
         read: a region's values.
+        written: when the file of a chunk was modified, in ns, 0 if the chunk has no file of its
+            own; None if the chunk is not stored at all, and so reads as the fill value.
     """
 
     where: str
+    key: str | None
+    state: dict[str, int]
     shape: tuple[int, ...]
     dtype: np.dtype
     chunks: tuple[int, ...] | None
     read: Callable[[Region], np.ndarray]
+    written: Callable[[tuple[int, ...]], int | None]
 
 
 class Unread(NamedTuple):
@@ -101,7 +109,24 @@ def _zarr(path: Path, key: str | None) -> Reader:
         node.get_basic_selection(region, out=buffers.from_numpy_array(values))
         return values
 
-    return Reader(where, node.shape, node.dtype, node.chunks, read)
+    folder = path / node.path if node.path else path
+    # A shard is one file of several chunks.
+    stored, chunks = getattr(node, "shards", None) or node.chunks, node.chunks
+
+    def written(chunk: tuple[int, ...]) -> int | None:
+        at = tuple(n * one // all for n, one, all in zip(chunk, chunks, stored, strict=True))
+        try:
+            return (folder / node.metadata.encode_chunk_key(at)).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    described = next(filter(Path.is_file, (folder / "zarr.json", folder / ".zarray")))
+    return Reader(where, key, _state(described), node.shape, node.dtype, chunks, read, written)
+
+
+def _state(path: Path) -> dict[str, int]:
+    found = path.stat()
+    return {"size": found.st_size, "modification time": found.st_mtime_ns}
 
 
 def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
@@ -112,7 +137,14 @@ def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
         node.read_direct(values, region)
         return values
 
-    return Reader(f"{path}/{key}", node.shape, node.dtype, node.chunks, read)
+    def written(chunk: tuple[int, ...]) -> int | None:
+        if node.chunks is None:
+            return 0 if node.id.get_storage_size() else None
+        at = tuple(n * side for n, side in zip(chunk, node.chunks, strict=True))
+        return None if node.id.get_chunk_info_by_coord(at).byte_offset is None else 0
+
+    where = f"{path}/{key}"
+    return Reader(where, key, _state(path), node.shape, node.dtype, node.chunks, read, written)
 
 
 def _empty(region: Region, dtype: np.dtype) -> np.ndarray:
@@ -147,11 +179,17 @@ def _npy(path: Path, key: str | None) -> Reader:
         except (ValueError, KeyError) as error:
             raise ValueError(f"{path}: not a readable .npy file ({error})") from error
         start = stream.tell()
+    claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
+    if min(shape, default=0) < 0 or there < claimed:
+        raise ValueError(
+            f"{path}: has {there} bytes of values, but shape {shape} and {dtype} of its header "
+            f"need {claimed}: it was cut off, or is still being written"
+        )
     if fortran and len(shape) > 1:
         raise ValueError(
             f"{path}: is in Fortran order, in which no map lies together; save it in C order"
         )
-    strides = [int(np.prod(shape[axis + 1 :])) * dtype.itemsize for axis in range(len(shape))]
+    strides = [math.prod(shape[axis + 1 :]) * dtype.itemsize for axis in range(len(shape))]
 
     def read(region: Region) -> np.ndarray:
         single = itertools.takewhile(lambda part: part.stop - part.start == 1, region[:-1])
@@ -169,28 +207,34 @@ def _npy(path: Path, key: str | None) -> Reader:
         )
         return mapped[(slice(None),) * (whole + 1) + region[whole + 1 :]]
 
-    return Reader(str(path), shape, dtype, None, read)
+    return Reader(str(path), None, _state(path), shape, dtype, None, read, lambda chunk: 0)
 
 
 def read_block(
-    reader: Reader, blocks: Blocks, index: tuple[int, ...]
+    reader: Reader, blocks: Blocks, index: tuple[int, ...], *, refuse_missing_chunks: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, list[Unread]]:
     """A block's maps; which of them lack a chunk, if any do; and the chunks they lack.
 
     A block that cannot be read is read once more, chunk by chunk. What is missing is zero.
     """
     region = blocks.region(index)
-    try:
-        return reader.read(region), None, []
-    except Exception as error:  # whatever a file system, a codec or a checksum makes of it
-        whole = Unread(reader.where, index, _reason(error))
+
+    def refused(chunk: tuple[int, ...]) -> bool:
+        return refuse_missing_chunks and reader.written(chunk) is None
+
+    reason = NOT_STORED
+    if not any(map(refused, chunks_of(reader, region))):
+        try:
+            return reader.read(region), None, []
+        except Exception as error:  # whatever a file system, a codec or a checksum makes of it
+            reason = _reason(error)
     maps = np.zeros([part.stop - part.start for part in region], reader.dtype)
     lost = np.zeros(maps.shape, bool)
     if reader.chunks is None:
         lost[...] = True
-        return maps, np.asarray(lost.any(blocks.axes)), [whole]
+        return maps, np.asarray(lost.any(blocks.axes)), [Unread(reader.where, index, reason)]
     unread = []
-    for chunk in _chunks(region, reader.chunks):
+    for chunk in chunks_of(reader, region):
         part = tuple(
             slice(max(at * size, block.start), min((at + 1) * size, block.stop))
             for at, size, block in zip(chunk, reader.chunks, region, strict=True)
@@ -200,14 +244,20 @@ def read_block(
             for mine, block in zip(part, region, strict=True)
         )
         try:
-            maps[here] = reader.read(part)
+            reason = NOT_STORED if refused(chunk) else None
+            if reason is None:
+                maps[here] = reader.read(part)
         except Exception as error:
-            unread.append(Unread(reader.where, chunk, _reason(error)))
+            reason = _reason(error)
+        if reason is not None:
+            unread.append(Unread(reader.where, chunk, reason))
             lost[here] = True
     return maps, np.asarray(lost.any(blocks.axes)), unread
 
 
-def _chunks(region: Region, chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def chunks_of(reader: Reader, region: Region) -> Iterator[tuple[int, ...]]:
+    """The chunks that a region touches; of what is not chunked, the one it is."""
+    chunks = reader.chunks or reader.shape
     return itertools.product(
         *(
             range(part.start // size, -(-part.stop // size))

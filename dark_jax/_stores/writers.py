@@ -1,12 +1,13 @@
-"""Keypoints of a store, written block by block: a Zarr group or a parquet dataset."""
+"""Keypoints of a store, as the files of a Zarr group or of a parquet dataset."""
 
 import json
 import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -22,47 +23,37 @@ TABLE_AXES = ((), ("joint",), ("image", "joint"), ("image", "instance", "joint")
 
 @dataclass(frozen=True)
 class Writer(ABC):
-    """Where blocks go.
-
-    A block is there, whole, or it is not: every file is written aside and then renamed, and the
-    last file of a block stands for the block.
+    """What files a block becomes. It writes none of them itself: a checkpoint does.
 
     Attributes:
-        folder: of the results.
-        spare: a folder of the same file system, for what is not written to its end.
         blocks: how the results are cut.
         dtype: of coordinates and scores.
         covariance: whether there is one.
         about: the parameters and the version that make the results; kept with them.
     """
 
-    folder: Path
-    spare: Path
     blocks: Blocks
     dtype: np.dtype
     covariance: bool
     about: Mapping[str, Any]
 
-    @abstractmethod
-    def create(self) -> None:
-        """Everything but the blocks, into an empty folder."""
+    # The names, in the folder of the results, of all that a writer makes.
+    made: ClassVar[re.Pattern[str]]
 
     @abstractmethod
-    def write(self, index: tuple[int, ...], keypoints: Keypoints) -> None:
-        """One block: NumPy arrays of the full size of a block."""
+    def create(self, folder: Path) -> None:
+        """Everything but the blocks, in a new folder."""
 
     @abstractmethod
-    def _last(self, index: tuple[int, ...]) -> str:
-        """The file of a block that is written last."""
+    def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
+        """Name and contents of each file of a block; NumPy arrays of the full size of a block.
 
-    def has(self, index: tuple[int, ...]) -> bool:
-        """Whether a block is there."""
-        last = self.folder / self._last(index)
-        # A file without contents is what a file system may leave when the power goes.
-        return last.exists() and last.stat().st_size > 0
+        The last one stands for the block: where it is, the others are.
+        """
 
-    def _put(self, name: str, contents: bytes) -> None:
-        atomic.write_aside(self.folder / name, contents, spare=self.spare)
+    @abstractmethod
+    def last(self, index: tuple[int, ...]) -> str:
+        """The name of a block's last file."""
 
 
 class ZarrWriter(Writer):
@@ -71,11 +62,13 @@ class ZarrWriter(Writer):
     A chunk is a block, uncompressed: the bytes of one array.
     """
 
-    def create(self) -> None:
+    made = re.compile(r"zarr\.json|(coords|scores|status|covariance)(/(zarr\.json|c(\.\d+)*))?")
+
+    def create(self, folder: Path) -> None:
         """The group and its arrays, without chunks."""
         zarr: Any = optional.load("zarr", extra="store")
         attributes = {**self.about, "status": {reason.name: reason.value for reason in Status}}
-        group = zarr.create_group(self.folder, zarr_format=3, attributes=attributes)
+        group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
         for name, (dtype, fill, beyond) in self._arrays().items():
             group.create_array(
                 name,
@@ -99,14 +92,15 @@ class ZarrWriter(Writer):
             "status": (np.dtype(np.int8), Status.NOT_FINITE.value, ()),
         }
 
-    def write(self, index: tuple[int, ...], keypoints: Keypoints) -> None:
+    def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """A chunk of each array."""
         for name, (dtype, _, beyond) in self._arrays().items():
             values = np.asarray(getattr(keypoints, name))
             contents = values.astype(dtype.newbyteorder("<")).tobytes()
-            self._put(self._chunk(name, index, len(beyond)), contents)
+            yield self._chunk(name, index, len(beyond)), contents
 
-    def _last(self, index: tuple[int, ...]) -> str:
+    def last(self, index: tuple[int, ...]) -> str:
+        """The chunk of ``status``."""
         return self._chunk("status", index, 0)
 
     @staticmethod
@@ -117,30 +111,33 @@ class ZarrWriter(Writer):
 class ParquetWriter(Writer):
     """Long tables, as :func:`dark_jax.save` writes them, a part a block."""
 
-    def create(self) -> None:
-        """The folder; what made the results is written into every part of it."""
-        self.folder.mkdir()
-        self._put("_about.json", atomic.json_bytes(self.about))
+    made = re.compile(r"_about\.json|part-\d{8,}\.parquet")
 
-    def write(self, index: tuple[int, ...], keypoints: Keypoints) -> None:
+    def create(self, folder: Path) -> None:
+        """The folder; what made the results is written into every part of it."""
+        folder.mkdir()
+        (folder / "_about.json").write_bytes(atomic.json_bytes(self.about))
+
+    def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """One part."""
         part = self.blocks.part(index)
         there = tuple(slice(0, along.stop - along.start) for along in part)
         keypoints = jax.tree.map(lambda leaf: leaf[there], keypoints)
         table = tables.make_table(keypoints, axes=TABLE_AXES[len(part)])
         table = table._replace(first=tuple(along.start for along in part))
-        name, shape = self._last(index), table.scores.shape
-        self._put(name, tables.file_contents(table, Path(name), about=self.about, shape=shape))
+        name, shape = self.last(index), table.scores.shape
+        yield name, tables.file_contents(table, Path(name), about=self.about, shape=shape)
 
-    def _last(self, index: tuple[int, ...]) -> str:
+    def last(self, index: tuple[int, ...]) -> str:
+        """The part."""
         return f"part-{self.blocks.number(index):08d}.parquet"
 
 
-KINDS = {".zarr": ZarrWriter, ".parquet": ParquetWriter}
+KINDS: dict[str, type[Writer]] = {".zarr": ZarrWriter, ".parquet": ParquetWriter}
 
 
 def read_about(path: Path) -> dict[str, Any] | None:
-    """What made the results at ``path``, if :class:`Writer` wrote them."""
+    """What made the results at ``path``, if they are those of a :class:`Writer`."""
     found = None
     for name in ("zarr.json", "_about.json"):
         try:

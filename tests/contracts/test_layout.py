@@ -157,7 +157,7 @@ def test_import_brings_in_nothing_optional() -> None:
     code = (
         "import sys, dark_jax\n"
         "extra = {'click', 'rich', 'matplotlib', 'PIL', 'cv2', 'pyarrow', 'faster_coco_eval'}\n"
-        "extra |= {'zarr', 'dask', 'distributed', 'h5py', 'locket', 'flax'}\n"
+        "extra |= {'zarr', 'dask', 'distributed', 'h5py', 'filelock', 'flax'}\n"
         "assert not extra & set(sys.modules), extra & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ import pytest
 import dark_jax
 from dark_jax import Keypoints
 from dark_jax._stores import blocks
-from dark_jax._stores.writers import Writer
+from dark_jax._stores.checkpoint import Checkpoint
 from tests.stores import cases
 from tests.support import synthetic
 from tests.support.batches import in_batches
@@ -51,17 +51,17 @@ def stores(tmp_path: Path, maps: np.ndarray) -> Path:
 
 @pytest.fixture
 def full_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """A disk that is full after so many files."""
-    put, written = Writer._put, []
+    """A disk that is full after so many files of a checkpoint."""
+    put, written = Checkpoint._put, []
 
     def limit(count: int | None) -> None:
-        def limited(self: Writer, name: str, contents: bytes) -> None:
+        def limited(self: Checkpoint, path: Path, contents: bytes) -> None:
             if count is not None and len(written) >= count:
-                raise cases.FullError(28, "No space left on device", name)
-            written.append(name)
-            put(self, name, contents)
+                raise cases.FullError(28, "No space left on device", str(path))
+            written.append(path)
+            put(self, path, contents)
 
         written.clear()
-        monkeypatch.setattr(Writer, "_put", limited)
+        monkeypatch.setattr(Checkpoint, "_put", limited)
 
     return limit

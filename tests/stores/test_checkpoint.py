@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from dark_jax import decode_store, rules
-from dark_jax._stores.checkpoint import Checkpoint
 from tests.stores.cases import OTHER, TARGETS, FullError, tree
 
 pytest.importorskip("zarr")
@@ -28,11 +27,11 @@ class TestNothingIsLost:
         source, target = stores / "array.zarr", stores / f"out{suffix}"
         decode_store(source, stores / f"whole{suffix}")
         whole = tree(stores / f"whole{suffix}")
-        full_after(count if suffix == ".zarr" else 1 + count // 3)  # the first is not a block
+        full_after(1 + (count if suffix == ".zarr" else count // 3))  # the first is not a block
         with pytest.raises(FullError):
             decode_store(source, target)
         assert not target.exists()
-        with pytest.raises(FileExistsError, match="unfinished run: resume it, or overwrite it"):
+        with pytest.raises(FileExistsError, match="unfinished: go on with resume=True, or begin"):
             decode_store(source, target)
         full_after(None)
         there = tree(stores / f"out{suffix}.incomplete" / "result")
@@ -82,7 +81,7 @@ class TestNothingIsLost:
         source, target = stores / "maps.npy", stores / "out.zarr"
         decode_store(source, target, **OTHER)
         old = tree(target)
-        with pytest.raises(FileExistsError, match="exists: overwrite it, or choose another"):
+        with pytest.raises(FileExistsError, match="exists: replace it with overwrite=True, or ch"):
             decode_store(source, target)
         full_after(5)
         with pytest.raises(FullError):
@@ -99,7 +98,7 @@ class TestNothingIsLost:
         ("options", "message"),
         [
             ({"kernel_size": 5}, "another kernel_size: it was 11, now it is 5"),
-            ({"rule": rules.HRNET}, "another rule: it was 'GUARDED', now it is 'HRNET'"),
+            ({"rule": rules.HRNET}, "another rule.name: it was 'GUARDED', now it is 'HRNET'"),
             ({"sigma": 2.0, "fit": True}, "another decoder"),
         ],
     )
@@ -156,12 +155,12 @@ class TestNothingIsLost:
         def meanwhile(done: int, total: int) -> None:
             asked: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
             for options in asked:
-                with pytest.raises(OSError, match=r"another run|unfinished run") as error:
+                with pytest.raises(BlockingIOError, match="written by another run: wait"):
                     decode_store(source, target, **options)
-                refused.append(type(error.value))
+                refused.append(done)
 
         decode_store(source, target, progress=meanwhile)
-        assert refused == [FileExistsError, BlockingIOError, BlockingIOError] * 7
+        assert len(refused) == 3 * 7
         decode_store(source, stores / "whole.zarr")
         assert tree(target) == tree(stores / "whole.zarr")
 
@@ -176,17 +175,8 @@ class TestNothingIsLost:
         with pytest.raises(KeyboardInterrupt):
             decode_store(source, target, progress=stop)
         assert not target.exists()
-        assert not [*(stores / "out.zarr.incomplete" / "spare").iterdir()]
+        (spare,) = (stores / "out.zarr.incomplete").glob("spare-*")
+        assert not [*spare.iterdir()]
         decode_store(source, target, resume=True)
         decode_store(source, stores / "whole.zarr")
         assert tree(target) == tree(stores / "whole.zarr")
-
-    def test_killed_between_presenting_and_clearing(
-        self, stores: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(Checkpoint, "clear", lambda self: None)
-            decode_store(stores / "maps.npy", stores / "out.zarr")
-        assert (stores / "out.zarr.incomplete").exists()
-        decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
-        assert not (stores / "out.zarr.incomplete").exists()

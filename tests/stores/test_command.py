@@ -1,14 +1,19 @@
 """``dark-jax decode`` of stores, and the one line it says of bad input."""
 
+import gc
 import json
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import dark_jax
 from dark_jax import Keypoints
+from dark_jax._stores import dask_run
+from dark_jax._stores.checkpoint import Checkpoint
 from tests.stores.cases import BLOCK, OTHER, assert_same, damaged_chunk, group_of, tree, write_zarr
 
 pytest.importorskip("zarr")
@@ -36,7 +41,7 @@ def test_everything_at_once(
     source, target = stores / "maps.h5", stores / "out.parquet"
     assert _cli.run(["decode", str(source), "-o", str(target), *arguments]) == 0
     about = parquet.read_table(target).schema.metadata[b"about"]
-    assert (json.loads(about)["rule"], json.loads(about)["kernel_size"]) == ("VITPOSE", 5)
+    assert (json.loads(about)["rule"]["name"], json.loads(about)["kernel_size"]) == ("VITPOSE", 5)
 
 
 def test_npy_is_a_store_where_it_is_treated_as_one(stores: Path, maps: np.ndarray) -> None:
@@ -136,7 +141,10 @@ def test_no_bar(
             "exclude each other",
             ["maps.npy", "-o", "o.zarr", "--workers", "2", "--scheduler", "tcp://a:1"],
         ),
-        ("need a SOURCE that is a store", ["--resume"]),
+        ("--resume needs a SOURCE that is a store", ["--resume"]),
+        ("--workers needs a SOURCE that is a store", ["--workers", "2"]),
+        ("it needs --resume", ["maps.npy", "-o", "o.zarr", "--accept-changed-source"]),
+        ("replace it with --overwrite, or", ["maps.npy", "-o", "group.zarr"]),
         (
             "--overlay is for maps that fit",
             ["array.zarr", "-o", "o.zarr", "--overlay", "o.png"],
@@ -188,3 +196,38 @@ def test_what_cannot_be_read_is_named(stores: Path, capsys: pytest.CaptureFixtur
         f"dark-jax: the rest is kept in {stores / 'out.zarr.incomplete' / 'result'}; "
         "--resume goes on"
     )
+
+
+def test_an_interrupt_that_python_loses(
+    stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it does in a callback of the garbage collector: the run stops after its block."""
+    target = stores / "out.zarr"
+    commit, done = Checkpoint.commit, []
+
+    def press(phase: str, info: dict[str, int]) -> None:
+        if len(done) == 2:
+            done.append("pressed")
+            signal.raise_signal(signal.SIGINT)
+
+    def committed(self: Checkpoint, index: Any, *others: Any) -> None:
+        commit(self, index, *others)
+        done.append(index)
+
+    # In one thread, the one that Python gives its signals.
+    monkeypatch.setattr(
+        dask_run,
+        "each",
+        lambda pool, work, blocks, tell: [(tell(work(index)), gc.collect()) for index in blocks],
+    )
+    monkeypatch.setattr(Checkpoint, "commit", committed)
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: None)
+    gc.callbacks.append(press)
+    try:
+        assert _cli.run(["decode", str(stores / "maps.npy"), "-o", str(target)]) == 130
+    finally:
+        gc.callbacks.remove(press)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert capsys.readouterr().err == "dark-jax: interrupted; --resume goes on\n"
+    assert not target.exists()
+    assert _cli.run(["decode", str(stores / "maps.npy"), "-o", str(target), "--resume"]) == 0

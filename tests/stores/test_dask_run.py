@@ -27,7 +27,7 @@ def test_on_a_scheduler(stores: Path) -> None:
     """One that runs already, and stays; the same bytes as from threads."""
     decode_store(stores / "maps.h5", stores / "threads.zarr")
     with distributed.LocalCluster(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
     ) as cluster:
         for _ in range(2):
             decode_store(

@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import pickle
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import dark_jax
 from dark_jax import Keypoints, decode_store, rules
 from dark_jax._stores import blocks
+from dark_jax._stores.decoder import Decoder
 from tests.stores.cases import (
     BLOCK,
     CHUNKS,
@@ -27,7 +31,7 @@ from tests.support.batches import in_batches
 zarr = pytest.importorskip("zarr")
 parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("h5py")
-pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
 
 
 def test_fit_has_a_covariance(stores: Path, expected_fit: Keypoints) -> None:
@@ -105,13 +109,77 @@ def test_types(
     assert_same(found, dark_jax.decode(values.astype(np.float32)))
 
 
-def test_rules_that_have_no_name(stores: Path) -> None:
-    mine = dataclasses.replace(rules.GUARDED, longest=3.0)
-    with pytest.raises(ValueError, match=r"rule must be one of dark_jax\.rules"):
-        decode_store(stores / "maps.npy", stores / "o.zarr", rule=mine)
+class TestRules:
+    """A rule is data: any goes to a store, and what it does is kept with what it makes."""
+
+    @pytest.mark.parametrize("rule", [rules.GUARDED, *rules.PUBLISHED], ids=repr)
+    def test_equal_after_a_pickle(self, rule: rules.Rule) -> None:
+        again = pickle.loads(pickle.dumps(rule))
+        assert again == rule
+        assert Decoder((-2, -1), again, None, None, False).about() == (
+            Decoder((-2, -1), rule, None, None, False).about()
+        )
+
+    def test_a_pickled_one(self, stores: Path) -> None:
+        """It decodes, and resumes, what the rule itself has begun."""
+        for name, rule in (("a", rules.VITPOSE), ("b", pickle.loads(pickle.dumps(rules.VITPOSE)))):
+            decode_store(stores / "maps.npy", stores / f"{name}.zarr", rule=rule, kernel_size=5)
+        assert tree(stores / "a.zarr") == tree(stores / "b.zarr")
+        decode_store(stores / "maps.npy", stores / "a.zarr", rule=rule, kernel_size=5, resume=True)
+        guarded = pickle.loads(pickle.dumps(rules.GUARDED))
+        decode_store(stores / "maps.npy", stores / "f.zarr", rule=guarded, sigma=2.0, fit=True)
+
+    def test_of_ones_own(self, stores: Path, maps: np.ndarray) -> None:
+        """A kernel that only this file knows; two rules of one name do not resume each other."""
+        mine = dataclasses.replace(rules.GUARDED, name="MINE", kernel=_narrow, longest=3.0)
+        target = stores / "o.zarr"
+        decode_store(stores / "maps.npy", target, rule=mine)
+        decode = functools.partial(dark_jax.decode, rule=mine)
+        assert_same(group_of(target), in_batches(decode, maps, size=BLOCK))
+        about = dict(zarr.open_group(target, mode="r").attrs)["rule"]
+        assert about["kernel"][5] == pytest.approx(_narrow(11)[5], rel=1e-9)
+        assert about.keys() == {field.name for field in dataclasses.fields(rules.Rule)}
+        assert (about["stencil"], about["padding"]) == ({"reach": 2, "corners": 4}, "ZEROS")
+        assert about["ceiling"] == "inf"
+        for other, message in (
+            (dataclasses.replace(mine, longest=2.0), "another rule.longest: it was 3.0, now it"),
+            (dataclasses.replace(mine, kernel=lambda size: np.ones(size) / size), "rule.kernel"),
+            (dataclasses.replace(mine, padding=rules.Padding.REFLECT), "rule.padding: it was 'ZE"),
+            (dataclasses.replace(mine, stencil=rules.COMPACT), "rule.stencil.reach: it was 2"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                decode_store(stores / "maps.npy", target, rule=other, resume=True)
+
+    def test_on_workers(self, stores: Path) -> None:
+        mine = dataclasses.replace(rules.HRNET, name="MINE", fixed_step=0.125)
+        decode_store(stores / "maps.npy", stores / "threads.zarr", rule=mine)
+        with distributed.LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster:
+            address = cluster.scheduler_address
+            decode_store(stores / "maps.npy", stores / "o.zarr", rule=mine, scheduler=address)
+        assert tree(stores / "o.zarr") == tree(stores / "threads.zarr")
+
+    def test_that_cannot_travel(self, stores: Path) -> None:
+        """Before anything is read: the source need not even be there."""
+        lock = threading.Lock()
+        mine = dataclasses.replace(rules.GUARDED, kernel=lambda size: lock and np.ones(size))
+        with pytest.raises(TypeError, match="rule must be picklable, to go to workers, got rules"):
+            decode_store(stores / "nowhere.npy", stores / "o.zarr", rule=mine)
+
+    @pytest.mark.parametrize("rule", ["HRNET", None])
+    def test_that_are_none(self, stores: Path, rule: Any) -> None:
+        with pytest.raises(TypeError, match=r"rule must be a Rule of dark_jax\.rules, as"):
+            decode_store(stores / "maps.npy", stores / "o.zarr", rule=rule)
+        assert not (stores / "o.zarr.incomplete").exists()
 
 
-@pytest.mark.parametrize("module", ["zarr", "dask", "locket", "h5py"])
+def _narrow(size: int) -> np.ndarray:
+    weights = np.exp(-(np.arange(-(size // 2), size // 2 + 1) ** 2) / 2.0)
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("module", ["zarr", "dask", "filelock", "h5py"])
 def test_missing_extra(stores: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     before = tree(stores)

@@ -1,7 +1,9 @@
 """Every kind of store read, whole and with chunks that cannot be."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +11,17 @@ import pytest
 
 import dark_jax
 from dark_jax import Keypoints, Status, UnreadChunksError, decode_store
-from tests.stores.cases import OTHER, SHAPE, TARGETS, assert_same, damaged_chunk, group_of, tree
+from dark_jax._stores import readers
+from tests.stores.cases import (
+    CHUNKS,
+    OTHER,
+    SHAPE,
+    TARGETS,
+    assert_same,
+    damaged_chunk,
+    group_of,
+    tree,
+)
 from tests.support import tolerances
 
 zarr = pytest.importorskip("zarr")
@@ -34,7 +46,8 @@ def test_every_source_to_zarr(stores: Path, name: str, expected: Keypoints) -> N
     about = dict(zarr.open_group(stores / "out.zarr", mode="r").attrs)
     assert about["source"] == str(stores / name)
     assert about["dark_jax"] == dark_jax.__version__
-    assert (about["decoder"], about["rule"], about["kernel_size"]) == ("decode", "GUARDED", 11)
+    assert (about["decoder"], about["kernel_size"]) == ("decode", 11)
+    assert (about["rule"]["name"], about["rule"]["floor"]) == ("GUARDED", 1e-10)
     assert about["status"] == {reason.name: reason.value for reason in Status}
     assert not (stores / "out.zarr.incomplete").exists()
 
@@ -52,7 +65,7 @@ def test_every_source_to_parquet(stores: Path, name: str, expected: Keypoints) -
             np.testing.assert_allclose(a, b, atol=tolerances.COMPILED)
         else:
             assert found[column].to_pylist() == whole[column].to_pylist()
-    assert json.loads(found.schema.metadata[b"about"])["rule"] == "GUARDED"
+    assert json.loads(found.schema.metadata[b"about"])["rule"]["name"] == "GUARDED"
 
 
 def test_members(stores: Path, expected: Keypoints) -> None:
@@ -67,7 +80,7 @@ def test_members(stores: Path, expected: Keypoints) -> None:
 
 
 class TestUnreadChunks:
-    @pytest.mark.parametrize("name", ["array.zarr", "maps.h5", "maps.npy"])
+    @pytest.mark.parametrize("name", ["array.zarr", "maps.h5"])
     @pytest.mark.parametrize("suffix", TARGETS)
     def test_the_rest_is_kept(
         self, stores: Path, name: str, suffix: str, expected: Keypoints
@@ -87,7 +100,7 @@ class TestUnreadChunks:
             assert not target.exists()
 
         lost = np.zeros(SHAPE[:2], bool)
-        lost[first:last, slice(None) if name == "maps.npy" else 2] = True
+        lost[first:last, 2] = True
         if suffix == ".zarr":
             found = group_of(error.value.kept)
             assert (found["status"][lost] == Status.NOT_FINITE).all()
@@ -103,11 +116,131 @@ class TestUnreadChunks:
                 )
 
         damaged.write_bytes(sound[damaged])
-        decode_store(source, target, resume=True)
+        if name == "maps.h5":  # the file of every chunk has changed; who repaired it says so
+            with pytest.raises(ValueError, match="has changed since"):
+                decode_store(source, target, resume=True)
+        decode_store(source, target, resume=True, accept_changed_source=name == "maps.h5")
         assert tree(target) == tree(stores / f"whole{suffix}")
+
+    def test_what_has_no_chunks(self, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A part of a ``.npy`` file that a disk does not give: the block is named."""
+        memmap = np.memmap
+
+        def failing(*args: Any, offset: int, **named: Any) -> Any:
+            if offset > 24 * 20 * 4 * 3 * 9:
+                raise OSError(5, "Input/output error")
+            return memmap(*args, offset=offset, **named)
+
+        decode_store(stores / "maps.npy", stores / "whole.zarr")
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "memmap", failing)
+            with pytest.raises(UnreadChunksError, match="Input/output error") as error:
+                decode_store(stores / "maps.npy", stores / "out.zarr")
+        (unread,) = error.value.unread
+        assert (unread.path, unread.chunk) == (str(stores / "maps.npy"), (5, 0))
+        lost = group_of(error.value.kept)["status"] == Status.NOT_FINITE
+        np.testing.assert_array_equal(lost.all(axis=1), np.arange(11) == 10)
+        decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
+        assert tree(stores / "out.zarr") == tree(stores / "whole.zarr")
 
     def test_a_rule_gives_no_sentinel_for_them(self, stores: Path) -> None:
         damaged_chunk(stores, "array.zarr")
         with pytest.raises(UnreadChunksError) as error:
             decode_store(stores / "array.zarr", stores / "out.zarr", **OTHER)
         assert np.isnan(group_of(error.value.kept)["coords"][2:4, 2]).all()
+
+
+class TestMissingChunks:
+    """What is not stored reads as the fill value, or is refused as what cannot be read."""
+
+    @pytest.mark.parametrize("name", ["array.zarr", "group.zarr", "sharded.zarr", "maps.h5"])
+    def test_missing(self, stores: Path, maps: np.ndarray, name: str) -> None:
+        lost = _without_chunks(stores, maps, name)
+        decode_store(stores / name, stores / "out.zarr", key="heatmaps")
+        status = group_of(stores / "out.zarr")["status"]
+        assert (status[lost] == Status.NO_PEAK).all()
+        with pytest.raises(UnreadChunksError, match="it is not stored, and would read as") as error:
+            decode_store(
+                stores / name, stores / "r.zarr", key="heatmaps", refuse_missing_chunks=True
+            )
+        found = group_of(error.value.kept)["status"]
+        np.testing.assert_array_equal(found == Status.NOT_FINITE, lost)
+        np.testing.assert_array_equal(found[~lost], status[~lost])
+        with pytest.raises(ValueError, match="another refuse_missing_chunks: it was True"):
+            decode_store(stores / name, stores / "r.zarr", key="heatmaps", resume=True)
+
+    def test_nothing_is_missing(self, stores: Path) -> None:
+        for name in SOURCES:
+            for refuse in (False, True):
+                target = stores / f"{refuse}.zarr"
+                decode_store(stores / name, target, refuse_missing_chunks=refuse, overwrite=True)
+            found = [group_of(stores / f"{refuse}.zarr")["coords"] for refuse in (False, True)]
+            np.testing.assert_array_equal(*found)
+
+
+def _without_chunks(stores: Path, maps: np.ndarray, name: str) -> np.ndarray:
+    """A store with a hole, where the maps of the scores are lost."""
+    import h5py
+
+    lost = np.zeros(SHAPE[:2], bool)
+    lost[2:4, 2] = True
+    if name == "maps.h5":
+        with h5py.File(stores / name, "w") as file:
+            made = file.create_dataset("heatmaps", SHAPE, "f4", chunks=CHUNKS)
+            for image in range(0, SHAPE[0], 2):
+                for joint in range(SHAPE[1]):
+                    if (image, joint) != (2, 2):
+                        part = (slice(image, image + 2), slice(joint, joint + 1))
+                        made[part] = maps[part]
+        return lost
+    group = zarr.create_group(stores / name, overwrite=True, zarr_format=3)
+    if name == "sharded.zarr":
+        lost[2:4] = True
+        shards = (2, 3, *SHAPE[2:])
+        group.create_array("heatmaps", data=maps, chunks=(1, 1, *SHAPE[2:]), shards=shards)
+        (stores / name / "heatmaps" / "c" / "1" / "0" / "0" / "0").unlink()
+    elif name == "array.zarr":
+        group.create_array("heatmaps", data=maps, chunks=CHUNKS)
+        (stores / name / "heatmaps" / "c" / "1" / "2" / "0" / "0").unlink()
+    else:
+        old = zarr.create_group(stores / name, overwrite=True, zarr_format=2)
+        old.create_array("heatmaps", data=maps, chunks=CHUNKS)
+        (stores / name / "heatmaps" / "1.2.0.0").unlink()
+    return lost
+
+
+class TestHeaders:
+    """A ``.npy`` file is as long as its header says, or is refused before anything is decoded."""
+
+    @pytest.mark.parametrize(
+        ("shape", "message"),
+        [
+            ((100_000, 17, 24, 20), "has 5000 bytes of values, but shape (100000, 17, 24, 20)"),
+            ((10**9, 24, 20), "bytes of values, but shape (1000000000, 24, 20)"),
+            ((2**40, 2**40, 2**40), "need 5316911983139663491615228241121378304: it was cut off"),
+            ((-1, 24, 20), "bytes of values, but shape (-1, 24, 20)"),
+        ],
+    )
+    def test_it_lies(self, tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+        with (tmp_path / "in.npy").open("wb") as stream:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(bytes(5000))
+        with pytest.raises(ValueError, match=re.escape(message)):
+            decode_store(tmp_path / "in.npy", tmp_path / "out.zarr")
+        assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
+
+    def test_sides_beyond_31_bits(self, tmp_path: Path) -> None:
+        """Of maps they are refused, as JAX has 32 bits for them; of the other axes they are not."""
+        zarr.create_array(
+            tmp_path / "wide.zarr", shape=(1, 2**31 + 8), chunks=(1, 2**20), dtype="u1"
+        )
+        with pytest.raises(ValueError, match="a side of its maps has 2147483656 pixels, at most"):
+            decode_store(tmp_path / "wide.zarr", tmp_path / "out.zarr")
+        with (tmp_path / "long.npy").open("wb") as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (2**31 + 8, 1, 1)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.truncate(stream.tell() + 2**31 + 8)  # takes no place on the disk
+        with readers.opened(tmp_path / "long.npy") as reader:
+            last = reader.read((slice(2**31, 2**31 + 8), slice(0, 1), slice(0, 1)))
+        assert last.shape == (8, 1, 1)
