@@ -1,11 +1,14 @@
 """Stores under violence: killed runs, killed workers, Ctrl-C, and gigabytes."""
 
 import contextlib
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +30,27 @@ pytestmark = pytest.mark.slow
 SMALL = "from dark_jax._stores import blocks; blocks.GOAL = 1; "
 # So slow that it is still at work when a busy machine gets to kill it; dask's workers stay fast.
 SLOW = SMALL + (
-    "import time; from dark_jax._stores import writers; put = writers.Writer._put; "
-    "writers.Writer._put = lambda *each: (time.sleep(0.01), put(*each)); "
+    "import time; from dark_jax._stores.checkpoint import Checkpoint; put = Checkpoint._put; "
+    "Checkpoint._put = lambda *each: (time.sleep(0.01), put(*each)); "
 )
 # Whoever runs the tests in the background of a shell has taught them to ignore Ctrl-C.
 COMMAND = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from dark_jax import _cli; sys.exit(_cli.run(sys.argv[1:]))"
 )
-KILLS = 6
+SCHEDULER = """
+import distributed, signal, time
+if __name__ == "__main__":
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    )
+    print(cluster.scheduler_address, flush=True)
+    time.sleep(600)
+"""
+KILLS = int(os.environ.get("DARK_JAX_KILLS", "6"))  # 50 for the figures of a release
+PROCESSES = ("--workers", "2")
+# Exit status of a run that ends by a signal.
+ENDS = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: 130}
 TIMEOUT = 120.0
 RULE = rules.HRNET  # without a blur: every process compiles its program for itself
 
@@ -109,23 +124,39 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("suffix", TARGETS)
+@pytest.mark.parametrize(
+    ("sign", "suffix", "workers"),
+    [
+        (signal.SIGKILL, ".parquet", ()),
+        (signal.SIGTERM, ".zarr", ()),
+        (signal.SIGINT, ".parquet", ()),
+        (signal.SIGKILL, ".zarr", PROCESSES),
+        (signal.SIGTERM, ".parquet", PROCESSES),
+        (signal.SIGINT, ".zarr", PROCESSES),
+    ],
+)
 def test_kill_and_resume(
-    source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path, suffix: str
+    source: Path,
+    whole: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+    sign: signal.Signals,
+    suffix: str,
+    workers: tuple[str, ...],
 ) -> None:
-    """``kill -9`` at random points; the bytes are an uninterrupted run's."""
-    target, random = tmp_path / f"out{suffix}", synthetic.rng(len(suffix))
-    kills, counts = 0, []
-    while kills < KILLS:
+    """At random points, threads and processes; the bytes are an uninterrupted run's."""
+    target, random = tmp_path / f"out{suffix}", synthetic.rng(10 * sign + len(workers))
+    kills = KILLS // 2 if workers else KILLS
+    counts = []
+    for _ in range(kills):
         before = blocks_there(target)
-        process = started(SLOW + COMMAND, *command(source, target, "--resume"))
-        wait_for_blocks(process, target, before + int(random.integers(1, 40)))
+        process = started(SLOW + COMMAND, *command(source, target, "--resume", *workers))
+        wait_for_blocks(process, target, before + int(random.integers(1, 240 // KILLS + 1)))
         time.sleep(random.uniform(0, 0.02))
-        os.kill(process.pid, signal.SIGKILL)
+        # Ctrl-C is a terminal's, to the whole group; others hit the run alone.
+        os.kill(-process.pid if sign == signal.SIGINT else process.pid, sign)
         status, _, err = end(process)
-        assert status == -signal.SIGKILL, (err, counts)
+        assert status == ENDS[sign], (err, counts)
         assert not target.exists()
-        kills += 1
         counts.append(blocks_there(target))
     assert counts == sorted(counts)
     last = started(SMALL + COMMAND, *command(source, target, "--resume"), cache=True)
@@ -134,9 +165,9 @@ def test_kill_and_resume(
     assert tree(target) == whole[suffix]
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+@pytest.mark.parametrize("workers", [(), PROCESSES])
 def test_ctrl_c(
-    source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path, workers: list[str]
+    source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
     """As a terminal sends it, to the whole group: one line, no process left, resumable.
 
@@ -170,7 +201,7 @@ def test_killed_worker(
     killed: list[int] = []
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -220,3 +251,130 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, name: str) -> None:
     large, small = peaks
     assert large < small + 100, peaks
     assert large < 1000, peaks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that it forks")
+@pytest.mark.parametrize(
+    ("suffix", "scenario"), [(".zarr", "new"), (".parquet", "overwrite"), (".parquet", "restart")]
+)
+def test_killed_at_every_line(tmp_path: Path, suffix: str, scenario: str) -> None:
+    """Of beginning, committing, finishing and clearing up: the next run completes them."""
+    command = [sys.executable, "-m", "tests.stores.every_line", suffix, scenario, str(tmp_path)]
+    found = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert int(found.stdout) > 200
+
+
+@contextlib.contextmanager
+def small_disk(path: Path) -> Iterator[Callable[[int], None]]:
+    """A file system of its own, and a function that gives it so many pages of 4 KB."""
+    path.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", path], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("mounting a tmpfs needs the superuser")
+    try:
+        yield (
+            lambda pages: (
+                subprocess.run(["mount", "-o", f"remount,size={4 * pages}k", path], check=True)
+                and None
+            )
+        )
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.parametrize("suffix", TARGETS)
+def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
+    """One page more each time: an error that says so, and resumed to the same bytes."""
+    maps, _ = synthetic.gaussians(0, 4, (24, 20), sigma=2.0, noise=0.01)
+    source = tmp_path / "maps.npy"
+    np.save(source, maps)
+    with small_disk(tmp_path / "disk") as resized, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "GOAL", 1)
+        target, whole = tmp_path / "disk" / f"out{suffix}", tmp_path / f"whole{suffix}"
+        decode_store(source, whole, rule=RULE)
+        for pages in itertools.count(1):
+            resized(pages)
+            try:
+                decode_store(source, target, rule=RULE)
+                break
+            except OSError as error:
+                told = str(error)
+            assert "cannot be written (No space left on device)" in told, told
+            assert str(target.parent) in told
+            assert not target.exists()
+            resized(1000)
+            decode_store(source, target, rule=RULE, resume=True)
+            assert tree(target) == tree(whole)
+            shutil.rmtree(target)
+            assert not [*target.parent.iterdir()]
+        assert pages > 8
+        assert tree(target) == tree(whole)
+
+
+def test_four_processes_on_one_target(
+    source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """One writes and the others are told so; a script that calls again until it is done ends."""
+    target = tmp_path / "out.zarr"
+    running = [
+        started(SMALL + COMMAND, *command(source, target, "--resume"), cache=True) for _ in range(4)
+    ]
+    ends = [end(process) for process in running]
+    assert (0, f"wrote {target}\n", "") in ends
+    for status, _, err in ends:
+        assert status == 0 or "is being written by another run: wait" in err, err
+    assert tree(target) == whole[".zarr"]
+    assert not target.with_name("out.zarr.incomplete").exists()
+
+
+def test_a_worker_that_is_added(
+    source: Path,
+    whole: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes its share of a run that has begun without it."""
+    monkeypatch.setattr(blocks, "GOAL", 1)
+    added: list[int] = []
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+    ) as cluster:
+
+        def add(done: int, total: int) -> None:
+            if done > 200 and not added:
+                added.append(done)
+                cluster.scale(2)
+
+        address = cluster.scheduler_address
+        decode_store(source, tmp_path / "out.zarr", rule=RULE, scheduler=address, progress=add)
+        workers = len(cluster.scheduler_info["workers"])
+    assert added
+    assert workers == 2
+    assert tree(tmp_path / "out.zarr") == whole[".zarr"]
+
+
+def test_a_scheduler_that_goes(
+    source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """The run ends and says so; what is done is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "GOAL", 1)
+        scheduler = started(SCHEDULER, cache=True)
+        assert scheduler.stdout is not None
+        address = scheduler.stdout.readline().strip()
+
+        def kill(done: int, total: int) -> None:
+            if done > 1000 and scheduler.poll() is None:
+                os.killpg(scheduler.pid, signal.SIGKILL)
+
+        target = tmp_path / "out.zarr"
+        with pytest.raises(RuntimeError, match="the dask cluster is gone"):
+            decode_store(source, target, rule=RULE, scheduler=address, progress=kill)
+        end(scheduler)
+        decode_store(source, target, rule=RULE, resume=True)
+    assert tree(target) == whole[".zarr"]
