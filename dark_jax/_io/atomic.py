@@ -68,12 +68,13 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 os.unlink(name)
 
 
-def write_aside(path: Path, contents: bytes, *, spare: Path) -> None:
+def write_aside(path: Path, contents: bytes, *, spare: Path, cure: str) -> None:
     """Write a file whole or not at all: in ``spare``, of the same file system, then renamed."""
     aside = spare / uuid.uuid4().hex
     try:
-        aside.write_bytes(contents)
-        os.replace(aside, path)
+        with writing(path, cure=cure):
+            aside.write_bytes(contents)
+            os.replace(aside, path)
     except BaseException:
         with suppress(OSError):
             aside.unlink()

@@ -109,8 +109,7 @@ class Checkpoint:
                 f"{folder} is in the way: dark_jax did not make it; move it, or choose another "
                 "target"
             )
-        with atomic.writing(folder):
-            folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         # Two threads of one process exclude each other too: each has a lock of its own.
         lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
         try:
@@ -121,9 +120,7 @@ class Checkpoint:
                 "choose another target"
             ) from None
         try:
-            if not (folder / NOTE).exists():
-                with atomic.writing(folder):
-                    (folder / NOTE).write_text(NOTE_TEXT)
+            (folder / NOTE).touch()
             yield
         finally:
             self._leave_no_empty_folder()
@@ -179,18 +176,18 @@ class Checkpoint:
         if not self.result.exists():
             return None  # its results stand at the target
         try:
-            return json.loads(self._about.read_text())
+            found = json.loads(self._about.read_text())
         except (FileNotFoundError, ValueError):  # a file system may leave an empty file
             return None
+        return found if isinstance(found, dict) and "replaces" in found else None
 
     def _put_back(self) -> None:
         """Complete, or undo, what a killed run has done to the old target."""
         if self._replaced.exists():
-            with atomic.writing(self.folder):
-                if self.target.exists():
-                    _delete(self._replaced)
-                else:
-                    os.rename(self._replaced, self.target)
+            if self.target.exists():
+                _delete(self._replaced)
+            else:
+                os.rename(self._replaced, self.target)
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         before, now = _leaves(begun), _leaves(self.writer.about)
@@ -231,16 +228,17 @@ class Checkpoint:
         fresh = begun is None
         replaces = self.target.exists() if begun is None else begun["replaces"]
         about = {"about": self.writer.about, "source": self.source, "replaces": replaces}
-        with atomic.writing(self.folder):
-            if fresh:
-                self._about.unlink(missing_ok=True)
-            for spare in self.folder.glob("spare-*"):
-                _delete(spare)
-            (self.folder / self.spare).mkdir()
-            if fresh:
-                for old in (self.result, self._unread):
-                    _delete(old)
-                self._unread.mkdir()
+        if fresh:
+            self._about.unlink(missing_ok=True)
+        for spare in self.folder.glob("spare-*"):
+            _delete(spare)
+        (self.folder / self.spare).mkdir()
+        if fresh:
+            for old in (self.result, self._unread):
+                _delete(old)
+            self._unread.mkdir()
+            self._put(self.folder / NOTE, NOTE_TEXT.encode())
+            with atomic.writing(self.result):
                 self.writer.create(self.result)
         if fresh or accept_changed_source:
             self._put(self._about, atomic.json_bytes(about))
@@ -276,8 +274,8 @@ class Checkpoint:
         return self._unread / f"{self.writer.blocks.number(index):08d}.json"
 
     def _put(self, path: Path, contents: bytes) -> None:
-        with atomic.writing(path, cure="what is done is kept, and resume=True goes on"):
-            atomic.write_aside(path, contents, spare=self.folder / self.spare)
+        cure = "what is done is kept, and resume=True goes on"
+        atomic.write_aside(path, contents, spare=self.folder / self.spare, cure=cure)
 
     def unread(self) -> list[Unread]:
         """All chunks that are lacking, in the order of the blocks."""
@@ -297,12 +295,11 @@ class Checkpoint:
         if self._begun() is not None:
             if self.target.exists():
                 self._check_replaced()
-            with atomic.writing(self.target):
-                with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
-                    list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
-                if self.target.exists():
-                    os.rename(self.target, self._replaced)
-                os.rename(self.result, self.target)
+            with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
+                list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
+            if self.target.exists():
+                os.rename(self.target, self._replaced)
+            os.rename(self.result, self.target)
         spares = self.folder.glob("spare-*")
         for path in (self._replaced, self.result, *spares, self._unread, self._about):
             _delete(path)
@@ -355,5 +352,5 @@ def _leaves(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _settle(path: Path) -> None:
-    with path.open("rb") as stream:
+    with atomic.writing(path), path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -32,6 +32,7 @@ def each(
     Raises:
         RuntimeError: the executor has given up, as a cluster does that is gone.
     """
+    # as_completed and map want all blocks at once, and keep their futures.
     finished: SimpleQueue[Future[_T]] = SimpleQueue()
     left, running = iter(blocks), 0
     while True:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ import numpy as np
 
 from dark_jax import rules
 from dark_jax._core import checks, optional
-from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._core.version import __version__
 from dark_jax._io import atomic
 from dark_jax._stores import dask_run, readers, writers
-from dark_jax._stores.blocks import Blocks, cut_into_blocks
-from dark_jax._stores.checkpoint import CHANGED, Checkpoint, folder_of
+from dark_jax._stores.blocks import cut_into_blocks
+from dark_jax._stores.checkpoint import Checkpoint, folder_of
 from dark_jax._stores.decoder import Decoder
+from dark_jax._stores.job import Job
 from dark_jax._stores.readers import Reader, Unread
 
 Index = tuple[int, ...]
@@ -64,63 +63,6 @@ class UnreadChunksError(RuntimeError):
             f"{len(unread)} chunks cannot be read, the first is {unread[0]}; the rest is kept "
             f"in {kept}, to be resumed"
         )
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker has to know, wherever it is."""
-
-    source: Path
-    key: str | None
-    decoder: Decoder
-    x64: bool
-    refuse_missing_chunks: bool
-    checkpoint: Checkpoint
-
-    @property
-    def blocks(self) -> Blocks:
-        """How the source is cut."""
-        return self.checkpoint.writer.blocks
-
-    def do(self, index: Index, reader: Reader | None = None) -> int:
-        """Decode one block and keep it; how many maps it has."""
-        if reader is None:
-            with readers.opened(self.source, key=self.key) as reader:
-                return self.do(index, reader)
-        maps, lost, unread = readers.read_block(
-            reader, self.blocks, index, refuse_missing_chunks=self.refuse_missing_chunks
-        )
-        padding = self.blocks.padding(index)
-        if any(after for _, after in padding):
-            maps = np.pad(maps, padding)
-        with jax.enable_x64(self.x64):
-            keypoints = jax.device_get(self.decoder(maps))
-        if lost is not None:
-            keypoints = _without(keypoints, lost)
-        self.checkpoint.commit(index, keypoints, unread)
-        return self.blocks.maps(index)
-
-    def check_unchanged(self, reader: Reader, todo: Iterable[Index]) -> None:
-        """ValueError if a chunk of what is not to be done any more was written since it was."""
-        left = set(todo)
-        for index in (each for each in self.blocks if each not in left):
-            before = self.checkpoint.committed(index)
-            for chunk in readers.chunks_of(reader, self.blocks.region(index)):
-                if (reader.written(chunk) or 0) > before:
-                    raise ValueError(
-                        f"{reader.where} has changed since {self.checkpoint.target} was begun, "
-                        f"chunk {chunk} was written after it was decoded; {CHANGED}"
-                    )
-
-
-def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:
-    """As maps of NaN decode; a published rule would give its sentinel."""
-    filled = {"coords": np.nan, "scores": np.nan, "status": Status.NOT_FINITE, "covariance": np.inf}
-    where = tuple(slice(0, side) for side in lost.shape)
-    arrays = {name: np.array(getattr(keypoints, name)) for name in filled}
-    for name, value in filled.items():
-        arrays[name][where][lost] = value
-    return Keypoints(**arrays)  # pyright: ignore[reportArgumentType]
 
 
 def decode_store(
@@ -311,6 +253,7 @@ def _job(
         "blocks": [*grid.size],
         "refuse_missing_chunks": refuse_missing_chunks,
         **decoder.about(),
+        "coords": shapes.coords.dtype.name,  # float64 where JAX computes so
         "dark_jax": __version__,
         "jax": jax.__version__,
     }

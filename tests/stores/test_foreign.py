@@ -71,7 +71,7 @@ class TestSourceAndTarget:
         """What is written is what the link points to; the link stays."""
         (stores / "there").mkdir()
         (stores / "out.zarr").symlink_to("there/real.zarr")
-        for options in ({}, {"overwrite": True}, {"resume": True}):
+        for options in WAYS[:1] + WAYS[:0:-1]:
             decode_store(stores / "maps.npy", stores / "out.zarr", **options)
             assert (stores / "out.zarr").is_symlink()
             assert sorted(path.name for path in (stores / "there").iterdir()) == ["real.zarr"]
@@ -145,7 +145,7 @@ class TestForeign:
         with pytest.raises(FileExistsError, match="was not there when this run began, and is not"):
             decode_store(source, target, progress=meanwhile)
         stays = tree(target)
-        for message, options in (("is unfinished", {}), ("was not there", {"resume": True})):
+        for message, options in zip(("is unfinished", "was not there"), WAYS, strict=False):
             with pytest.raises(FileExistsError, match=message):
                 decode_store(source, target, **options)
         assert tree(target) == stays
@@ -163,7 +163,7 @@ class TestChangedSource:
     ) -> None:
         source, target = stores / name, stores / "out.zarr"
         decode_store(source, stores / "whole.zarr")
-        begun(source, target, full_after)
+        decode_and_stop(source, target, full_after)
         held = source
         if source.is_dir():
             held /= "heatmaps/.zarray" if name == "group.zarr" else "zarr.json"
@@ -182,7 +182,7 @@ class TestChangedSource:
     ) -> None:
         """Of a block that is done; a Zarr array's description stays when its values change."""
         source, target = stores / name, stores / "out.zarr"
-        begun(source, target, full_after)
+        decode_and_stop(source, target, full_after)
         node = zarr.open(source, mode="r+")
         node = node["heatmaps"] if name == "group.zarr" else node
         values = node[10:11]
@@ -212,23 +212,17 @@ class TestChangedSource:
             decode_store(source, target, resume=True)
 
 
-def begun(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
-    """A run that the disk has stopped after two blocks."""
-    decode_and_stop(source, target, full_after)
-
-
-def decode_and_stop(
-    source: Path, target: Path, full_after: Callable[[int | None], None], **options: bool
-) -> None:
+def decode_and_stop(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
+    """Two blocks."""
     full_after(7)
     with pytest.raises(FullError):
-        decode_store(source, target, resume=True, **options)
+        decode_store(source, target, resume=True)
     full_after(None)
 
 
 def accept_and_stop(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
     """Told so once, a run knows it ever after."""
-    full_after(2)  # the first is what the run is made of
+    full_after(2)
     with pytest.raises(FullError):
         decode_store(source, target, resume=True, accept_changed_source=True)
     full_after(None)

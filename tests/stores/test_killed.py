@@ -1,7 +1,6 @@
 """Stores under violence: killed runs, killed workers, Ctrl-C, and gigabytes."""
 
 import contextlib
-import itertools
 import os
 import shutil
 import signal
@@ -297,14 +296,15 @@ def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
         patch.setattr(blocks, "GOAL", 1)
         target, whole = tmp_path / "disk" / f"out{suffix}", tmp_path / f"whole{suffix}"
         decode_store(source, whole, rule=RULE)
-        for pages in itertools.count(1):
+        for pages in range(1, 100):
             resized(pages)
             try:
                 decode_store(source, target, rule=RULE)
+                assert pages > 8
                 break
             except OSError as error:
                 told = str(error)
-            assert "cannot be written (No space left on device)" in told, told
+            assert "No space left on device" in told
             assert str(target.parent) in told
             assert not target.exists()
             resized(1000)
@@ -312,7 +312,6 @@ def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
             assert tree(target) == tree(whole)
             shutil.rmtree(target)
             assert not [*target.parent.iterdir()]
-        assert pages > 8
         assert tree(target) == tree(whole)
 
 

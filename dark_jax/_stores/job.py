@@ -1,0 +1,74 @@
+"""One block of a store: read, decoded and kept, by whoever has its turn."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dark_jax._core.keypoints import Keypoints, Status
+from dark_jax._stores import readers
+from dark_jax._stores.blocks import Blocks
+from dark_jax._stores.checkpoint import CHANGED, Checkpoint
+from dark_jax._stores.decoder import Decoder
+from dark_jax._stores.readers import Reader
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to know, wherever it is."""
+
+    source: Path
+    key: str | None
+    decoder: Decoder
+    x64: bool
+    refuse_missing_chunks: bool
+    checkpoint: Checkpoint
+
+    @property
+    def blocks(self) -> Blocks:
+        """How the source is cut."""
+        return self.checkpoint.writer.blocks
+
+    def do(self, index: Index, reader: Reader | None = None) -> int:
+        """Decode one block and keep it; how many maps it has."""
+        if reader is None:
+            with readers.opened(self.source, key=self.key) as reader:
+                return self.do(index, reader)
+        maps, lost, unread = readers.read_block(
+            reader, self.blocks, index, refuse_missing_chunks=self.refuse_missing_chunks
+        )
+        padding = self.blocks.padding(index)
+        if any(after for _, after in padding):
+            maps = np.pad(maps, padding)
+        with jax.enable_x64(self.x64):
+            keypoints = jax.device_get(self.decoder(maps))
+        if lost is not None:
+            keypoints = _without(keypoints, lost)
+        self.checkpoint.commit(index, keypoints, unread)
+        return self.blocks.maps(index)
+
+    def check_unchanged(self, reader: Reader, todo: Iterable[Index]) -> None:
+        """ValueError if a chunk of what is not to be done any more was written since it was."""
+        left = set(todo)
+        for index in (each for each in self.blocks if each not in left):
+            before = self.checkpoint.committed(index)
+            for chunk in readers.chunks_of(reader, self.blocks.region(index)):
+                if (reader.written(chunk) or 0) > before:
+                    raise ValueError(
+                        f"{reader.where} has changed since {self.checkpoint.target} was begun, "
+                        f"chunk {chunk} was written after it was decoded; {CHANGED}"
+                    )
+
+
+def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:
+    """As maps of NaN decode; a published rule would give its sentinel."""
+    filled = {"coords": np.nan, "scores": np.nan, "status": Status.NOT_FINITE, "covariance": np.inf}
+    where = tuple(slice(0, side) for side in lost.shape)
+    arrays = {name: np.array(getattr(keypoints, name)) for name in filled}
+    for name, value in filled.items():
+        arrays[name][where][lost] = value
+    return Keypoints(**arrays)  # pyright: ignore[reportArgumentType]
