@@ -1,16 +1,16 @@
 """What is kept beside a target until it is complete, so that nothing done is done again.
 
 ``TARGET.incomplete`` holds the results as far as they are there (``result``), what they are made
-of and with (``about.json``), the chunks that could not be read (``unread``), files not yet
-written to their end (``spare-...``), a lock, and a note that marks the folder as ours. A folder
-without that note is never touched.
+of and with (``about.json``), a note of each block that is there (``notes``), files not yet written
+to their end (``spare-...``), a lock, and a text that marks the folder as ours. A folder without
+that text is never touched.
 
 The protocol, of which every step may be the last one of a process:
 
 - *begin*: delete what an earlier run left, make the result without its blocks, and at last
   ``about.json``. Without ``about.json`` nothing has begun.
-- *commit* a block: note what it lacks, write its files, the last of which stands for it, and take
-  the note back if it lacks nothing.
+- *commit* a block: write its files, and then its note, which says what it lacks. Without a note
+  it is not there.
 - *finish*: rename an old target to ``replaced``, the result to the target, and delete the rest.
   A target that is missing while ``replaced`` is there is put back by the next run.
 """
@@ -18,6 +18,7 @@ The protocol, of which every step may be the last one of a process:
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dark_jax._core import optional
 from dark_jax._core.keypoints import Keypoints
@@ -36,16 +37,31 @@ from dark_jax._stores.writers import Writer
 
 Index = tuple[int, ...]
 
-LOCK, NOTE = "dark_jax.lock", "dark_jax.txt"
-NOTE_TEXT = (
+LOCK, MARK = "dark_jax.lock", "dark_jax.txt"
+MARK_TEXT = (
     "dark_jax.decode_store keeps here what it has decoded, until all of it is. The same call with "
-    "resume=True (dark-jax: --resume) goes on; delete this folder if you do not need it.\n"
+    "resume=True (dark-jax: --resume) goes on, with overwrite=True (--overwrite) it begins again.\n"
 )
+# What we make in the folders that we delete.
+NOTES = re.compile(r"\d{8,}\.json")
+SPARES = re.compile(r"[0-9a-f]{32}")
 
 CHANGED = (
     "begin again with overwrite=True, or go on with resume=True and accept_changed_source=True if "
     "the values that are decoded already are the same, as after copying it or repairing a chunk"
 )
+
+
+class Note(NamedTuple):
+    """What is known of a block that is there.
+
+    Attributes:
+        seen: what tells the state of its source, as of when it was read.
+        unread: the chunks that it lacks.
+    """
+
+    seen: str
+    unread: list[Unread]
 
 
 def folder_of(target: Path) -> Path:
@@ -60,7 +76,7 @@ class Checkpoint:
     Attributes:
         target: where they are to be; without links.
         writer: what files they are.
-        source: what tells the present state of what is decoded, as JSON.
+        source: what tells the present state of what is decoded; see :func:`as_json`.
         spare: where this run's files are until they are whole. A worker that is still at it when
             its run has ended finds the folder gone, and cannot spoil the next one's.
     """
@@ -85,8 +101,8 @@ class Checkpoint:
         return self.folder / "replaced"
 
     @property
-    def _unread(self) -> Path:
-        return self.folder / "unread"
+    def _notes(self) -> Path:
+        return self.folder / "notes"
 
     @property
     def _about(self) -> Path:
@@ -104,12 +120,13 @@ class Checkpoint:
         """
         filelock: Any = optional.load("filelock", extra="store")
         folder = self.folder
-        if not _is_ours(folder):
+        if not (_is_ours(folder) or _is_ours(folder)):  # or was not when its run ended just now
             raise FileExistsError(
                 f"{folder} is in the way: dark_jax did not make it; move it, or choose another "
                 "target"
             )
-        folder.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # of one that another run deletes; the lock tells
+            folder.mkdir(exist_ok=True)
         # Two threads of one process exclude each other too: each has a lock of its own.
         lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
         try:
@@ -120,7 +137,7 @@ class Checkpoint:
                 "choose another target"
             ) from None
         try:
-            (folder / NOTE).touch()
+            (folder / MARK).touch()
             yield
         finally:
             self._leave_no_empty_folder()
@@ -128,9 +145,9 @@ class Checkpoint:
 
     def _leave_no_empty_folder(self) -> None:
         with suppress(OSError):  # of a network's file system, or what another run begins in it
-            if set(os.listdir(self.folder)) <= {LOCK, NOTE}:
-                # In this order: without the note it is ours as long as it has nothing but the lock.
-                for name in (NOTE, LOCK):
+            if set(os.listdir(self.folder)) <= {LOCK, MARK}:
+                # In this order: without the mark it is ours as long as it has nothing but the lock.
+                for name in (MARK, LOCK):
                     (self.folder / name).unlink()
                 self.folder.rmdir()
 
@@ -141,12 +158,13 @@ class Checkpoint:
             ValueError: what is to be resumed has other parameters or another source.
             FileExistsError: a run may neither begin nor go on.
         """
+        self._check_deletable()
         self._put_back()
         begun, there = self._begun(), self.target.exists()
         if resume and begun is not None:
             self._check_same(begun["about"])
             if not accept_changed_source:
-                self._check_unchanged(begun["source"])
+                self.check_unchanged(self.source, begun["source"])
             return False
         if resume and there:
             done = writers.read_about(self.target)
@@ -156,7 +174,6 @@ class Checkpoint:
                     "target"
                 )
             self._check_same(done)
-            self._check_made(self.result)
             return True
         if begun is not None and not overwrite:
             raise FileExistsError(
@@ -167,27 +184,24 @@ class Checkpoint:
             raise FileExistsError(
                 f"{self.target} exists: replace it with overwrite=True, or choose another target"
             )
-        for results in (self.target, self.result):
-            self._check_made(results)
+        if there:
+            self._check_replaceable()
         return False
 
     def _begun(self) -> dict[str, Any] | None:
         """What an unfinished run was begun with."""
         if not self.result.exists():
             return None  # its results stand at the target
-        try:
-            found = json.loads(self._about.read_text())
-        except (FileNotFoundError, ValueError):  # a file system may leave an empty file
-            return None
-        return found if isinstance(found, dict) and "replaces" in found else None
+        with suppress(FileNotFoundError):
+            return _read(self._about) or {"about": {}, "source": {}, "replaces": False}
+        return None
 
     def _put_back(self) -> None:
         """Complete, or undo, what a killed run has done to the old target."""
-        if self._replaced.exists():
-            if self.target.exists():
-                _delete(self._replaced)
-            else:
-                os.rename(self._replaced, self.target)
+        if self._replaced.exists() and not self.target.exists():
+            os.rename(self._replaced, self.target)
+        elif writers.read_about(self.target) is not None:
+            _delete(self._replaced)
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         before, now = _leaves(begun), _leaves(self.writer.about)
@@ -199,27 +213,38 @@ class Checkpoint:
                     f"{before.get(name)!r}, now it is {value!r}"
                 )
 
-    def _check_unchanged(self, before: Mapping[str, Any]) -> None:
-        for name, value in self.source.items():
-            if before.get(name) != value:
+    def check_unchanged(
+        self, now: Mapping[str, Any], before: Mapping[str, Any] | None = None
+    ) -> None:
+        """ValueError if the source is in another state than before, or than when this run began."""
+        before = self.source if before is None else before
+        for name in sorted({*before, *now}):
+            if before.get(name) != now.get(name):
                 raise ValueError(
-                    f"{self.writer.about['source']} has changed since {self.target} was begun, its "
-                    f"{name} is another; {CHANGED}"
+                    f"{self.writer.about['source']} has changed since {self.target} was begun: the "
+                    f"size or modification time of {name}; {CHANGED}"
                 )
 
-    def _check_made(self, results: Path) -> None:
-        """FileExistsError if anything is there that is not ours to delete."""
-        if not results.exists():
-            return
-        if results == self.target and writers.read_about(results) is None:
+    def _check_deletable(self) -> None:
+        """FileExistsError if anything is in what we delete that we did not make."""
+        spares = self.folder.glob("spare-*")
+        made = {self._notes: NOTES, **dict.fromkeys(spares, SPARES)}
+        made |= dict.fromkeys((self.result, self._replaced), self.writer.made)
+        for folder, names in made.items():
+            _check_made(folder, names)
+
+    def _check_replaceable(self) -> None:
+        """The same of the target, which must be ours; and that it can be deleted."""
+        if writers.read_about(self.target) is None:
             raise FileExistsError(
-                f"{results} is not replaced: dark_jax did not make it; choose another target"
+                f"{self.target} is not replaced: dark_jax did not make it; choose another target"
             )
-        for path in results.rglob("*"):
-            if not self.writer.made.fullmatch(path.relative_to(results).as_posix()):
-                raise FileExistsError(
-                    f"{results} is not replaced: dark_jax did not make {path}; move it elsewhere, "
-                    "or choose another target"
+        _check_made(self.target, self.writer.made)
+        for path in (self.target, *filter(Path.is_dir, self.target.rglob("*"))):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(
+                    f"{self.target} is not replaced: {path} may not be written; allow it, or "
+                    "choose another target"
                 )
 
     def begin(self, *, overwrite: bool, accept_changed_source: bool) -> None:
@@ -234,44 +259,44 @@ class Checkpoint:
             _delete(spare)
         (self.folder / self.spare).mkdir()
         if fresh:
-            for old in (self.result, self._unread):
+            for old in (self.result, self._notes):
                 _delete(old)
-            self._unread.mkdir()
-            self._put(self.folder / NOTE, NOTE_TEXT.encode())
+            self._put(self.folder / MARK, MARK_TEXT.encode())
             with atomic.writing(self.result):
                 self.writer.create(self.result)
+        self._notes.mkdir(exist_ok=True)
         if fresh or accept_changed_source:
             self._put(self._about, atomic.json_bytes(about))
 
     def todo(self) -> list[Index]:
         """The blocks that are not there, or lack a chunk."""
-        return [
-            index
-            for index in self.writer.blocks
-            if not self.committed(index) or self._note(index).exists()
-        ]
+        notes = ((index, self.note(index)) for index in self.writer.blocks)
+        return [index for index, note in notes if note is None or note.unread]
 
-    def committed(self, index: Index) -> int:
-        """When a block was written, or its source accepted since; in ns, 0 if it is not there."""
-        try:
-            last = os.stat(self.result / self.writer.last(index))
-        except FileNotFoundError:
-            return 0
-        # A file without contents is what a file system may leave when the power goes.
-        return max(last.st_mtime_ns, self._about.stat().st_mtime_ns) if last.st_size else 0
-
-    def commit(self, index: Index, keypoints: Keypoints, unread: list[Unread]) -> None:
-        """Keep a block: NumPy arrays of its full size, and the chunks that it lacks."""
-        note = self._note(index)
-        if unread:
-            self._put(note, atomic.json_bytes([chunk._asdict() for chunk in unread]))
+    def commit(self, index: Index, keypoints: Keypoints, note: Note) -> None:
+        """Keep a block: NumPy arrays of its full size."""
         for name, contents in self.writer.files(index, keypoints):
             self._put(self.result / name, contents)
-        if not unread:
-            note.unlink(missing_ok=True)
+        self.put_note(index, note)
+
+    def put_note(self, index: Index, note: Note) -> None:
+        """Keep what is known of a block that is there."""
+        unread = [chunk._asdict() for chunk in note.unread]
+        self._put(self._note(index), atomic.json_bytes({"seen": note.seen, "unread": unread}))
+
+    def note(self, index: Index) -> Note | None:
+        """What is known of a block; None if it is not there."""
+        with suppress(FileNotFoundError):
+            if found := _read(self._note(index)):
+                unread = [
+                    Unread(chunk["path"], tuple(chunk["chunk"]), chunk["reason"])
+                    for chunk in found["unread"]
+                ]
+                return Note(found["seen"], unread)
+        return None
 
     def _note(self, index: Index) -> Path:
-        return self._unread / f"{self.writer.blocks.number(index):08d}.json"
+        return self._notes / f"{self.writer.blocks.number(index):08d}.json"
 
     def _put(self, path: Path, contents: bytes) -> None:
         cure = "what is done is kept, and resume=True goes on"
@@ -279,12 +304,8 @@ class Checkpoint:
 
     def unread(self) -> list[Unread]:
         """All chunks that are lacking, in the order of the blocks."""
-        notes = [json.loads(path.read_text()) for path in sorted(self._unread.iterdir())]
-        return [
-            Unread(chunk["path"], tuple(chunk["chunk"]), chunk["reason"])
-            for note in notes
-            for chunk in note
-        ]
+        notes = map(self.note, self.writer.blocks)
+        return [chunk for note in notes if note for chunk in note.unread]
 
     def finish(self) -> None:
         """Present the results, which are on the disk before their name is, and delete the rest.
@@ -292,26 +313,25 @@ class Checkpoint:
         Raises:
             FileExistsError: something else has come to stand at the target.
         """
-        if self._begun() is not None:
+        begun = self._begun()
+        if begun is not None:
+            if self.target.exists() and not begun["replaces"]:
+                raise FileExistsError(
+                    f"{self.target} was not there when this run began, and is not replaced: move "
+                    f"it elsewhere; the results are complete in {self.result}, resume=True "
+                    "presents them"
+                )
             if self.target.exists():
-                self._check_replaced()
+                self._check_replaceable()
             with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
                 list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
             if self.target.exists():
                 os.rename(self.target, self._replaced)
             os.rename(self.result, self.target)
+        self._check_deletable()
         spares = self.folder.glob("spare-*")
-        for path in (self._replaced, self.result, *spares, self._unread, self._about):
+        for path in (self._replaced, self.result, *spares, self._notes, self._about):
             _delete(path)
-
-    def _check_replaced(self) -> None:
-        begun = self._begun()
-        if begun is None or not begun["replaces"]:
-            raise FileExistsError(
-                f"{self.target} was not there when this run began, and is not replaced: move it "
-                f"elsewhere; the results are complete in {self.result}, resume=True presents them"
-            )
-        self._check_made(self.target)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -322,7 +342,16 @@ def _is_ours(folder: Path) -> bool:
         return not folder.is_symlink()
     except NotADirectoryError:
         return False
-    return not folder.is_symlink() and (NOTE in there or set(there) <= {LOCK})
+    return not folder.is_symlink() and (MARK in there or set(there) <= {LOCK})
+
+
+def _check_made(folder: Path, names: re.Pattern[str]) -> None:
+    for path in folder.rglob("*"):
+        if not names.fullmatch(path.relative_to(folder).as_posix()):
+            raise FileExistsError(
+                f"{folder} is not replaced: dark_jax did not make {path}; move it elsewhere, or "
+                "choose another target"
+            )
 
 
 def _delete(path: Path) -> None:
@@ -339,6 +368,20 @@ def _delete(path: Path) -> None:
                 raise
         if not path.exists():
             return
+
+
+def as_json(value: Any) -> Any:
+    """A value as it is read back."""
+    return json.loads(json.dumps(value))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A file of ours; None where it has no contents, as a file system may leave it."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:

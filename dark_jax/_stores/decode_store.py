@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable
@@ -20,10 +19,11 @@ from dark_jax._core.version import __version__
 from dark_jax._io import atomic
 from dark_jax._stores import dask_run, readers, writers
 from dark_jax._stores.blocks import cut_into_blocks
-from dark_jax._stores.checkpoint import Checkpoint, folder_of
+from dark_jax._stores.checkpoint import Checkpoint, as_json, folder_of
 from dark_jax._stores.decoder import Decoder
 from dark_jax._stores.job import Job
 from dark_jax._stores.readers import Reader, Unread
+from dark_jax._stores.writers import Writer
 
 Index = tuple[int, ...]
 
@@ -63,6 +63,10 @@ class UnreadChunksError(RuntimeError):
             f"{len(unread)} chunks cannot be read, the first is {unread[0]}; the rest is kept "
             f"in {kept}, to be resumed"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is pickled: an exception's way takes its message for its arguments."""
+        return type(self), ([*self.unread], self.kept)
 
 
 def decode_store(
@@ -119,6 +123,7 @@ def decode_store(
         refuse_missing_chunks: a chunk of a Zarr array or an HDF5 file that is not stored counts
             as one that cannot be read. It reads as the fill value, mostly zeros, and so its maps
             are ``NO_PEAK`` if this is False; writers leave out chunks of nothing but that value.
+            Of a sharded Zarr array a shard counts as its chunks.
         progress: called with the number of maps done and of all maps, first with those that
             are done already, then after each block.
 
@@ -131,8 +136,8 @@ def decode_store(
         ValueError: a parameter is wrong, as for the decoders; the source is no store, or empty,
             or ``key`` does not choose one of its arrays; source and target lie in one another;
             what is to be resumed was begun with other parameters or another source, or the
-            source has changed since: the size or modification time of the file that holds it,
-            or of the one that describes a Zarr array; a chunk file of what is decoded already.
+            source has changed since, or while it was decoded: the size or modification time of
+            a file that holds it, or of the one that describes a Zarr array.
         OSError: the source cannot be opened; the target exists, is unfinished, or cannot be
             written; it or ``TARGET.incomplete`` holds what dark_jax did not make; another run
             is writing it (BlockingIOError); no scheduler answers.
@@ -159,13 +164,16 @@ def decode_store(
         raise ValueError("fit needs sigma, and excludes rule and kernel_size")
     _check_options(workers, scheduler, resume, overwrite, accept_changed_source)
     checks.flag("refuse_missing_chunks", refuse_missing_chunks)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be called with two numbers, got {progress!r}")
     decoder = Decoder(axes, rule, kernel_size, sigma, fit)
-    source, target = Path(source), Path(target)
+    source, target = Path(source).absolute(), Path(target)  # whatever folder others change to
     written = _checked_target(source, target)
     decoder.check_pickles()
     with ExitStack() as stack:
         reader = stack.enter_context(readers.opened(source, key=key))
-        job = _job(source, reader, decoder, written, refuse_missing_chunks)
+        kind = writers.KINDS[target.suffix]  # of a link, its own
+        job = _job(source, reader, decoder, kind, written, refuse_missing_chunks)
         checkpoint = job.checkpoint
         stack.enter_context(checkpoint.claimed())
         if not checkpoint.check(
@@ -177,10 +185,9 @@ def decode_store(
                     dask_run.cluster(workers=workers, scheduler=scheduler)
                 )
             checkpoint.begin(overwrite=overwrite, accept_changed_source=accept_changed_source)
-            todo = checkpoint.todo()
-            if not accept_changed_source:
-                job.check_unchanged(reader, todo)
-            _run(job, reader, todo, executor, progress or (lambda done, total: None))
+            job.check_unchanged(reader, accept=accept_changed_source)
+            _run(job, reader, executor, progress or (lambda done, total: None))
+            job.check_unchanged(reader)  # while it was decoded
         checkpoint.finish()
 
 
@@ -223,7 +230,12 @@ def _within(path: Path, folder: Path) -> bool:
 
 
 def _job(
-    source: Path, reader: Reader, decoder: Decoder, target: Path, refuse_missing_chunks: bool
+    source: Path,
+    reader: Reader,
+    decoder: Decoder,
+    kind: type[Writer],
+    target: Path,
+    refuse_missing_chunks: bool,
 ) -> Job:
     """All that is known before anything is written, the decoder's objections included."""
     if 0 in reader.shape:
@@ -231,7 +243,7 @@ def _job(
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
     axes = checks.axes_of(reader.where, reader.shape, checks.map_axes("axes", decoder.axes))
     grid = cut_into_blocks(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
-    if len(grid.others) >= len(writers.TABLE_AXES) and target.suffix == ".parquet":
+    if len(grid.others) >= len(writers.TABLE_AXES) and kind is writers.ParquetWriter:
         raise ValueError(
             f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
             "maps', which a table does not name; write .zarr"
@@ -250,23 +262,22 @@ def _job(
         "key": reader.key,
         "shape": [*reader.shape],
         "dtype": reader.dtype.name,
+        **decoder.about(),
         "blocks": [*grid.size],
         "refuse_missing_chunks": refuse_missing_chunks,
-        **decoder.about(),
         "coords": shapes.coords.dtype.name,  # float64 where JAX computes so
         "dark_jax": __version__,
         "jax": jax.__version__,
     }
-    writer = writers.KINDS[target.suffix](grid, np.dtype(shapes.coords.dtype), decoder.fit, about)
+    writer = kind(grid, np.dtype(shapes.coords.dtype), decoder.fit, about)
     x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    checkpoint = Checkpoint(target, writer, reader.state)
-    return Job(source.resolve(), reader.key, decoder, x64, refuse_missing_chunks, checkpoint)
+    checkpoint = Checkpoint(target, writer, as_json(reader.state()))
+    return Job(source, reader.key, decoder, x64, refuse_missing_chunks, checkpoint)
 
 
 def _run(
     job: Job,
     reader: Reader,
-    todo: list[Index],
     executor: Executor | None,
     progress: Callable[[int, int], object],
 ) -> None:
@@ -275,7 +286,7 @@ def _run(
     Raises:
         UnreadChunksError: some chunks cannot be read.
     """
-    total = math.prod(job.blocks.others)
+    todo, total = job.checkpoint.todo(), math.prod(job.blocks.others)
     done = total - sum(map(job.blocks.maps, todo))
     progress(done, total)
 
@@ -287,7 +298,12 @@ def _run(
     if executor is not None:
         dask_run.each(executor, job.do, todo, tell)
     else:
-        work = functools.partial(job.do, reader=reader)
+        device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+
+        def work(index: Index) -> int:
+            with jax.default_device(device):  # the caller's, which is his thread's alone
+                return job.do(index, reader)
+
         # The first block alone: threads that start together would each compile the decoder.
         for index in todo[:1]:
             tell(work(index))

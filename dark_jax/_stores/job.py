@@ -1,6 +1,5 @@
 """One block of a store: read, decoded and kept, by whoever has its turn."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._stores import readers
 from dark_jax._stores.blocks import Blocks
-from dark_jax._stores.checkpoint import CHANGED, Checkpoint
+from dark_jax._stores.checkpoint import CHANGED, Checkpoint, Note, as_json
 from dark_jax._stores.decoder import Decoder
 from dark_jax._stores.readers import Reader
 
@@ -38,6 +37,7 @@ class Job:
         if reader is None:
             with readers.opened(self.source, key=self.key) as reader:
                 return self.do(index, reader)
+        seen = readers.fingerprint(reader, self.blocks.region(index))  # as it was before it is read
         maps, lost, unread = readers.read_block(
             reader, self.blocks, index, refuse_missing_chunks=self.refuse_missing_chunks
         )
@@ -48,20 +48,28 @@ class Job:
             keypoints = jax.device_get(self.decoder(maps))
         if lost is not None:
             keypoints = _without(keypoints, lost)
-        self.checkpoint.commit(index, keypoints, unread)
+        self.checkpoint.commit(index, keypoints, Note(seen, unread))
         return self.blocks.maps(index)
 
-    def check_unchanged(self, reader: Reader, todo: Iterable[Index]) -> None:
-        """ValueError if a chunk of what is not to be done any more was written since it was."""
-        left = set(todo)
-        for index in (each for each in self.blocks if each not in left):
-            before = self.checkpoint.committed(index)
-            for chunk in readers.chunks_of(reader, self.blocks.region(index)):
-                if (reader.written(chunk) or 0) > before:
-                    raise ValueError(
-                        f"{reader.where} has changed since {self.checkpoint.target} was begun, "
-                        f"chunk {chunk} was written after it was decoded; {CHANGED}"
-                    )
+    def check_unchanged(self, reader: Reader, *, accept: bool = False) -> None:
+        """ValueError if the source is no longer what the blocks that are there were decoded from.
+
+        Or, with ``accept``, let it be what they were decoded from.
+        """
+        if not accept:
+            self.checkpoint.check_unchanged(as_json(reader.state()))
+        for index in self.blocks if reader.separate else ():
+            note = self.checkpoint.note(index)
+            if note is None or note.unread:
+                continue
+            seen = readers.fingerprint(reader, self.blocks.region(index))
+            if seen != note.seen and not accept:
+                raise ValueError(
+                    f"{reader.where} has changed since {self.checkpoint.target} was begun, a chunk "
+                    f"of the block {index}; {CHANGED}"
+                )
+            if seen != note.seen:
+                self.checkpoint.put_note(index, Note(seen, []))
 
 
 def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:

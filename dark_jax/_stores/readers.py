@@ -1,9 +1,10 @@
 """Heatmaps in stores larger than memory, read block by block: Zarr, HDF5 and .npy."""
 
+import hashlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,24 +28,27 @@ class Reader:
     Attributes:
         where: its path, with the path inside the store.
         key: the path inside the store; None where it is the store.
-        state: size and modification time (ns) of the file that holds or describes it, as JSON.
+        state: what tells its present state, as JSON: size and modification time (ns) of each file
+            that holds or describes it.
         shape: of the array.
         dtype: of the array.
         chunks: the shape of what is stored, and can be broken, by itself; None if the array is
             not chunked.
         read: a region's values.
-        written: when the file of a chunk was modified, in ns, 0 if the chunk has no file of its
-            own; None if the chunk is not stored at all, and so reads as the fill value.
+        stored: size and modification time (ns) of the file of a chunk, (0, 0) if it has none of
+            its own; None if the chunk is not stored at all, and so reads as the fill value.
+        separate: whether chunks have files of their own.
     """
 
     where: str
     key: str | None
-    state: dict[str, int]
+    state: Callable[[], dict[str, tuple[int, int]]]
     shape: tuple[int, ...]
     dtype: np.dtype
     chunks: tuple[int, ...] | None
     read: Callable[[Region], np.ndarray]
-    written: Callable[[tuple[int, ...]], int | None]
+    stored: Callable[[tuple[int, ...]], tuple[int, int] | None]
+    separate: bool = False
 
 
 class Unread(NamedTuple):
@@ -111,22 +115,39 @@ def _zarr(path: Path, key: str | None) -> Reader:
 
     folder = path / node.path if node.path else path
     # A shard is one file of several chunks.
-    stored, chunks = getattr(node, "shards", None) or node.chunks, node.chunks
+    shards, chunks = getattr(node, "shards", None) or node.chunks, node.chunks
 
-    def written(chunk: tuple[int, ...]) -> int | None:
-        at = tuple(n * one // all for n, one, all in zip(chunk, chunks, stored, strict=True))
+    def stored(chunk: tuple[int, ...]) -> tuple[int, int] | None:
+        at = tuple(n * one // all for n, one, all in zip(chunk, chunks, shards, strict=True))
         try:
-            return (folder / node.metadata.encode_chunk_key(at)).stat().st_mtime_ns
+            return _state(folder / node.metadata.encode_chunk_key(at))
         except FileNotFoundError:
             return None
 
-    described = next(filter(Path.is_file, (folder / "zarr.json", folder / ".zarray")))
-    return Reader(where, key, _state(described), node.shape, node.dtype, chunks, read, written)
+    # Of an array that is described by its group alone, that description.
+    names = (folder / "zarr.json", folder / ".zarray", path / "zarr.json", path / ".zmetadata")
+    described = [name for name in names if name.is_file()][:1]
+    return Reader(
+        where,
+        key,
+        lambda: _states(described),
+        node.shape,
+        node.dtype,
+        chunks,
+        read,
+        stored,
+        separate=True,
+    )
 
 
-def _state(path: Path) -> dict[str, int]:
+def _states(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
+    """Of the files that are there, by their names without links."""
+    return {str(path.resolve()): _state(path) for path in paths if path.exists()}
+
+
+def _state(path: Path) -> tuple[int, int]:
     found = path.stat()
-    return {"size": found.st_size, "modification time": found.st_mtime_ns}
+    return found.st_size, found.st_mtime_ns
 
 
 def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
@@ -137,14 +158,19 @@ def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
         node.read_direct(values, region)
         return values
 
-    def written(chunk: tuple[int, ...]) -> int | None:
-        if node.chunks is None:
-            return 0 if node.id.get_storage_size() else None
-        at = tuple(n * side for n, side in zip(chunk, node.chunks, strict=True))
-        return None if node.id.get_chunk_info_by_coord(at).byte_offset is None else 0
+    # The files that hold the values of a virtual dataset, or raw ones; "." is this one.
+    others = [each.file_name for each in node.virtual_sources()] if node.is_virtual else []
+    others += [name for name, *_ in node.external or ()]
+    files = [path, *(path.parent / name for name in sorted({*others} - {"."}))]
 
-    where = f"{path}/{key}"
-    return Reader(where, key, _state(path), node.shape, node.dtype, node.chunks, read, written)
+    def stored(chunk: tuple[int, ...]) -> tuple[int, int] | None:
+        if node.chunks is None:
+            return (0, 0) if len(files) > 1 or node.id.get_storage_size() else None
+        at = tuple(n * side for n, side in zip(chunk, node.chunks, strict=True))
+        return None if node.id.get_chunk_info_by_coord(at).byte_offset is None else (0, 0)
+
+    where, state = f"{path}/{key}", lambda: _states(files)
+    return Reader(where, key, state, node.shape, node.dtype, node.chunks, read, stored)
 
 
 def _empty(region: Region, dtype: np.dtype) -> np.ndarray:
@@ -180,7 +206,7 @@ def _npy(path: Path, key: str | None) -> Reader:
             raise ValueError(f"{path}: not a readable .npy file ({error})") from error
         start = stream.tell()
     claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
-    if min(shape, default=0) < 0 or there < claimed:
+    if not dtype.hasobject and (min(shape, default=0) < 0 or there < claimed):
         raise ValueError(
             f"{path}: has {there} bytes of values, but shape {shape} and {dtype} of its header "
             f"need {claimed}: it was cut off, or is still being written"
@@ -207,7 +233,9 @@ def _npy(path: Path, key: str | None) -> Reader:
         )
         return mapped[(slice(None),) * (whole + 1) + region[whole + 1 :]]
 
-    return Reader(str(path), None, _state(path), shape, dtype, None, read, lambda chunk: 0)
+    return Reader(
+        str(path), None, lambda: _states([path]), shape, dtype, None, read, lambda chunk: (0, 0)
+    )
 
 
 def read_block(
@@ -220,7 +248,7 @@ def read_block(
     region = blocks.region(index)
 
     def refused(chunk: tuple[int, ...]) -> bool:
-        return refuse_missing_chunks and reader.written(chunk) is None
+        return refuse_missing_chunks and reader.stored(chunk) is None
 
     reason = NOT_STORED
     if not any(map(refused, chunks_of(reader, region))):
@@ -253,6 +281,14 @@ def read_block(
             unread.append(Unread(reader.where, chunk, reason))
             lost[here] = True
     return maps, np.asarray(lost.any(blocks.axes)), unread
+
+
+def fingerprint(reader: Reader, region: Region) -> str:
+    """What tells the present state of the files of a region's chunks; of each one that is there."""
+    if not reader.separate:
+        return ""
+    files = [reader.stored(chunk) for chunk in chunks_of(reader, region)]
+    return hashlib.blake2b(repr(files).encode(), digest_size=16).hexdigest()
 
 
 def chunks_of(reader: Reader, region: Region) -> Iterator[tuple[int, ...]]:

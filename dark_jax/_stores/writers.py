@@ -46,14 +46,7 @@ class Writer(ABC):
 
     @abstractmethod
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
-        """Name and contents of each file of a block; NumPy arrays of the full size of a block.
-
-        The last one stands for the block: where it is, the others are.
-        """
-
-    @abstractmethod
-    def last(self, index: tuple[int, ...]) -> str:
-        """The name of a block's last file."""
+        """Name and contents of each file of a block; NumPy arrays of the full size of a block."""
 
 
 class ZarrWriter(Writer):
@@ -82,7 +75,7 @@ class ZarrWriter(Writer):
             )
 
     def _arrays(self) -> dict[str, tuple[np.dtype, float, tuple[int, ...]]]:
-        """Name to type, fill value and further axes; the last one is written last."""
+        """Name to type, fill value and further axes."""
         dim = len(self.blocks.axes)
         covariance = {"covariance": (self.dtype, math.inf, (dim, dim))}
         return {
@@ -98,10 +91,6 @@ class ZarrWriter(Writer):
             values = np.asarray(getattr(keypoints, name))
             contents = values.astype(dtype.newbyteorder("<")).tobytes()
             yield self._chunk(name, index, len(beyond)), contents
-
-    def last(self, index: tuple[int, ...]) -> str:
-        """The chunk of ``status``."""
-        return self._chunk("status", index, 0)
 
     @staticmethod
     def _chunk(name: str, index: tuple[int, ...], beyond: int) -> str:
@@ -125,12 +114,8 @@ class ParquetWriter(Writer):
         keypoints = jax.tree.map(lambda leaf: leaf[there], keypoints)
         table = tables.make_table(keypoints, axes=TABLE_AXES[len(part)])
         table = table._replace(first=tuple(along.start for along in part))
-        name, shape = self.last(index), table.scores.shape
+        name, shape = f"part-{self.blocks.number(index):08d}.parquet", table.scores.shape
         yield name, tables.file_contents(table, Path(name), about=self.about, shape=shape)
-
-    def last(self, index: tuple[int, ...]) -> str:
-        """The part."""
-        return f"part-{self.blocks.number(index):08d}.parquet"
 
 
 KINDS: dict[str, type[Writer]] = {".zarr": ZarrWriter, ".parquet": ParquetWriter}
@@ -145,4 +130,5 @@ def read_about(path: Path) -> dict[str, Any] | None:
             found = contents.get("attributes", contents)
         except (OSError, ValueError, AttributeError):
             continue
-    return found if isinstance(found, dict) and "dark_jax" in found else None
+    ours = isinstance(found, dict) and {"dark_jax", "decoder", "blocks"} <= found.keys()
+    return found if ours else None

@@ -19,7 +19,7 @@ from dark_jax import Keypoints
 from dark_jax._io import atomic
 from dark_jax._stores import checkpoint, writers
 from dark_jax._stores.blocks import Blocks
-from dark_jax._stores.checkpoint import Checkpoint
+from dark_jax._stores.checkpoint import Checkpoint, Note
 from tests.stores.cases import tree
 
 KILLED = 9
@@ -34,7 +34,7 @@ WAYS = ("neither", "resume", "overwrite", "resume the old")
 
 def job(target: Path, scores: float) -> Checkpoint:
     """A run that writes such scores."""
-    about = {"dark_jax": "0", "scores": scores}
+    about = {"dark_jax": "0", "decoder": "none", "blocks": [1, 1], "scores": scores}
     writer = writers.KINDS[target.suffix](BLOCKS, np.dtype(np.float32), False, about)
     return Checkpoint(target, writer, {"size": 1})
 
@@ -46,7 +46,7 @@ def run(target: Path, scores: float, **options: bool) -> None:
         if not mine.check(**options, accept_changed_source=False):
             mine.begin(overwrite=options["overwrite"], accept_changed_source=False)
             for index in mine.todo():
-                mine.commit(index, keypoints(scores), [])
+                mine.commit(index, keypoints(scores), Note("", []))
         mine.finish()
 
 
@@ -135,7 +135,7 @@ def main(suffix: str, scenario: str, folder: str, ways: str = "in turn") -> None
     begun = job(made, 1.0)
     with begun.claimed():
         begun.begin(overwrite=True, accept_changed_source=False)
-        begun.commit((0, 0), keypoints(1.0), [])
+        begun.commit((0, 0), keypoints(1.0), Note("", []))
     os.rename(begun.folder, Path(folder) / "begun")
     os.rename(made, Path(folder) / "old")
     line = 0

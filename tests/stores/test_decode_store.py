@@ -186,3 +186,27 @@ def test_missing_extra(stores: Path, module: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ImportError, match=r'pip install "dark_jax\[store\]"'):
         decode_store(stores / "maps.h5", stores / "o.zarr")
     assert tree(stores) == before
+
+
+def test_the_device_of_the_caller(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX keeps it for a thread alone: it is that of every block."""
+    found = set()
+    decode = Decoder.__call__
+
+    def recorded(self: Decoder, heatmaps: Any) -> Keypoints:
+        keypoints = decode(self, heatmaps)
+        if isinstance(heatmaps, np.ndarray):  # not while it is traced
+            found.update(keypoints.coords.devices())
+        return keypoints
+
+    monkeypatch.setattr(Decoder, "__call__", recorded)
+    device = jax.devices()[2]
+    with jax.default_device(device):
+        decode_store(stores / "maps.npy", stores / "out.zarr", rule=rules.HRNET)
+    assert found == {device}
+
+
+def test_progress_that_cannot_be_called(stores: Path) -> None:
+    with pytest.raises(TypeError, match="progress must be called with two numbers, got 5"):
+        decode_store(stores / "maps.npy", stores / "out.zarr", progress=5)  # pyright: ignore[reportArgumentType]
+    assert not (stores / "out.zarr.incomplete").exists()

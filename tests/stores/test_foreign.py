@@ -14,13 +14,13 @@ import pytest
 
 import dark_jax
 from dark_jax import Keypoints, decode_store
-from dark_jax._stores.checkpoint import LOCK, NOTE
+from dark_jax._stores.checkpoint import LOCK, MARK
 from tests.stores.cases import OTHER, TARGETS, FullError, group_of, tree, write_zarr
 
 zarr = pytest.importorskip("zarr")
 pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")
-pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
 
 WAYS: tuple[dict[str, Any], ...] = ({}, {"resume": True}, {"overwrite": True})
 
@@ -67,6 +67,18 @@ class TestSourceAndTarget:
         message = "would overwrite what is read from"
         assert_refused(stores, stores / source, stores / target, ValueError, message)
 
+    def test_links_of_other_names(self, stores: Path) -> None:
+        """As in a cache that keeps files by their contents: the link's suffix says what it is."""
+        (stores / "maps.npy").rename(stores / "blob")
+        (stores / "maps.npy").symlink_to("blob")
+        (stores / "out.zarr").symlink_to("folder")
+        with distributed.LocalCluster(
+            processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster:
+            address = cluster.scheduler_address
+            decode_store(stores / "maps.npy", stores / "out.zarr", scheduler=address)
+        assert group_of(stores / "folder").keys() == {"coords", "scores", "status"}
+
     def test_a_link_is_followed(self, stores: Path) -> None:
         """What is written is what the link points to; the link stays."""
         (stores / "there").mkdir()
@@ -92,7 +104,7 @@ class TestForeign:
         message = r"out\.zarr\.incomplete is in the way: dark_jax did not make it; move it"
         assert_refused(stores, stores / "maps.npy", stores / "out.zarr", FileExistsError, message)
 
-    @pytest.mark.parametrize("names", [(), (LOCK,), (NOTE,), (LOCK, NOTE)])
+    @pytest.mark.parametrize("names", [(), (LOCK,), (MARK,), (LOCK, MARK)])
     def test_what_a_run_leaves_that_has_not_begun(
         self, stores: Path, names: tuple[str, ...]
     ) -> None:
@@ -128,7 +140,67 @@ class TestForeign:
             decode_store(source, target, overwrite=True)
         mine.rename(stores / "out.zarr.incomplete" / "thesis.txt")
         decode_store(source, target, overwrite=True)
-        assert tree(stores / "out.zarr.incomplete").keys() == {LOCK, NOTE, "thesis.txt"}
+        assert tree(stores / "out.zarr.incomplete").keys() == {LOCK, MARK, "thesis.txt"}
+
+    @pytest.mark.parametrize("name", ["notes/mine.txt", "spare-mine/mine.txt", "replaced/mine"])
+    def test_beside_what_we_keep(
+        self, stores: Path, name: str, full_after: Callable[[int | None], None]
+    ) -> None:
+        source, target = stores / "maps.npy", stores / "out.zarr"
+        decode_and_stop(source, target, full_after)
+        mine = stores / "out.zarr.incomplete" / name
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("mine")
+        message = "dark_jax did not make .*mine"
+        assert_refused(stores, source, target, FileExistsError, message)
+        mine.rename(stores / "mine.txt")
+        if not name.startswith("notes"):
+            mine.parent.rmdir()
+        decode_store(source, target, resume=True)
+
+    def test_what_comes_to_stand_there_after_a_kill(
+        self, stores: Path, full_after: Callable[[int | None], None]
+    ) -> None:
+        """A run has died between moving the old results away and presenting the new ones."""
+        source, target = stores / "maps.npy", stores / "out.zarr"
+        decode_store(source, target, **OTHER)
+        old = tree(target)
+        full_after(9)
+        with pytest.raises(FullError):
+            decode_store(source, target, overwrite=True)
+        full_after(None)
+        replaced = stores / "out.zarr.incomplete" / "replaced"
+        target.rename(replaced)
+        target.mkdir()
+        (target / "thesis.txt").write_text("mine")
+        for options in WAYS:
+            with pytest.raises(FileExistsError):
+                decode_store(source, target, **options)
+            assert tree(target) == {"thesis.txt": b"mine"}
+            assert tree(replaced) == old
+        target.rename(stores / "mine")
+        with pytest.raises(FileExistsError, match="is unfinished"):
+            decode_store(source, target)
+        assert tree(target) == old
+        decode_store(source, target, resume=True)
+        decode_store(source, stores / "whole.zarr")
+        assert tree(target) == tree(stores / "whole.zarr")
+
+    def test_results_that_may_not_be_written(
+        self, stores: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Protected by their owner: told before anything is decoded."""
+        source, target = stores / "maps.npy", stores / "out.zarr"
+        decode_store(source, target, **OTHER)
+        access = os.access
+        denied = target / "status"
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: Path(path) != denied and access(path, mode)
+        )
+        before = tree(stores)
+        with pytest.raises(PermissionError, match=r"status may not be written; allow it, or"):
+            decode_store(source, target, overwrite=True)
+        assert tree(stores) == before
 
     @pytest.mark.parametrize("made_by", ["us", "another"])
     def test_what_comes_to_stand_at_the_target(
@@ -169,7 +241,7 @@ class TestChangedSource:
             held /= "heatmaps/.zarray" if name == "group.zarr" else "zarr.json"
         os.utime(held, ns=(0, held.stat().st_mtime_ns + 1))
         before = tree(stores)
-        with pytest.raises(ValueError, match=r"has changed since .* its modification time is an"):
+        with pytest.raises(ValueError, match=r"has changed since .* size or modification time"):
             decode_store(source, target, resume=True)
         assert tree(stores) == before
         accept_and_stop(source, target, full_after)
@@ -190,12 +262,80 @@ class TestChangedSource:
         node[10:11] = values  # not done yet: decoded as it is now
         decode_and_stop(source, target, full_after)
         node[0:1, 1:2] = node[0:1, 1:2]
-        with pytest.raises(ValueError, match=r"chunk \(0, 1, 0, 0\) was written after it was dec"):
+        with pytest.raises(ValueError, match=r"has changed since .* a chunk of the block \(0, 0\)"):
             decode_store(source, target, resume=True)
         accept_and_stop(source, target, full_after)
         decode_store(source, target, resume=True)
         decode_store(source, stores / "whole.zarr")
         assert tree(target) == tree(stores / "whole.zarr")
+
+    @pytest.mark.parametrize("how", ["gone", "copied"])
+    def test_a_chunk_that_looks_old(
+        self, stores: Path, how: str, full_after: Callable[[int | None], None]
+    ) -> None:
+        """One that Zarr has dropped, as it is all zeros now; one copied with its times."""
+        source, target = stores / "array.zarr", stores / "out.zarr"
+        chunk, other = (source / "c" / "0" / joint / "0" / "0" for joint in "01")
+        os.utime(other, ns=(0, 10**18))
+        decode_and_stop(source, target, full_after)
+        chunk.unlink() if how == "gone" else shutil.copy2(other, chunk)
+        with pytest.raises(ValueError, match=r"has changed since .* a chunk of the block \(0, 0\)"):
+            decode_store(source, target, resume=True)
+
+    @pytest.mark.parametrize("kind", ["virtual", "external"])
+    def test_the_files_of_hdf5(
+        self, stores: Path, maps: np.ndarray, kind: str, full_after: Callable[[int | None], None]
+    ) -> None:
+        """Values that lie in other files than the one that is opened."""
+        import h5py
+
+        source, target = stores / "view.h5", stores / "out.zarr"
+        with h5py.File(source, "w") as file:
+            if kind == "virtual":
+                held = stores / "maps.h5"
+                layout = h5py.VirtualLayout(maps.shape, "f4")
+                layout[...] = h5py.VirtualSource("maps.h5", "heatmaps", maps.shape)
+                file.create_virtual_dataset("heatmaps", layout)
+            else:
+                held = stores / "maps.raw"
+                held.write_bytes(maps.tobytes())
+                external = [(str(held), 0, h5py.h5f.UNLIMITED)]
+                file.create_dataset("heatmaps", maps.shape, "f4", external=external)
+        decode_and_stop(source, target, full_after)
+        os.utime(held, ns=(0, 10**18))
+        with pytest.raises(ValueError, match=rf"size or modification time of .*{held.name}; begin"):
+            decode_store(source, target, resume=True)
+        decode_store(source, target, resume=True, accept_changed_source=True)
+        decode_store(source, stores / "all.zarr", refuse_missing_chunks=True)
+        decode_store(stores / "maps.npy", stores / "whole.zarr")
+        found, whole = (group_of(stores / name)["coords"] for name in ("out.zarr", "whole.zarr"))
+        np.testing.assert_array_equal(found, whole)
+
+    @pytest.mark.parametrize("name", ["maps.npy", "array.zarr"])
+    def test_while_it_is_decoded(self, stores: Path, name: str) -> None:
+        """A mixture is not presented."""
+        source, target = stores / name, stores / "out.zarr"
+
+        def meanwhile(done: int, total: int) -> None:
+            if done == 6:
+                held = source / "c" / "0" / "0" / "0" / "0" if source.is_dir() else source
+                os.utime(held, ns=(0, 10**18))
+
+        with pytest.raises(ValueError, match="has changed since"):
+            decode_store(source, target, progress=meanwhile)
+        assert not target.exists()
+        decode_store(source, target, resume=True, accept_changed_source=True)
+        assert target.exists()
+
+    def test_another_folder_meanwhile(
+        self, stores: Path, maps: np.ndarray, monkeypatch: pytest.MonkeyPatch, expected: Keypoints
+    ) -> None:
+        """A relative source is that of the folder it was given in, also when others change it."""
+        (stores / "other").mkdir()
+        np.save(stores / "other" / "maps.npy", np.zeros_like(maps))
+        monkeypatch.chdir(stores)
+        decode_store("maps.npy", "out.zarr", progress=lambda *_: os.chdir(stores / "other"))
+        np.testing.assert_array_equal(group_of(stores / "out.zarr")["scores"], expected.scores)
 
     def test_accepted_only_where_it_is_resumed(self, stores: Path) -> None:
         with pytest.raises(ValueError, match="it needs resume=True"):
@@ -214,7 +354,7 @@ class TestChangedSource:
 
 def decode_and_stop(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
     """Two blocks."""
-    full_after(7)
+    full_after(9)
     with pytest.raises(FullError):
         decode_store(source, target, resume=True)
     full_after(None)

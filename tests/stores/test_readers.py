@@ -1,6 +1,7 @@
 """Every kind of store read, whole and with chunks that cannot be."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ class TestUnreadChunks:
         np.testing.assert_array_equal(lost.all(axis=1), np.arange(11) == 10)
         decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
         assert tree(stores / "out.zarr") == tree(stores / "whole.zarr")
+
+    def test_the_error_travels(self, stores: Path) -> None:
+        """From a process of the user's own, back to who waits for it."""
+        damaged_chunk(stores, "array.zarr")
+        with pytest.raises(UnreadChunksError) as error:
+            decode_store(stores / "array.zarr", stores / "out.zarr")
+        again = pickle.loads(pickle.dumps(error.value))
+        assert (again.unread, again.kept) == (error.value.unread, error.value.kept)
+        assert str(again) == str(error.value)
 
     def test_a_rule_gives_no_sentinel_for_them(self, stores: Path) -> None:
         damaged_chunk(stores, "array.zarr")
