@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -265,7 +266,9 @@ def _interruptible() -> Iterator[Callable[[], None]]:
         if pressed:
             raise KeyboardInterrupt
 
-    if usual is not signal.default_int_handler:  # whoever started us wants it ignored
+    # Whoever started us may want it ignored; and a thread has no signals.
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or usual is not signal.default_int_handler:
         yield check
         return
     signal.signal(signal.SIGINT, interrupt)

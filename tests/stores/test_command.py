@@ -4,6 +4,7 @@ import gc
 import json
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,13 @@ def test_what_cannot_be_read_is_named(stores: Path, capsys: pytest.CaptureFixtur
         f"dark-jax: the rest is kept in {stores / 'out.zarr.incomplete' / 'result'}; "
         "--resume goes on"
     )
+
+
+def test_in_a_thread(stores: Path) -> None:
+    """Which has no signals to be told of."""
+    arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_cli.run, arguments).result() == 0
 
 
 def test_an_interrupt_that_python_loses(
