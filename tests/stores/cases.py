@@ -1,11 +1,13 @@
 """Small stores for the tests of what reads and writes them, and what is in them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from dark_jax import Keypoints, rules
+from dark_jax import Keypoints, decode_store, rules
 from tests.support import tolerances
 
 SHAPE = (11, 3, 24, 20)
@@ -85,3 +87,11 @@ def assert_same(found: dict[str, np.ndarray], expected: Keypoints) -> None:
     np.testing.assert_allclose(
         found["coords"], expected.coords, rtol=tolerances.COMPILED, atol=tolerances.COMPILED
     )
+
+
+def decode_and_stop(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
+    """Two blocks."""
+    full_after(9)
+    with pytest.raises(FullError):
+        decode_store(source, target, resume=True)
+    full_after(None)
