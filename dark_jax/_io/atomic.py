@@ -15,6 +15,15 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none, as a file system may leave it."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def check_target(
     path: Path, *, suffixes: tuple[str, ...], option: str, folder_too: bool = False
 ) -> None:

@@ -16,7 +16,6 @@ The protocol, of which every step may be the last one of a process:
 """
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -76,7 +75,7 @@ class Checkpoint:
     Attributes:
         target: where they are to be; without links.
         writer: what files they are.
-        source: what tells the present state of what is decoded; see :func:`as_json`.
+        source: what tells the present state of what is decoded, as JSON.
         spare: where this run's files are until they are whole. A worker that is still at it when
             its run has ended finds the folder gone, and cannot spoil the next one's.
     """
@@ -193,7 +192,7 @@ class Checkpoint:
         if not self.result.exists():
             return None  # its results stand at the target
         with suppress(FileNotFoundError):
-            return _read(self._about) or {"about": {}, "source": {}, "replaces": False}
+            return atomic.read_json(self._about) or {"about": {}, "source": {}, "replaces": False}
         return None
 
     def _put_back(self) -> None:
@@ -271,7 +270,16 @@ class Checkpoint:
     def todo(self) -> list[Index]:
         """The blocks that are not there, or lack a chunk."""
         notes = ((index, self.note(index)) for index in self.writer.blocks)
-        return [index for index, note in notes if note is None or note.unread]
+        return [
+            index
+            for index, note in notes
+            if note is None or note.unread or not self._is_whole(index)
+        ]
+
+    def _is_whole(self, index: Index) -> bool:
+        # A file without contents is what a file system may leave when the power goes.
+        paths = [self.result / name for name in self.writer.names(index)]
+        return all(path.exists() and path.stat().st_size for path in paths)
 
     def commit(self, index: Index, keypoints: Keypoints, note: Note) -> None:
         """Keep a block: NumPy arrays of its full size."""
@@ -287,7 +295,7 @@ class Checkpoint:
     def note(self, index: Index) -> Note | None:
         """What is known of a block; None if it is not there."""
         with suppress(FileNotFoundError):
-            if found := _read(self._note(index)):
+            if found := atomic.read_json(self._note(index)):
                 unread = [
                     Unread(chunk["path"], tuple(chunk["chunk"]), chunk["reason"])
                     for chunk in found["unread"]
@@ -368,20 +376,6 @@ def _delete(path: Path) -> None:
                 raise
         if not path.exists():
             return
-
-
-def as_json(value: Any) -> Any:
-    """A value as it is read back."""
-    return json.loads(json.dumps(value))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A file of ours; None where it has no contents, as a file system may leave it."""
-    try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:

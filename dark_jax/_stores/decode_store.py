@@ -19,7 +19,7 @@ from dark_jax._core.version import __version__
 from dark_jax._io import atomic
 from dark_jax._stores import dask_run, readers, writers
 from dark_jax._stores.blocks import cut_into_blocks
-from dark_jax._stores.checkpoint import Checkpoint, as_json, folder_of
+from dark_jax._stores.checkpoint import Checkpoint, folder_of
 from dark_jax._stores.decoder import Decoder
 from dark_jax._stores.job import Job
 from dark_jax._stores.readers import Reader, Unread
@@ -271,7 +271,7 @@ def _job(
     }
     writer = kind(grid, np.dtype(shapes.coords.dtype), decoder.fit, about)
     x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    checkpoint = Checkpoint(target, writer, as_json(reader.state()))
+    checkpoint = Checkpoint(target, writer, reader.state())
     return Job(source, reader.key, decoder, x64, refuse_missing_chunks, checkpoint)
 
 

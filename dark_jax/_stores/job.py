@@ -9,7 +9,7 @@ import numpy as np
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._stores import readers
 from dark_jax._stores.blocks import Blocks
-from dark_jax._stores.checkpoint import CHANGED, Checkpoint, Note, as_json
+from dark_jax._stores.checkpoint import CHANGED, Checkpoint, Note
 from dark_jax._stores.decoder import Decoder
 from dark_jax._stores.readers import Reader
 
@@ -57,7 +57,7 @@ class Job:
         Or, with ``accept``, let it be what they were decoded from.
         """
         if not accept:
-            self.checkpoint.check_unchanged(as_json(reader.state()))
+            self.checkpoint.check_unchanged(reader.state())
         for index in self.blocks if reader.separate else ():
             note = self.checkpoint.note(index)
             if note is None or note.unread:

@@ -35,19 +35,19 @@ class Reader:
         chunks: the shape of what is stored, and can be broken, by itself; None if the array is
             not chunked.
         read: a region's values.
-        stored: size and modification time (ns) of the file of a chunk, (0, 0) if it has none of
+        stored: size and modification time (ns) of the file of a chunk, [0, 0] if it has none of
             its own; None if the chunk is not stored at all, and so reads as the fill value.
         separate: whether chunks have files of their own.
     """
 
     where: str
     key: str | None
-    state: Callable[[], dict[str, tuple[int, int]]]
+    state: Callable[[], dict[str, list[int]]]
     shape: tuple[int, ...]
     dtype: np.dtype
     chunks: tuple[int, ...] | None
     read: Callable[[Region], np.ndarray]
-    stored: Callable[[tuple[int, ...]], tuple[int, int] | None]
+    stored: Callable[[tuple[int, ...]], list[int] | None]
     separate: bool = False
 
 
@@ -117,7 +117,7 @@ def _zarr(path: Path, key: str | None) -> Reader:
     # A shard is one file of several chunks.
     shards, chunks = getattr(node, "shards", None) or node.chunks, node.chunks
 
-    def stored(chunk: tuple[int, ...]) -> tuple[int, int] | None:
+    def stored(chunk: tuple[int, ...]) -> list[int] | None:
         at = tuple(n * one // all for n, one, all in zip(chunk, chunks, shards, strict=True))
         try:
             return _state(folder / node.metadata.encode_chunk_key(at))
@@ -140,14 +140,14 @@ def _zarr(path: Path, key: str | None) -> Reader:
     )
 
 
-def _states(paths: Iterable[Path]) -> dict[str, tuple[int, int]]:
-    """Of the files that are there, by their names without links."""
+def _states(paths: Iterable[Path]) -> dict[str, list[int]]:
+    """Of the files that are there, by their names without links; as JSON has it."""
     return {str(path.resolve()): _state(path) for path in paths if path.exists()}
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: Path) -> list[int]:
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
@@ -163,11 +163,11 @@ def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
     others += [name for name, *_ in node.external or ()]
     files = [path, *(path.parent / name for name in sorted({*others} - {"."}))]
 
-    def stored(chunk: tuple[int, ...]) -> tuple[int, int] | None:
+    def stored(chunk: tuple[int, ...]) -> list[int] | None:
         if node.chunks is None:
-            return (0, 0) if len(files) > 1 or node.id.get_storage_size() else None
+            return [0, 0] if len(files) > 1 or node.id.get_storage_size() else None
         at = tuple(n * side for n, side in zip(chunk, node.chunks, strict=True))
-        return None if node.id.get_chunk_info_by_coord(at).byte_offset is None else (0, 0)
+        return None if node.id.get_chunk_info_by_coord(at).byte_offset is None else [0, 0]
 
     where, state = f"{path}/{key}", lambda: _states(files)
     return Reader(where, key, state, node.shape, node.dtype, node.chunks, read, stored)
@@ -234,7 +234,7 @@ def _npy(path: Path, key: str | None) -> Reader:
         return mapped[(slice(None),) * (whole + 1) + region[whole + 1 :]]
 
     return Reader(
-        str(path), None, lambda: _states([path]), shape, dtype, None, read, lambda chunk: (0, 0)
+        str(path), None, lambda: _states([path]), shape, dtype, None, read, lambda chunk: [0, 0]
     )
 
 

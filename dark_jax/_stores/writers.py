@@ -45,6 +45,10 @@ class Writer(ABC):
         """Everything but the blocks, in a new folder."""
 
     @abstractmethod
+    def names(self, index: tuple[int, ...]) -> list[str]:
+        """Of the files of a block, none of which is empty."""
+
+    @abstractmethod
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """Name and contents of each file of a block; NumPy arrays of the full size of a block."""
 
@@ -85,16 +89,19 @@ class ZarrWriter(Writer):
             "status": (np.dtype(np.int8), Status.NOT_FINITE.value, ()),
         }
 
+    def names(self, index: tuple[int, ...]) -> list[str]:
+        """A chunk of each array."""
+        return [
+            f"{name}/" + ".".join(["c", *map(str, index), *["0"] * len(beyond)])
+            for name, (_, _, beyond) in self._arrays().items()
+        ]
+
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """A chunk of each array."""
-        for name, (dtype, _, beyond) in self._arrays().items():
-            values = np.asarray(getattr(keypoints, name))
-            contents = values.astype(dtype.newbyteorder("<")).tobytes()
-            yield self._chunk(name, index, len(beyond)), contents
-
-    @staticmethod
-    def _chunk(name: str, index: tuple[int, ...], beyond: int) -> str:
-        return f"{name}/" + ".".join(["c", *map(str, index), *["0"] * beyond])
+        arrays = self._arrays().items()
+        for name, (array, (dtype, _, _)) in zip(self.names(index), arrays, strict=True):
+            values = np.asarray(getattr(keypoints, array))
+            yield name, values.astype(dtype.newbyteorder("<")).tobytes()
 
 
 class ParquetWriter(Writer):
@@ -107,6 +114,10 @@ class ParquetWriter(Writer):
         folder.mkdir()
         (folder / "_about.json").write_bytes(atomic.json_bytes(self.about))
 
+    def names(self, index: tuple[int, ...]) -> list[str]:
+        """One part."""
+        return [f"part-{self.blocks.number(index):08d}.parquet"]
+
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """One part."""
         part = self.blocks.part(index)
@@ -114,7 +125,7 @@ class ParquetWriter(Writer):
         keypoints = jax.tree.map(lambda leaf: leaf[there], keypoints)
         table = tables.make_table(keypoints, axes=TABLE_AXES[len(part)])
         table = table._replace(first=tuple(along.start for along in part))
-        name, shape = f"part-{self.blocks.number(index):08d}.parquet", table.scores.shape
+        (name,), shape = self.names(index), table.scores.shape
         yield name, tables.file_contents(table, Path(name), about=self.about, shape=shape)
 
 

@@ -48,13 +48,14 @@ class TestNothingIsLost:
     def test_a_torn_block_is_done_again(
         self, stores: Path, full_after: Callable[[int | None], None]
     ) -> None:
-        """What a file system may leave when the power goes: a note without contents."""
-        full_after(9)
+        """What a file system may leave when the power goes: files without contents."""
+        full_after(14)
         with pytest.raises(FullError):
             decode_store(stores / "maps.npy", stores / "out.zarr")
         result = stores / "out.zarr.incomplete" / "result"
-        (result / "status" / "c.0.0").write_bytes(b"")
-        (result.with_name("notes") / "00000000.json").write_bytes(b"")
+        (result / "coords" / "c.0.0.0").write_bytes(b"")
+        (result / "scores" / "c.1.0").unlink()
+        (result.with_name("notes") / "00000002.json").write_bytes(b"")
         full_after(None)
         decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
         decode_store(stores / "maps.npy", stores / "whole.zarr")
