@@ -301,7 +301,7 @@ def _run(
         device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
         def work(index: Index) -> int:
-            with jax.default_device(device):  # the caller's, which is his thread's alone
+            with jax.default_device(device):  # JAX keeps the caller's for one thread
                 return job.do(index, reader)
 
         # The first block alone: threads that start together would each compile the decoder.

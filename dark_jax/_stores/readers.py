@@ -251,7 +251,7 @@ def read_block(
         return refuse_missing_chunks and reader.stored(chunk) is None
 
     reason = NOT_STORED
-    if not any(map(refused, chunks_of(reader, region))):
+    if not (refuse_missing_chunks and any(map(refused, chunks_of(reader, region)))):
         try:
             return reader.read(region), None, []
         except Exception as error:  # whatever a file system, a codec or a checksum makes of it
