@@ -1,7 +1,7 @@
 """The same maps in every kind of store, decoded in several blocks; a disk that fills up."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -47,6 +47,16 @@ def stores(tmp_path: Path, maps: np.ndarray) -> Path:
     """A folder with the same maps in every kind of store."""
     cases.write_stores(tmp_path, maps)
     return tmp_path
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """The address of one that runs already, with a worker in this process."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        yield cluster.scheduler_address
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 ``python -m tests.stores.every_line SUFFIX SCENARIO FOLDER [WAYS]`` prints how many lines it was
 killed at. Each victim is a process of its own that ends without another instruction, as by
-``kill -9``. After each, the next run goes on in one of four ways in turn, or in all of them.
+``kill -9``. SCENARIO is what there is before: "new", nothing; "overwrite", old results; "restart",
+these and an unfinished run of their kind. After each victim, the next run goes on in one of four
+ways in turn, or in all of them.
 """
 
 import json
@@ -26,8 +28,6 @@ KILLED = 9
 BLOCKS = Blocks((2, 1, 8, 8), (2, 3), (1, 1))
 # The lines that count: ours, and those of the removal of folders.
 FILES = {each.__file__ for each in (checkpoint, writers, atomic, shutil)}
-# What there is before: nothing, old results, or these and an unfinished run of their kind.
-SCENARIOS = ("new", "overwrite", "restart")
 # How the next run goes on; the last one resumes with what the old results were made with.
 WAYS = ("neither", "resume", "overwrite", "resume the old")
 

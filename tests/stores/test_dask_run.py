@@ -8,7 +8,7 @@ from dark_jax import decode_store
 from dark_jax._stores import dask_run
 from tests.stores.cases import tree
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 pytest.importorskip("zarr")
 pytest.importorskip("h5py")
 
@@ -23,19 +23,11 @@ def test_progress(stores: Path) -> None:
     assert len(told) == 7
 
 
-def test_on_a_scheduler(stores: Path) -> None:
+def test_on_a_scheduler(stores: Path, scheduler: str) -> None:
     """One that runs already, and stays; the same bytes as from threads."""
     decode_store(stores / "maps.h5", stores / "threads.zarr")
-    with distributed.LocalCluster(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-    ) as cluster:
-        for _ in range(2):
-            decode_store(
-                stores / "maps.h5",
-                stores / "out.zarr",
-                scheduler=cluster.scheduler_address,
-                overwrite=True,
-            )
+    for _ in range(2):
+        decode_store(stores / "maps.h5", stores / "out.zarr", scheduler=scheduler, overwrite=True)
     assert tree(stores / "out.zarr") == tree(stores / "threads.zarr")
 
 

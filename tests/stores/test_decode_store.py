@@ -31,7 +31,7 @@ from tests.support.batches import in_batches
 zarr = pytest.importorskip("zarr")
 parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("h5py")
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 
 def test_fit_has_a_covariance(stores: Path, expected_fit: Keypoints) -> None:
@@ -150,14 +150,10 @@ class TestRules:
             with pytest.raises(ValueError, match=message):
                 decode_store(stores / "maps.npy", target, rule=other, resume=True)
 
-    def test_on_workers(self, stores: Path) -> None:
+    def test_on_workers(self, stores: Path, scheduler: str) -> None:
         mine = dataclasses.replace(rules.HRNET, name="MINE", fixed_step=0.125)
         decode_store(stores / "maps.npy", stores / "threads.zarr", rule=mine)
-        with distributed.LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
-        ) as cluster:
-            address = cluster.scheduler_address
-            decode_store(stores / "maps.npy", stores / "o.zarr", rule=mine, scheduler=address)
+        decode_store(stores / "maps.npy", stores / "o.zarr", rule=mine, scheduler=scheduler)
         assert tree(stores / "o.zarr") == tree(stores / "threads.zarr")
 
     def test_that_cannot_travel(self, stores: Path) -> None:

@@ -27,7 +27,7 @@ from tests.stores.cases import (
 pytest.importorskip("zarr")
 pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 WAYS: tuple[dict[str, Any], ...] = ({}, {"resume": True}, {"overwrite": True})
 
@@ -74,16 +74,12 @@ class TestSourceAndTarget:
         message = "would overwrite what is read from"
         assert_refused(stores, stores / source, stores / target, ValueError, message)
 
-    def test_links_of_other_names(self, stores: Path) -> None:
+    def test_links_of_other_names(self, stores: Path, scheduler: str) -> None:
         """As in a cache that keeps files by their contents: the link's suffix says what it is."""
         (stores / "maps.npy").rename(stores / "blob")
         (stores / "maps.npy").symlink_to("blob")
         (stores / "out.zarr").symlink_to("folder")
-        with distributed.LocalCluster(
-            processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
-        ) as cluster:
-            address = cluster.scheduler_address
-            decode_store(stores / "maps.npy", stores / "out.zarr", scheduler=address)
+        decode_store(stores / "maps.npy", stores / "out.zarr", scheduler=scheduler)
         assert group_of(stores / "folder").keys() == {"coords", "scores", "status"}
 
     def test_a_link_is_followed(self, stores: Path) -> None:
