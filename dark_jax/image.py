@@ -41,6 +41,10 @@ The joints of two data sets, counted from 0:
 
 from dataclasses import dataclass
 
+import jax
+
+from dark_jax._core import checks
+
 __all__ = [
     "COCO_EDGES",
     "COCO_JOINTS",
@@ -60,9 +64,12 @@ __all__ = [
 ]
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True, kw_only=True)
 class Convention:
     """Where the pixels of a map, and of the network's input, lie in a box of the image.
+
+    To JAX it is a pytree without leaves, as a :class:`dark_jax.rules.Rule` is.
 
     Attributes:
         name: its name here.
@@ -99,6 +106,15 @@ class Convention:
     map_less: int = 0
     one_scale: bool = False
     turn: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no box can be mapped by."""
+        what = f"convention {self.name}:"
+        for name in ("box_middle", "map_middle", "input_middle", "box_less", "map_less"):
+            checks.finite(f"{what} {name}", getattr(self, name), ())
+        checks.flag(f"{what} one_scale", self.one_scale)
+        if self.turn not in (1, -1):
+            raise ValueError(f"{what} turn must be 1 or -1, got {self.turn!r}")
 
     def __repr__(self) -> str:
         """The name alone: a table says the rest."""

@@ -36,8 +36,10 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
+from dark_jax._core import checks
 from dark_jax._ops.gaussian import formula_kernel, gaussian_kernel, opencv_kernel
 from dark_jax._ops.pixels import Padding
 from dark_jax._ops.stencil import COMPACT, TAYLOR, Stencil
@@ -70,9 +72,13 @@ class Rescale(enum.Enum):
     TO_OLD_MAXIMUM_IF_POSITIVE = "to the old maximum, if the new one is positive"
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What a decoder does between the maximum of a map and the coordinate.
+
+    To JAX it is a pytree without leaves: it may be an argument of a function under ``jit``, which
+    is compiled once for each rule.
 
     Attributes:
         name: its name here.
@@ -139,6 +145,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Refuse what ``decode`` would not do."""
+        self._check_fields()
         if self.rescale is not Rescale.NO and self.padding is not Padding.ZEROS:
             raise ValueError(f"rule {self.name}: only maps padded with zeros are rescaled")
         if not 0 < self.floor < self.ceiling:
@@ -164,6 +171,31 @@ class Rule:
                 f"refined_only={self.refined_only}, fixed_step={self.fixed_step}, "
                 f"rescale={self.rescale}"
             )
+
+    def _check_fields(self) -> None:
+        """Each by itself; lists become tuples, for a rule is hashed."""
+        what = f"rule {self.name}:"
+        for name, kind in {"padding": Padding, "rescale": Rescale, "stencil": Stencil}.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{what} {name} must be a rules.{kind.__name__}, got {value!r}")
+        if self.kernel is not None and not callable(self.kernel):
+            raise TypeError(f"{what} kernel must be a function of a size, got {self.kernel!r}")
+        checks.odd_kernel(f"{what} kernel_size", self.kernel_size)
+        dims = checks.integers(f"{what} dims", self.dims, "some of 1, 2 and 3")
+        if not dims or not set(dims) <= {1, 2, 3}:
+            raise ValueError(f"{what} dims must be some of 1, 2 and 3, got {dims}")
+        margin = checks.integers(f"{what} margin", self.margin, "two integers of at least 0")
+        if len(margin) != 2 or min(margin) < 0:
+            raise ValueError(f"{what} margin must be two integers of at least 0, got {margin}")
+        object.__setattr__(self, "dims", dims)
+        object.__setattr__(self, "margin", margin)
+        for name in ("floor", "longest"):
+            checks.positive(f"{what} {name}", getattr(self, name))
+        for name in ("ridge", "fixed_step"):
+            if getattr(self, name) not in (0, None):
+                checks.positive(f"{what} {name}", getattr(self, name))
+        for name in ("scale_free", "refined_only", "clip_infinity", "covariance"):
+            checks.flag(f"{what} {name}", getattr(self, name))
 
     def __repr__(self) -> str:
         """The name alone: a table says the rest."""

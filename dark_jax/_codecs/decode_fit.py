@@ -223,7 +223,8 @@ def decode_fit(
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
     of_axes = isinstance(sigma, tuple | list)
-    varies = isinstance(sigma, jax.core.Tracer) or (np.ndim(sigma) > 0 and not of_axes)
+    sigma = sigma if of_axes else checks.real_array("sigma", sigma)
+    varies = not of_axes and (isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0)
     if radius is None and varies:
         raise TypeError(f"radius must be given where sigma is traced, or an array: got {sigma}")
     blurs = None

@@ -86,8 +86,11 @@ def _estimate_sigma(
     sigmas, good = of_each(fitted, heatmaps, axes, background)
     others = [axis for axis in range(heatmaps.ndim) if axis not in axes]
     over = tuple(n for n, axis in enumerate(others) if axis != joint_axis)
+    clear = jnp.any(good, axis=over)
+    if 0 in sigmas.shape:  # a median of nothing is an error
+        return jnp.full(clear.shape, jnp.inf, sigmas.dtype)
     median = jnp.nanmedian(jnp.where(good, sigmas, jnp.nan), axis=over)
-    return jnp.where(jnp.any(good, axis=over), median, jnp.inf)
+    return jnp.where(clear, median, jnp.inf)
 
 
 def estimate_sigma(
@@ -119,7 +122,8 @@ def estimate_sigma(
 
     Returns:
         ``[]`` in pixels, or ``[J]`` along ``joint_axis``; infinite where no map has a clear
-        blob. One number for all axes of a map, float32 (float64 for float64 input under x64).
+        blob, as of an empty batch. One number for all axes of a map, float32 (float64 for
+        float64 input under x64).
 
     Raises:
         TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are no

@@ -26,7 +26,8 @@ def _maps(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray
     array = checks.real_array(name, value)
     if len(array.shape) != len(layout.split(",")):
         raise ValueError(f"{name} must have shape {layout}, got {tuple(array.shape)}")
-    return checks.not_empty(name, array, (-2, -1))
+    checks.not_empty(name, tuple(array.shape), (-2, -1))
+    return array
 
 
 @jax.jit

@@ -7,6 +7,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,27 +16,103 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-_BIND = "bind it before jit, as by functools.partial"
+from dark_jax._core.keypoints import Keypoints, Status
+
+# What float32, in which most is computed, holds without being subnormal.
+_SMALLEST, _LARGEST = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
+_BIND = "it is static: bind it before jit, as by functools.partial"
 
 
 def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers, or TypeError."""
-    array: Any = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+    array = _array(name, value)
     dtype = array.dtype
     if not is_real(dtype):
-        raise TypeError(f"{name} must hold real numbers of at most 64 bits, got dtype {dtype}")
+        cure = "; NumPy's files have no bfloat16: save float32" if dtype == "V2" else ""
+        raise TypeError(
+            f"{name} must hold real numbers of at most 64 bits, got dtype {dtype}{cure}"
+        )
+    if dtype.kind == "V" and dtype.itemsize == 1:  # of 8 bits or less, few operations take them
+        array = array.astype(np.int8 if jnp.issubdtype(dtype, jnp.integer) else np.float32)
     if isinstance(array, np.ndarray):
-        array = array.astype(dtype.newbyteorder("="), copy=False)
+        array = np.asarray(array)  # of a subclass, whose methods may do otherwise
+        dtype = array.dtype.newbyteorder("=")
+        array = array.astype(dtype, copy=False)
         # JAX would wrap what 32 bits do not hold.
         if dtype.kind in "iu" and jax.dtypes.canonicalize_dtype(dtype) != dtype:
             array = array.astype(np.float32)
     return array
 
 
+def _array(name: str, value: Any) -> Any:
+    """``value`` as an array of any dtype, or TypeError."""
+    if isinstance(value, Keypoints):
+        raise TypeError(f"{name} must be an array, got Keypoints: give keypoints.coords")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, got a masked one: fill it first")
+    if isinstance(value, jax.Array | np.ndarray):
+        return value
+    try:
+        traced = isinstance(value, list | tuple) and any(
+            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)
+        )
+        array = jnp.asarray(value) if traced else np.asarray(value)
+    except Exception as error:  # lists of unequal lengths, arrays of other libraries
+        raise TypeError(f"{name} must be an array of real numbers: {error}") from error
+    if array.dtype == object:
+        raise TypeError(f"{name} must be an array of real numbers, got {value!r}")
+    return array
+
+
 def is_real(dtype: np.dtype) -> bool:
     """Whether a dtype is of real numbers of at most 64 bits."""
-    floating = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 8
-    return dtype.kind in "iub" or bool(floating)
+    kinds = jnp.floating, jnp.integer, jnp.bool_
+    real = any(jnp.issubdtype(dtype, kind) for kind in kinds) and dtype.kind != "m"  # a time
+    return real and dtype.itemsize <= 8
+
+
+def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") -> None:
+    """TypeError or ValueError unless ``value`` is :class:`Keypoints` whose arrays fit together.
+
+    ``traced`` allows them to be; ``cure`` says what to do with what are none.
+    """
+    if not isinstance(value, Keypoints):
+        raise TypeError(f"{name} must be dark_jax.Keypoints, got {type(value).__name__}{cure}")
+    for field, array in vars(value).items():
+        if not isinstance(array, jax.Array | np.ndarray):
+            raise TypeError(f"{name}.{field} must be an array, got {type(array).__name__}")
+        if isinstance(array, jax.core.Tracer) and not traced:
+            raise TypeError(f"{name} must not be traced: return them from jit or vmap first")
+        kind = jnp.integer if field == "status" else jnp.floating
+        if not jnp.issubdtype(array.dtype, kind):
+            raise TypeError(f"{name}.{field} must be {kind.__name__}, got dtype {array.dtype}")
+    shape = tuple(value.coords.shape)
+    fit = {"scores": shape[:-1], "status": shape[:-1], "covariance": (*shape, *shape[-1:])}
+    for field, expected in fit.items():
+        if tuple(got := getattr(value, field).shape) != expected:
+            raise ValueError(
+                f"{name}.{field} must have shape {expected} beside coords {shape}, got {tuple(got)}"
+            )
+    if not isinstance(value.status, jax.core.Tracer):
+        codes = np.asarray(value.status)
+        require(f"{name}.status", codes, lambda c: np.isin(c, [*Status]), f"0 to {max(Status)}")
+
+
+def function(name: str, value: Any) -> None:
+    """TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+
+
+def path(name: str, value: Any) -> Path:
+    """``value`` as a path."""
+    try:
+        found = Path(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a path, got {value!r}") from None
+    if "\0" in str(found):
+        raise ValueError(f"{name} must be a path, without a NUL character, got {value!r}")
+    return found
 
 
 def maps_along(
@@ -44,15 +121,22 @@ def maps_along(
     """``value`` as maps along ``axes``, and these as indices from 0, in increasing order."""
     array, axes = real_array(name, value), map_axes("axes", axes)
     found = axes_of(name, tuple(array.shape), axes)
-    return not_empty(name, array, found), found
+    not_empty(name, tuple(array.shape), found)
+    return array, found
+
+
+def sequence(name: str, value: Any, expected: str) -> Sequence[Any] | np.ndarray:
+    """``value``, unless it is no list, tuple or array; ``expected`` says of what."""
+    array = isinstance(value, np.ndarray) and value.ndim > 0
+    if not (array or isinstance(value, Sequence)) or isinstance(value, str | bytes):
+        raise TypeError(f"{name} must be {expected}, got {value!r}{_cure(value)}")
+    return value
 
 
 def map_axes(name: str, value: Any) -> tuple[int, ...]:
     """``value`` as one to three integers."""
     expected = "one to three axes in increasing order, (..., z, y, x)"
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    axes = tuple(integer(name, axis, expected) for axis in value)
+    axes = integers(name, value, expected)
     if not 1 <= len(axes) <= 3:
         raise ValueError(f"{name} must be {expected}, got {axes}")
     return axes
@@ -80,13 +164,10 @@ def other_axis(name: str, value: Any, ndim: int, axes: tuple[int, ...]) -> int:
     return axis % ndim
 
 
-def not_empty(
-    name: str, array: jax.Array | np.ndarray, axes: tuple[int, ...]
-) -> jax.Array | np.ndarray:
-    """``array``, unless one of its maps' ``axes`` has no pixel."""
-    if any(array.shape[axis] == 0 for axis in axes):
-        raise ValueError(f"{name} must have maps of at least one pixel, got {tuple(array.shape)}")
-    return array
+def not_empty(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """ValueError if the maps along ``axes`` of an array of this name and ``shape`` are empty."""
+    if any(shape[axis] == 0 for axis in axes):
+        raise ValueError(f"{name} must have maps of at least one pixel, got shape {shape}")
 
 
 def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
@@ -140,7 +221,7 @@ def positive(name: str, value: Any) -> float:
     """``value`` as a concrete, positive, finite number."""
     expected = "a positive, finite number"
     if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} must be {expected}, not traced: got {value.aval}; {_BIND}")
+        raise TypeError(f"{name} must be {expected}, not traced, got {value.aval}; {_BIND}")
     try:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError
@@ -148,8 +229,20 @@ def positive(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be {expected}, got {value!r}") from None
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be {expected}, got {number}")
+        raise ValueError(f"{name} must be {expected}, got {number}{_no_blob(name, number)}")
+    if not _SMALLEST <= number <= _LARGEST:
+        raise ValueError(f"{name} must be a number that float32 can hold, got {number}")
     return number
+
+
+def _no_blob(name: str, number: float) -> str:
+    """What an infinite sigma says."""
+    if name != "sigma" or number != math.inf:
+        return ""
+    return (
+        ", which estimate_sigma gives where it finds no clear blob: look at the maps "
+        "(logits go through jax.nn.sigmoid first), or give the sigma of the training"
+    )
 
 
 def broadcastable(
@@ -172,6 +265,17 @@ def positive_array(
     """``value`` as numbers that broadcast to ``shape``, positive and finite when not traced."""
     array = broadcastable(name, value, shape)
     require(name, array, lambda known: np.isfinite(known) & (known > 0), "positive and finite")
+    held = f"at least {_SMALLEST:.1e} and at most {_LARGEST:.1e}"
+    require(name, array, lambda known: (known >= _SMALLEST) & (known <= _LARGEST), held)
+    return array
+
+
+def finite(
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...]
+) -> jax.Array | np.ndarray:
+    """``value`` as numbers that broadcast to ``shape``, all of them finite when not traced."""
+    array = broadcastable(name, value, shape)
+    require(name, array, np.isfinite, "finite")
     return array
 
 
@@ -195,13 +299,14 @@ def require(
         known = np.asarray(array)
         wrong = ~good(known)
         if wrong.any():
-            raise ValueError(f"{name} must be {expected}, got {known[wrong][0]}")
+            got = known[wrong][0]
+            raise ValueError(f"{name} must be {expected}, got {got}{_no_blob(name, got)}")
 
 
 def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
     """``value`` as the ``dim`` sides of a map, each at least 1."""
     layout = {1: "(W,)", 2: "(H, W)", 3: "(D, H, W)"}[dim]
-    if not isinstance(value, Sequence | np.ndarray) or len(value) != dim:
+    if len(sequence(name, value, layout)) != dim:
         raise ValueError(f"{name} must be {layout}, got {value!r}")
     sides = tuple(integer(name, side, f"{layout} of positive integers") for side in value)
     if min(sides) < 1:
@@ -212,7 +317,7 @@ def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
 def flag(name: str, value: Any) -> bool:
     """``value`` as a Python bool."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {value!r}{_cure(value)}")
     return bool(value)
 
 
@@ -223,5 +328,13 @@ def integer(name: str, value: Any, expected: str = "an integer") -> int:
     try:
         return operator.index(value)
     except TypeError:
-        cure = f"; it is static: {_BIND}" if isinstance(value, jax.core.Tracer) else ""
-        raise TypeError(f"{name} must be {expected}, got {value!r}{cure}") from None
+        raise TypeError(f"{name} must be {expected}, got {value!r}{_cure(value)}") from None
+
+
+def integers(name: str, value: Any, expected: str) -> tuple[int, ...]:
+    """``value`` as integers in a tuple; ``expected`` says more of them."""
+    return tuple(integer(name, each, expected) for each in sequence(name, value, expected))
+
+
+def _cure(value: Any) -> str:
+    return f"; {_BIND}" if isinstance(value, jax.core.Tracer) else ""

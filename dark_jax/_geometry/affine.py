@@ -170,9 +170,7 @@ def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
     References:
         The covariance is that of a linear map, J C J^T.
     """
-    if not isinstance(keypoints, Keypoints):
-        got = type(keypoints).__name__
-        raise TypeError(f"keypoints must be Keypoints (arrays: apply_affine), got {got}")
+    checks.keypoints("keypoints", keypoints, traced=True, cure="; apply_affine is for arrays")
     coords = checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., 2]")
     affine = checks.affines("affine", affine)
     _check_leading("affine", affine.shape[:-2], "the keypoints", coords.shape[:-1])

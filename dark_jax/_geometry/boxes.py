@@ -155,7 +155,7 @@ def box_to_affine(
         ValueError: ``boxes`` is not ``[..., 4]``, or known now not finite, or without a
             positive width and height; ``size`` is not ``(H, W)``, each at least 1 (2 under
             ``DARKPOSE`` and ``UDP``); ``padding`` known now is not positive and finite;
-            ``rotation`` known now is NaN; either does not broadcast to ``boxes.shape[:-1]``;
+            ``rotation`` known now is not finite; either does not broadcast to ``boxes.shape[:-1]``;
             ``keep_aspect`` is False with a convention of one scale for both axes.
 
     Example:
@@ -183,7 +183,7 @@ def box_to_affine(
     return _box_to_affine(
         boxes,
         checks.positive_array("padding", padding, lead),
-        checks.not_nan("rotation", rotation, lead),
+        checks.finite("rotation", rotation, lead),
         _law(divisible_size("size", size, convention), convention),
         keep_aspect=keep_aspect,
         one_scale=convention.one_scale,

@@ -32,14 +32,20 @@ def _crop(
     x, y = jnp.meshgrid(columns, rows)
     pixels = push(jnp.stack([x, y], axis=-1), to_map.astype(images.dtype))
 
-    def channel(image: jax.Array, outside: jax.Array, places: jax.Array) -> jax.Array:
-        at = [places[..., 1], places[..., 0]]
-        # Less the fill: what map_coordinates itself puts outside cannot be traced.
-        return map_coordinates(image - outside, at, order=1, mode="constant") + outside
-
     def one(image: jax.Array, affine: jax.Array) -> jax.Array:
         places = push(pixels, affine)
-        return jax.vmap(channel, in_axes=(-1, 0, None), out_axes=-1)(image, fill, places)
+        at = [places[..., 1], places[..., 0]]
+
+        def seen(channel: jax.Array) -> jax.Array:
+            return map_coordinates(channel, at, order=1, mode="constant")
+
+        # What map_coordinates itself puts outside cannot be traced.
+        covered = [
+            jnp.clip(jnp.minimum(p + 1, n - p), 0, 1) for p, n in zip(at, image.shape, strict=False)
+        ]
+        outside = (1 - covered[0] * covered[1])[..., None]
+        filled = jnp.where(outside > 0, outside * fill[None, None], 0)
+        return jax.vmap(seen, in_axes=-1, out_axes=-1)(image) + filled
 
     for _ in range(affine.ndim - 2 - (images.ndim - 3)):  # boxes of the same image
         one = jax.vmap(one, in_axes=(None, 0))

@@ -38,11 +38,9 @@ def _flip(
 def _joint_pairs(name: str, value: Any, joints: int) -> tuple[tuple[int, int], ...]:
     """``value`` as pairs of joints, no joint in two of them."""
     expected = "pairs of joints"
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
     pairs = []
-    for pair in value:
-        if not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
+    for pair in checks.sequence(name, value, expected):
+        if len(checks.sequence(name, pair, expected)) != 2:
             raise ValueError(f"{name} must be {expected}, got {pair!r} among them")
         first, second = (checks.integer(name, joint, expected) for joint in pair)
         pairs.append((first, second))

@@ -43,6 +43,14 @@ class Stencil:
     reach: int
     corners: int
 
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.reach not in (1, 2) or self.corners not in (2, 4):
+            raise ValueError(
+                "a stencil must have a reach of 1 or 2 and 2 or 4 corners, got "
+                f"reach={self.reach!r}, corners={self.corners!r}"
+            )
+
     def offsets(self, dim: int) -> np.ndarray:
         """``[n, dim]`` (dx, dy, ...) of the pixels that are read; the peak itself first."""
         axes = np.eye(dim, dtype=np.int32)

@@ -35,7 +35,8 @@ def _oks(
     near = jnp.all(jnp.abs(offset) <= _ZERO_BEYOND_WIDTHS * width, axis=-1)
     ratio = jnp.where(near[..., None], offset, 0) / width
     similarity = jnp.where(near, jnp.exp(-jnp.sum(ratio * ratio, axis=-1)), 0)
-    return mean(similarity, counted, (similarity.ndim - 1,))
+    found = mean(similarity, counted, (similarity.ndim - 1,))
+    return jnp.where(jnp.isnan(area[..., 0]), jnp.nan, found)
 
 
 def oks(
@@ -55,7 +56,8 @@ def oks(
         coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
         truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
         area: of each person in pixels squared, numbers that broadcast to ``[...]``; COCO
-            takes that of the segment, not of the box. Below zero it is zero.
+            takes that of the segment, not of the box. Below zero it is zero; where a traced one
+            is NaN, so is the result.
         sigmas: of each joint, ``J`` positive numbers (or one for all), such as
             :data:`COCO_SIGMAS`.
         visible: numbers that broadcast to ``[..., J]``, such as COCO's flags; a joint
@@ -68,8 +70,8 @@ def oks(
     Raises:
         TypeError: an array does not hold real numbers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
-            ``area``, ``sigmas`` or ``visible`` does not broadcast; sigmas are not
-            positive and finite, when not traced.
+            ``area``, ``sigmas`` or ``visible`` does not broadcast; ``area`` is NaN or infinite,
+            or ``sigmas`` are not positive and finite, when not traced.
 
     Example:
         >>> from dark_jax import metrics
@@ -83,6 +85,6 @@ def oks(
     arrays, joints = checked(coords, truth, visible)
     return _oks(
         *arrays,
-        checks.broadcastable("area", area, joints[:-1]),
+        checks.finite("area", area, joints[:-1]),
         checks.positive_array("sigmas", sigmas, joints[-1:]),
     )

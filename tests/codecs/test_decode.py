@@ -286,7 +286,7 @@ def test_bad_parameters_are_named(
 
 
 def test_traced_sigma_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"sigma must be .* not traced: .*functools.partial"):
+    with pytest.raises(TypeError, match=r"sigma must be .*, not traced, got .*functools.partial"):
         jax.jit(lambda s: dark_jax.decode(jnp.ones((8, 8)), sigma=s))(2.0)
 
 

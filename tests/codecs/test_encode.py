@@ -93,7 +93,7 @@ def test_round_trip(sigma: float) -> None:
         ({"size": (4,)}, ValueError, r"size must be \(H, W\), got \(4,\)"),
         ({"size": (4, 0)}, ValueError, r"size must be \(H, W\), each at least 1, got \(4, 0\)"),
         ({"size": (4.0, 4)}, TypeError, "size must be .H, W. of positive integers, got 4.0"),
-        ({"size": 4}, ValueError, r"size must be \(H, W\), got 4"),
+        ({"size": 4}, TypeError, r"size must be \(H, W\), got 4"),
         ({"size": (4, 4), "sigma": [1.0, 2.0]}, ValueError, r"sigma must broadcast to \(3,\)"),
         ({"size": (4, 4), "visible": np.ones((2, 3))}, ValueError, "visible must broadcast to"),
         ({"size": (4, 4), "visible": ["a"]}, TypeError, "visible must hold real numbers"),

@@ -193,7 +193,9 @@ ONE = Keypoints(
     status=jnp.zeros(3, jnp.int8),
     covariance=jnp.ones((3, 2, 2)),
 )
-DEPTH = ONE.replace(coords=jnp.zeros((3, 3)))  # pyright: ignore[reportAttributeAccessIssue]
+DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
+    coords=jnp.zeros((3, 3)), covariance=jnp.ones((3, 3, 3))
+)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ DEPTH = ONE.replace(coords=jnp.zeros((3, 3)))  # pyright: ignore[reportAttribute
         (
             lambda: dark_jax.to_image(np.ones((3, 2)), PUSH),  # pyright: ignore[reportArgumentType]
             TypeError,
-            r"keypoints must be Keypoints \(arrays: apply_affine\), got ndarray",
+            r"keypoints must be dark_jax\.Keypoints, got ndarray; apply_affine is for arrays",
         ),
         (lambda: dark_jax.to_image(DEPTH, PUSH), ValueError, r"keypoints\.coords must have"),
         (

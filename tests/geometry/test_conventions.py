@@ -249,7 +249,7 @@ class TestErrors:
             ({"size": (64, 4.5)}, TypeError, "size must be"),
             ({"padding": 0.0}, ValueError, "padding must be positive"),
             ({"padding": [1.0, 2.0]}, ValueError, r"padding must broadcast to \(\)"),
-            ({"rotation": np.nan}, ValueError, "rotation must be a number"),
+            ({"rotation": np.nan}, ValueError, "rotation must be finite"),
             ({"rotation": "30"}, TypeError, "rotation must hold real numbers"),
             ({"keep_aspect": 1}, TypeError, "keep_aspect must be True or False"),
             (

@@ -131,7 +131,7 @@ def test_the_right_shift(convention: image.Convention) -> None:
         (((0, 5),), {}, ValueError, r"pairs must be joints from 0 to 4, got \(\(0, 5\),\)"),
         (((-1, 0),), {}, ValueError, "pairs must be joints from 0 to 4"),
         (((0, 1, 2),), {}, ValueError, r"pairs must be pairs of joints, got \(0, 1, 2\)"),
-        ((0, 1), {}, ValueError, "pairs must be pairs of joints, got 0 among"),
+        ((0, 1), {}, TypeError, "pairs must be pairs of joints, got 0"),
         (((0.0, 1.0),), {}, TypeError, "pairs must be pairs of joints, got 0.0"),
         ("01", {}, TypeError, "pairs must be pairs of joints"),
         ((), {"shift": -1}, ValueError, "shift must be an integer from 0 to 11, got -1"),

@@ -74,7 +74,7 @@ def test_no_maximum_above_zero_is_the_origin() -> None:
         (np.zeros((1, 1, 0, 5)), ValueError, r"heatmaps must have maps of at least one pixel"),
         (np.zeros((1, 1, 4, 5), complex), TypeError, r"real numbers .* got dtype complex128"),
         (np.full((1, 1, 4, 5), "a"), TypeError, r"real numbers .* got dtype <U1"),
-        (None, TypeError, r"real numbers .* got dtype object"),
+        (None, TypeError, "heatmaps must be an array of real numbers, got None"),
     ],
 )
 def test_bad_input_is_named(heatmaps: Any, error: type[Exception], message: str) -> None:
