@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,24 @@ from numpy import typing as npt
 
 from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints
-from dark_jax._io.atomic import check_target, json_bytes, write_together
-from dark_jax._io.tables import has_keypoint, plain
+from dark_jax._io.atomic import check_target, write_together
+from dark_jax._io.plain_json import as_json, json_bytes, plain
+from dark_jax._io.tables import has_keypoint
 from dark_jax.metrics import COCO_SIGMAS
 
 __all__ = ["average_precision", "results", "save"]
 
 # In the order of COCOeval's statistics of keypoints.
 _STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-# What must be said of a person. COCO's code ignores one without a number of keypoints, and never
-# finds one whose id is zero.
-_PREDICTED = ("image_id", "category_id", "keypoints", "score")
-_ANNOTATED = ("id", "image_id", "category_id", "keypoints", "num_keypoints", "area", "bbox")
 
 
 def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """``value`` as integers of any size, broadcast to ``shape``."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # lists of unequal lengths, arrays of other libraries
+        raise TypeError(f"{name} must be integers: {error}") from error
+    if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
     try:
         return np.broadcast_to(array, shape)
@@ -41,11 +41,9 @@ def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{name} must broadcast to {shape}, got shape {array.shape}") from None
 
 
-def _finite(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+def _finite(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """``value`` as finite numbers, broadcast to ``shape``."""
-    array = np.asarray(checks.broadcastable(name, np.asarray(value), shape))
-    checks.require(name, array, np.isfinite, "finite")
-    return np.broadcast_to(array, shape)
+    return np.broadcast_to(np.asarray(checks.finite(name, value, shape)), shape)
 
 
 def results(
@@ -88,8 +86,7 @@ def results(
     References:
         https://cocodataset.org/#format-results.
     """
-    if not isinstance(keypoints, Keypoints):
-        raise TypeError(f"keypoints must be dark_jax.Keypoints, got {type(keypoints).__name__}")
+    checks.keypoints("keypoints", keypoints)
     coords = np.asarray(
         checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., J, 2]")
     )
@@ -98,12 +95,13 @@ def results(
     # What has a place but no finite score has a score of 0.
     of_joint = np.asarray(keypoints.scores)
     of_joint = np.where(there & np.isfinite(of_joint), of_joint, 0)
-    of_person = of_joint.mean(-1)
+    of_person = of_joint.sum(-1) / max(of_joint.shape[-1], 1)
     if scores is not None:
-        of_person = _finite("scores", scores, people)
+        given = _finite("scores", scores, people)
+        of_person = given if given.dtype.kind == "f" else given.astype(float)
     triples = np.concatenate(
         [np.where(there[..., None], coords, 0), of_joint[..., None]], axis=-1
-    ).reshape(*people, -1)
+    ).reshape(*people, 3 * coords.shape[-2])
     ids = _integers("image_ids", image_ids, people)
     category = checks.integer("category_id", category_id)
     return [
@@ -129,6 +127,7 @@ def save(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> 
         None.
 
     Raises:
+        TypeError: ``results`` are no list, or hold what JSON cannot; ``path`` is no path.
         ValueError: ``path`` does not end in ``.json``; a number is not finite.
         OSError: the file cannot be written.
 
@@ -143,9 +142,14 @@ def save(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> 
     References:
         https://cocodataset.org/#format-results.
     """
-    path = Path(path)
+    path = checks.path("path", path)
     check_target(path, suffixes=(".json",), option="path")
-    write_together({path: json_bytes(list(results))})
+    if isinstance(results, str | bytes | Mapping) or not isinstance(results, Sequence):
+        raise TypeError(f"results must be a list of dicts, got {type(results).__name__}")
+    for n, one in enumerate(results):
+        if not isinstance(one, Mapping):
+            raise TypeError(f"results[{n}] must be a dict, got {one!r}")
+    write_together({path: json_bytes(as_json("results", [*results]))})
 
 
 def average_precision(
@@ -159,7 +163,8 @@ def average_precision(
     Args:
         results: of :func:`results`, of all images together, or the path of their JSON.
         annotations: COCO's ground truth, as a dict or the path of its JSON. All its images and
-            categories are scored.
+            categories are scored; persons on other images are left out. Ids are integers of any
+            size, each person's its own.
         sigmas: of each joint, as for :func:`dark_jax.metrics.oks`.
 
     Returns:
@@ -168,9 +173,12 @@ def average_precision(
 
     Raises:
         ImportError: faster-coco-eval is not installed.
-        TypeError: ``annotations`` are no dict, ``results`` no list, in a file either.
-        ValueError: a file is no JSON; ``annotations`` lack a part; ``results`` are of an image
-            that is not in them, or either not of as many joints as ``sigmas``.
+        TypeError: ``annotations`` are no dict, ``results`` no list, in a file either; a part of
+            them is of another type than COCO's.
+        ValueError: a file is no JSON; an image, a person or a result lacks a part; a number is
+            not finite; two persons have one id; a person or a result is of a category that
+            ``annotations`` do not list, or a result of such an image; either is not of as many
+            joints as ``sigmas``, which must be positive.
         OSError: a file cannot be read.
 
     Example:
@@ -187,12 +195,17 @@ def average_precision(
         https://cocodataset.org/#keypoints-eval; https://github.com/MiXaiLL76/faster_coco_eval.
     """
     library: Any = optional.load("faster_coco_eval", extra="eval")
-    told, predicted = _loaded("annotations", annotations, dict), _loaded("results", results, list)
-    _check_annotations(told, joints=len(sigmas))
-    _check_results(predicted, {image["id"] for image in told["images"]}, joints=len(sigmas))
-    truth = library.COCO(told, use_deepcopy=True)
+    if np.ndim(sigmas) != 1:
+        raise ValueError(f"sigmas must be a number for each joint, got {sigmas!r}")
+    checks.positive_array("sigmas", sigmas, (len(sigmas),))
+    truth, predicted = _renumbered(
+        _loaded("annotations", annotations, dict),
+        _loaded("results", results, list),
+        joints=len(sigmas),
+    )
+    truth = library.COCO(truth)
     evaluation = library.COCOeval_faster(
-        truth, truth.loadRes(predicted), "keypoints", kpt_oks_sigmas=[*sigmas]
+        truth, truth.loadRes(predicted), "keypoints", kpt_oks_sigmas=[*map(float, sigmas)]
     )
     evaluation.evaluate()
     evaluation.accumulate()
@@ -214,32 +227,98 @@ def _loaded(name: str, value: Any, kind: type) -> Any:
     return kind(value)
 
 
-def _check_annotations(annotations: dict[str, Any], *, joints: int) -> None:
-    _check_said("annotations", annotations, ("images", "annotations", "categories"))
-    for person in annotations["annotations"]:
-        _check_said("annotations", person, _ANNOTATED)
-        if person["id"] == 0:
-            raise ValueError("annotations must have ids other than 0, got 0")
-        _check_length("annotations", person, joints)
+def _renumbered(
+    annotations: dict[str, Any], results: list[Any], *, joints: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What counts of both, with ids from 1 on.
+
+    COCO's code never finds a person whose id is 0, nor this one's one beyond 64 bits, and takes
+    persons of one id for one.
+    """
+    person = {
+        "image_id": _integer,
+        "category_id": _integer,
+        "keypoints": _row(3 * joints, f"3 numbers for each of the {joints} sigmas"),
+    }
+    annotated = {"id": _integer, **person, "num_keypoints": _integer, "area": _number}
+    annotated |= {"bbox": _row(4, "4 numbers, (x, y, w, h)"), "iscrowd": _integer}
+    lists = {"images": _list, "categories": _list, "annotations": _list}
+    told = _parts("annotations", annotations, lists)
+    ids: dict[str, dict[int, int]] = {}
+    for kind in ("images", "categories"):
+        each = [_parts(f"{kind}[{n}]", one, {"id": _integer}) for n, one in enumerate(told[kind])]
+        # In their order, in which the evaluation sorts results of equal scores.
+        ids[kind] = {old: n for n, old in enumerate(sorted({one["id"] for one in each}), 1)}
+
+    people: dict[int, dict[str, Any]] = {}
+    for n, one in enumerate(told["annotations"]):
+        one = {"iscrowd": 0, **one} if isinstance(one, Mapping) else one
+        found = _parts(f"annotations[{n}]", one, annotated)
+        if found["id"] in people:
+            raise ValueError(f"annotations must have an id each, got {found['id']} twice")
+        people[found["id"]] = found
+    predicted = [
+        _parts(f"results[{n}]", one, {**person, "score": _number}) for n, one in enumerate(results)
+    ]
+    for n, one in enumerate(predicted):
+        if one["image_id"] not in ids["images"]:
+            raise ValueError(f"results[{n}] must be of annotated images, got {one['image_id']}")
+    everyone = [("annotations", one) for one in people.values()]
+    for name, one in [*everyone, *(("results", one) for one in predicted)]:
+        if one["category_id"] not in ids["categories"]:
+            raise ValueError(
+                f"{name} must be of the annotations' categories, {[*ids['categories']]}, got "
+                f"category_id {one['category_id']}"
+            )
+
+    def renumbered(one: dict[str, Any]) -> dict[str, Any]:
+        image, category = ids["images"][one["image_id"]], ids["categories"][one["category_id"]]
+        return one | {"image_id": image, "category_id": category}
+
+    there = [one for one in people.values() if one["image_id"] in ids["images"]]
+    return {
+        "images": [{"id": n} for n in ids["images"].values()],
+        "categories": [{"id": n} for n in ids["categories"].values()],
+        "annotations": [renumbered(one) | {"id": n} for n, one in enumerate(there, 1)],
+    }, [renumbered(one) for one in predicted]
 
 
-def _check_results(results: list[Any], images: set[Any], *, joints: int) -> None:
-    for person in results:
-        _check_said("results", person, _PREDICTED)
-        if person["image_id"] not in images:
-            raise ValueError(f"results must be of annotated images, got {person['image_id']!r}")
-        _check_length("results", person, joints)
-
-
-def _check_said(name: str, told: Mapping[str, Any], parts: tuple[str, ...]) -> None:
+def _parts(name: str, told: Any, parts: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:
+    """The parts of an entry, each as its check gives it."""
+    if not isinstance(told, Mapping):
+        raise TypeError(f"{name} must be a dict, got {type(told).__name__}")
     for part in parts:
         if part not in told:
-            raise ValueError(f"{name} must say {part!r}, got only {', '.join(told) or 'nothing'}")
+            got = ", ".join(map(str, told)) or "nothing"
+            raise ValueError(f"{name} must say {part!r}, got only {got}")
+    return {part: check(f"{name}: {part}", told[part]) for part, check in parts.items()}
 
 
-def _check_length(name: str, person: Mapping[str, Any], joints: int) -> None:
-    if len(person["keypoints"]) != 3 * joints:
-        raise ValueError(
-            f"{name} must have 3 numbers for each of the {joints} sigmas, "
-            f"got {len(person['keypoints'])}"
-        )
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{name} must be a list, got {type(value).__name__}")
+    return [*value]
+
+
+def _integer(name: str, value: Any) -> int:
+    whole = isinstance(value, float) and value.is_integer()  # as tables of numbers make of it
+    return int(value) if whole else checks.integer(name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    return _numbers(name, value, (), "a number").item()
+
+
+def _row(count: int, expected: str) -> Callable[[str, Any], list[float]]:
+    return lambda name, value: _numbers(name, value, (count,), expected).tolist()
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...], expected: str) -> np.ndarray:
+    """``value`` as float64 of this shape, all of them finite."""
+    found = tuple(checks.real_array(name, value).shape)
+    if found != shape:
+        got = found[0] if len(found) == 1 else f"shape {found}"
+        raise ValueError(f"{name} must be {expected}, got {got}")
+    array = np.asarray(value, float)
+    checks.require(name, array, np.isfinite, "finite")
+    return array

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ def test_save(tmp_path: Path, small: bytes) -> None:
         np.testing.assert_array_equal(export.load(path)(np.zeros(2, np.float32)), [1, 1])
     with pytest.raises(TypeError, match="artefact must be bytes, got PosixPath"):
         export.save(tmp_path / "other.zip", target)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(OSError, match="cannot be written"):
+    with pytest.raises(OSError, match="there is no folder"):
         export.save(tmp_path / "nowhere" / "function.zip", small)
     assert list(tmp_path.iterdir()) == [target]
 
@@ -155,3 +156,29 @@ def test_missing_flatbuffers(monkeypatch: pytest.MonkeyPatch, small: bytes) -> N
     for call in (lambda: export.load(small), lambda: export.export_decode(size=SIZE)):
         with pytest.raises(ImportError, match=r'flatbuffers .*pip install "dark_jax\[export\]"'):
             call()
+
+
+def test_threads_leave_the_option_of_jax_alone() -> None:
+    """Exporting changes how programs name their lines, for the process; and puts it back."""
+    before = jax.config.jax_traceback_in_locations_limit  # pyright: ignore[reportAttributeAccessIssue]
+    assert before != 0
+    together, made = threading.Barrier(4), []
+
+    def nested(values: Any) -> Any:
+        export.export_function(jnp.abs, np.zeros(2, np.float32), platforms=("cpu",))
+        return values
+
+    def work() -> None:
+        together.wait()
+        for function in (jnp.abs, jnp.negative, nested):
+            made.append(
+                export.export_function(function, np.zeros(2, np.float32), platforms=("cpu",))
+            )
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 12
+    assert jax.config.jax_traceback_in_locations_limit == before  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,40 +1,29 @@
 """Files that are written whole or not at all."""
 
-import json
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-
-def json_bytes(value: Any) -> bytes:
-    """The contents of a JSON file, in which no number may be NaN or infinite."""
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none, as a file system may leave it."""
-    try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def check_target(
-    path: Path, *, suffixes: tuple[str, ...], option: str, folder_too: bool = False
+    path: Path, *, suffixes: tuple[str, ...] = (), option: str, folder_too: bool = False
 ) -> None:
     """ValueError or OSError unless a file of one of ``suffixes`` can be written at ``path``.
 
-    Nor may a folder be there, unless ``folder_too``.
+    Of any suffix, if none is given. Nor may a folder be there, unless ``folder_too``.
     """
-    if path.suffix not in suffixes:
+    if suffixes and path.suffix not in suffixes:
         raise ValueError(f"{option} must end in {', '.join(suffixes)}, got {str(path)!r}")
-    if path.is_dir() and not folder_too:
-        raise IsADirectoryError(f"{option} {path} is a directory")
+    with writing(path), suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode) and not folder_too:
+            raise IsADirectoryError(f"{option} {path} is a directory")
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise FileExistsError(f"{option} {path} is no file but a device, a pipe or a socket")
     folder = path.resolve().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {folder}")
@@ -50,6 +39,8 @@ def writing(path: Path, *, cure: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # one of ours, which says it all
+            raise
         told = f"cannot be written ({error.strerror or error})"
         raise OSError(error.errno, f"{told}; {cure}" if cure else told, str(path)) from error
 
@@ -61,7 +52,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for path, data in contents.items():
             target = path.resolve()  # a link's target is replaced, not the link
             with writing(path):
-                handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+                # Not the target's name and more, which might be too long.
+                handle, name = tempfile.mkstemp(dir=target.parent, prefix=".dark_jax.")
                 beside[name] = target
                 with os.fdopen(handle, "wb") as stream:
                     stream.write(data)

@@ -1,23 +1,70 @@
-"""Heatmaps from ``.npy`` and ``.npz`` files."""
+"""Heatmaps from ``.npy`` and ``.npz`` files, and the choice of one array among several."""
 
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from dark_jax._core import checks
+from dark_jax._io.tables import USUAL_AXES
+
+# More arrays than these an error does not list.
+MOST_LISTED = 20
+# What USUAL_AXES are, with a map's.
+LAYOUTS = "[H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]"
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    # As 2.0, but in UTF-8: names of fields, which no array of numbers has, differ.
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Header(NamedTuple):
+    """What a ``.npy`` file says of its array."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+
+class Member(NamedTuple):
+    """What a file says of an array in it; no shape where it is null."""
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: np.dtype
+
+    def __str__(self) -> str:
+        shape = "null" if self.shape is None else [*self.shape]
+        return f"{self.name} {shape} {self.dtype}"
+
+
+def read_header(stream: Any) -> Header:
+    """The header of a ``.npy`` file, whose values begin where it ends.
+
+    Raises:
+        ValueError: it is none.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"its format {version} is unknown")
+    return Header(*_HEADERS[version](stream))
 
 
 def read_heatmaps(
     path: Path, *, key: str | None = None, axes: tuple[int, ...] = (-2, -1)
 ) -> np.ndarray:
-    """``[H, W]``, ``[J, H, W]`` or ``[B, J, H, W]`` heatmaps of a ``.npy`` or ``.npz`` file.
+    """``[H, W]`` heatmaps of a ``.npy`` or ``.npz`` file, with up to three axes before.
 
     Maps laid out along other ``axes`` are moved there.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is not what its suffix says, ``key`` does not choose one of its
-            arrays, or the array has another rank or is empty.
+            arrays, or the array has another rank or no pixel.
         TypeError: the array does not hold real numbers.
     """
     if path.suffix not in (".npy", ".npz"):
@@ -25,39 +72,98 @@ def read_heatmaps(
     if key is not None and path.suffix == ".npy":
         raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
     with path.open("rb") as stream:
-        try:
-            loaded = np.load(stream, allow_pickle=False)
-            array = (
-                loaded[choose_array(path, loaded.files, key)] if path.suffix == ".npz" else loaded
-            )
-        except _UnclearKeyError:
-            raise
-        except Exception as error:  # a broken file breaks zip, zlib, tokenizer or memory
-            # What NumPy does not know it takes for pickled objects.
-            reason = "no array of numbers in it" if "pickle" in str(error) else error
-            raise ValueError(f"{path}: not a readable {path.suffix} file ({reason})") from error
+        array = _loaded(path, stream)
+        if isinstance(array, np.ndarray) == (path.suffix == ".npz"):
+            raise _unreadable(path, "it is the other of .npy and .npz")
+        if not isinstance(array, np.ndarray):
+            array = _member(path, array, key, len(axes))
     checks.real_array(f"{path}: heatmaps", array)
-    if not 0 <= array.ndim - len(axes) <= 2:
-        layouts = "shape [H, W], [J, H, W] or [B, J, H, W]"
-        expected = layouts if axes == (-2, -1) else f"axes {axes} and at most two more"
+    if not 0 <= array.ndim - len(axes) < len(USUAL_AXES):
+        most = len(USUAL_AXES) - 1
+        expected = (
+            f"shape {LAYOUTS}" if axes == (-2, -1) else f"axes {axes} and at most {most} more"
+        )
         raise ValueError(f"{path}: heatmaps must have {expected}, got {array.shape}")
-    if array.size == 0:
-        raise ValueError(f"{path}: heatmaps are empty, shape {array.shape}")
     found = checks.axes_of(f"{path}: heatmaps", array.shape, axes)
+    checks.not_empty(f"{path}: heatmaps", array.shape, found)
     return np.moveaxis(array, found, range(-len(found), 0))
 
 
-class _UnclearKeyError(ValueError):
-    """The file is readable, but which of its arrays is meant is not known."""
+def _loaded(path: Path, stream: BinaryIO) -> Any:
+    """What NumPy loads, which closes the archive with the stream."""
+    try:
+        return np.load(stream, allow_pickle=False)
+    except Exception as error:  # a broken file breaks zip, zlib, tokenizer or memory
+        raise _unreadable(path, error) from error
 
 
-def choose_array(path: Path, names: list[str], key: str | None) -> str:
-    """The array that ``key`` names: "heatmaps" or the only one, if it is None."""
+def _member(path: Path, archive: Any, key: str | None, dim: int) -> np.ndarray:
+    """The array of an ``.npz`` file."""
+
+    def get(name: str) -> np.ndarray | None:
+        try:
+            found = archive[name] if name in archive.files else None
+        except Exception as error:
+            raise _unreadable(path, error) from error
+        return found if isinstance(found, np.ndarray) else None  # another file's bytes
+
+    def members() -> Iterable[Member]:
+        for name in archive.files:
+            try:
+                with archive.zip.open(f"{name}.npy") as member:
+                    header = read_header(member)
+            except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+                continue  # no array, or a damaged one: named only when it is asked for
+            yield Member(name, header.shape, header.dtype)
+
+    return choose_array(path, key, get=get, members=members, dim=dim)[1]
+
+
+def _unreadable(path: Path, error: Exception | str) -> ValueError:
+    # What NumPy does not know it takes for pickled objects.
+    reason = "no array of numbers in it" if "pickle" in str(error) else error
+    return ValueError(f"{path}: not a readable {path.suffix} file ({reason})")
+
+
+def choose_array(
+    path: Path,
+    key: str | None,
+    *,
+    get: Callable[[str], Any],
+    members: Callable[[], Iterable[Member]],
+    dim: int,
+) -> tuple[str, Any]:
+    """The array that ``key`` names: "heatmaps", or the only one that can be heatmaps, if None.
+
+    Args:
+        path: of the file.
+        key: its name or path in the file.
+        get: the array of a name, None if there is none.
+        members: all arrays of the file.
+        dim: how many axes a map has; heatmaps have as many at least.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    if (array := get("heatmaps" if key is None else key)) is not None:
+        return "heatmaps" if key is None else key, array
+    found = [*members()]
+    possible = [each for each in found if _can_be_heatmaps(each, dim)]
+    if key is None and len(possible) == 1:
+        return possible[0].name, get(possible[0].name)
+    problem = f"no array {key!r}"
     if key is None:
-        key = "heatmaps" if "heatmaps" in names or len(names) != 1 else names[0]
-        problem = "choose one of its arrays with --key"
-    else:
-        problem = f"no array {key!r}"
-    if key not in names:
-        raise _UnclearKeyError(f"{path}: {problem}; it has {', '.join(names) or 'none'}")
-    return key
+        example = possible[0].name if possible else ""
+        problem = (
+            f"choose one of its arrays, as key={example!r}"
+            if possible
+            else (f"none of its arrays can be heatmaps, real numbers along {dim} axes or more")
+        )
+        found = possible or found
+    listed = ", ".join(map(str, found[:MOST_LISTED])) or "none"
+    more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
+    raise ValueError(f"{path}: {problem}; it has {listed}{more}")
+
+
+def _can_be_heatmaps(member: Member, dim: int) -> bool:
+    return member.shape is not None and len(member.shape) >= dim and checks.is_real(member.dtype)

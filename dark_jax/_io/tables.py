@@ -7,20 +7,25 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from dark_jax._core import optional
+from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints, Status
-from dark_jax._io.atomic import check_target, json_bytes, write_together
+from dark_jax._io.atomic import check_target, write_together
+from dark_jax._io.plain_json import as_json, json_bytes, plain
 
 SUFFIXES = (".csv", ".json", ".npz", ".parquet")
 
 # What the axes of the scores can be, in the order of the table's first columns.
 AXES = ("image", "instance", "joint")
+STATUS_NAMES = tuple(reason.name for reason in Status)
+# What they are where nobody says so, by their number.
+USUAL_AXES = ((), ("joint",), ("image", "joint"), AXES)
 
 
 def has_keypoint(coords: np.ndarray, status: np.ndarray) -> np.ndarray:
@@ -55,7 +60,7 @@ class Table(NamedTuple):
     @property
     def reasons(self) -> np.ndarray:
         """``[...]``, the names of the status."""
-        return np.array([reason.name for reason in Status])[self.status]
+        return np.array(STATUS_NAMES)[self.status]
 
     @property
     def moved(self) -> np.ndarray | None:
@@ -94,7 +99,7 @@ class Table(NamedTuple):
         columns = self.columns()
         for values in zip(*columns.values(), strict=True):
             # NaN is what differs from itself.
-            known = (None if value != value else value for value in values)
+            known = (None if value != value or value == "" else value for value in values)
             yield dict(zip(columns, known, strict=True))
 
 
@@ -112,35 +117,61 @@ def make_table(
     """Decoded keypoints as a table.
 
     Raises:
+        TypeError: ``axes`` or ``joints`` are no names.
         ValueError: ``axes`` are not what the scores have; ``joints`` are not one name each.
     """
     shape = tuple(keypoints.scores.shape)
+    axes = _names("axes", axes)
     if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or len(axes) != len(shape):
         raise ValueError(
             f"axes must name the axes of scores {shape}, each once and one of {AXES}, got {axes}"
         )
     count = shape[axes.index("joint")] if "joint" in axes else 1
-    if joints is not None and len(joints) != count:
-        raise ValueError(f"joints must be {count} names, got {len(joints)}")
+    names = ("",) * count if joints is None else _names("joints", joints)
+    if len(names) != count:
+        raise ValueError(f"joints must be {count} names, got {len(names)}: {names}")
+    coords, scores, covariance = (
+        _readable(getattr(keypoints, name)) for name in ("coords", "scores", "covariance")
+    )
     return Table(
-        *(np.asarray(getattr(keypoints, name)) for name in Table._fields[:4]),
-        axes=tuple(axes),
-        joints=("",) * count if joints is None else tuple(map(str, joints)),
+        coords,
+        scores,
+        np.asarray(keypoints.status),
+        covariance,
+        axes=axes,
+        joints=names,
         peaks=peaks,
     )
 
 
-def file_contents(
-    table: Table, path: Path, *, about: Mapping[str, Any], shape: tuple[int, ...]
-) -> bytes:
+def _readable(values: jax.Array | np.ndarray) -> np.ndarray:
+    """As float32 or float64: files have no bfloat16."""
+    return np.asarray(values).astype(np.float64 if values.dtype == np.float64 else np.float32)
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    """``value`` as names that a file can hold."""
+    expected = "a list or a tuple of names"
+    # Sets have no order; an index of pandas' is no sequence.
+    if isinstance(value, str | bytes | Set | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    for each in (value := tuple(value)):
+        if not isinstance(each, str):
+            raise TypeError(f"{name} must be {expected}, got {each!r} among them")
+        if "\0" in each or each.encode(errors="ignore").decode() != each:
+            raise ValueError(f"{name} must be names that a file can hold, got {each!r}")
+    return tuple(map(str, value))
+
+
+def file_contents(table: Table, path: Path, *, about: Mapping[str, Any]) -> bytes:
     """The contents of a result file of the format that ``path``'s suffix names.
 
     Args:
         table: the keypoints.
         path: ends in one of ``SUFFIXES``.
         about: the parameters that made the result; kept in all but ``.csv``.
-        shape: leading shape of the source, restored in ``.npz``.
     """
+    about = as_json("about", about)
     if path.suffix == ".csv":
         return _csv(table)
     if path.suffix == ".json":
@@ -150,18 +181,29 @@ def file_contents(
     stream = io.BytesIO()
     np.savez(
         stream,
-        coords=table.coords.reshape(*shape, table.coords.shape[-1]),
-        scores=table.scores.reshape(shape),
-        status=table.reasons.reshape(shape),
-        covariance=table.covariance.reshape(*shape, *table.covariance.shape[-2:]),
+        coords=table.coords,
+        scores=table.scores,
+        status=table.status,
+        status_names=np.array(STATUS_NAMES),
+        covariance=table.covariance,
+        axes=np.array(table.axes, str),
+        joints=np.array(table.joints, str),
         about=np.array(json.dumps(about)),
     )
     return stream.getvalue()
 
 
+class _Lines(io.StringIO):
+    """What a CSV writer writes, a line at a time, with a line feed at the end of each."""
+
+    def write(self, line: str) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
+
+
 def _csv(table: Table) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, table.columns(), lineterminator="\n")
+    stream = _Lines(newline="")
+    # It quotes what has a character of its line end in it: of both, "\r" and "\n".
+    writer = csv.DictWriter(stream, table.columns(), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(table.rows())
     return stream.getvalue().encode()
@@ -169,14 +211,7 @@ def _csv(table: Table) -> bytes:
 
 def _json(table: Table, about: Mapping[str, Any]) -> bytes:
     keypoints = [{name: plain(value) for name, value in row.items()} for row in table.rows()]
-    return json_bytes({**about, "keypoints": keypoints})
-
-
-def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's, a float as the shortest number that reads back."""
-    if isinstance(value, np.floating):
-        return float(str(value))
-    return value.item() if isinstance(value, np.generic) else value
+    return json_bytes({"about": about, "keypoints": keypoints})
 
 
 def _parquet(table: Table, about: Mapping[str, Any]) -> bytes:
@@ -207,7 +242,10 @@ def save(
     ``image``, ``instance`` and ``joint`` (counted from 0), the joint's ``name``, ``x``, ``y``,
     ``score``, the name of the ``status``, and the covariance ``cxx``, ``cxy``, ``cyy``. What is
     missing is an empty cell, or null: the coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and
-    every number that is not finite. ``.npz`` has the arrays as they are. COCO's own format is
+    every number that is not finite. The command ``dark-jax`` adds a column ``moved``, the distance
+    of a refined keypoint from its integer peak in pixels. ``.npz`` has the arrays as they are:
+    ``coords``, ``scores``, ``covariance`` and ``status``, whose numbers count from 0 in
+    ``status_names``; beside them ``axes`` and ``joints``. COCO's own format is
     :func:`dark_jax.coco.save`.
 
     Args:
@@ -217,16 +255,19 @@ def save(
             ``"joint"``. After :func:`decode_peaks` of ``[B, J, H, W]``:
             ``("image", "joint", "instance")``.
         joints: a name for each joint.
-        about: whatever made the result and JSON can say; kept in all but ``.csv``.
+        about: whatever made the result: text, finite numbers, arrays, and lists and dictionaries
+            of them. Kept in all but ``.csv``, as JSON: under ``"about"`` in ``.json``, as text in
+            the array ``about`` of ``.npz`` and in the metadata ``about`` of ``.parquet``.
 
     Returns:
         None.
 
     Raises:
-        TypeError: ``keypoints`` are none.
+        TypeError: ``keypoints`` are no :class:`Keypoints`, ``path`` is no path, ``axes`` or
+            ``joints`` are no names, ``about`` is no dictionary that JSON can hold.
         ValueError: ``path`` has another suffix; ``axes`` are not what the scores have;
-            ``joints`` are not one name each.
-        OSError: the file cannot be written.
+            ``joints`` are not one name each; a number in ``about`` is not finite.
+        OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
         ImportError: pyarrow is not installed, and ``path`` ends in ``.parquet``.
 
     Example:
@@ -241,10 +282,11 @@ def save(
     References:
         Wickham, Tidy Data, J. Stat. Software 59 (2014).
     """
-    if not isinstance(keypoints, Keypoints):
-        raise TypeError(f"keypoints must be dark_jax.Keypoints, got {type(keypoints).__name__}")
-    path = Path(path)
+    checks.keypoints("keypoints", keypoints)
+    path = checks.path("path", path)
     check_target(path, suffixes=SUFFIXES, option="path")
+    if about is not None and not isinstance(about, Mapping):
+        raise TypeError(f"about must be a dictionary, got {about!r}")
     table = make_table(keypoints, axes=axes, joints=joints)
-    contents = file_contents(table, path, about=about or {}, shape=table.scores.shape)
+    contents = file_contents(table, path, about={} if about is None else about)
     write_together({path: contents})

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from dark_jax._codecs.decode import decode
 from dark_jax._codecs.decode_fit import decode_fit
 from dark_jax._core import optional
 from dark_jax._core.keypoints import Keypoints
+from dark_jax._io.plain_json import as_json
 from dark_jax.rules import Rule
 
 
@@ -64,21 +64,15 @@ def _described(rule: Rule, kernel_size: int) -> dict[str, Any]:
     fields = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
     if rule.kernel is not None:
         fields["kernel"] = [float(f"{tap:.10g}") for tap in rule.kernel(kernel_size)]
-    return {name: _plain(value) for name, value in fields.items()}
+    return as_json("rule", fields, other=_in_words)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON can say it."""
+def _in_words(name: str, value: Any) -> Any:
+    """What JSON cannot say, of a rule's fields."""
     if isinstance(value, enum.Enum):
         return value.name
     if dataclasses.is_dataclass(value):
-        return {name: _plain(each) for name, each in vars(value).items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
+        return as_json(name, vars(value), other=_in_words)
+    if isinstance(value, float):
         return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"a rule's fields must be numbers, names or tuples of them, got {value!r}")
+    raise TypeError(f"{name} must be numbers, names or tuples of them, got {value!r}")

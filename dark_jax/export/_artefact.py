@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 
 import jax
 import jax.export
+import jax.numpy as jnp
 
 import dark_jax
-from dark_jax._core import optional
+from dark_jax._core import checks, optional
 from dark_jax._io import atomic
 
 FORMAT = 1
@@ -23,7 +25,7 @@ FORMAT = 1
 _ABOUT, _FUNCTION = "about.json", "function.jax_export"
 
 
-def pack(about: str, serialized: bytes | bytearray) -> bytes:
+def pack(about: bytes, serialized: bytes | bytearray) -> bytes:
     """The artefact. Its members have no time: the same function gives the same bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -32,7 +34,7 @@ def pack(about: str, serialized: bytes | bytearray) -> bytes:
     return stream.getvalue()
 
 
-def save(path: str | Path, artefact: bytes) -> None:
+def save(path: str | os.PathLike[str], artefact: bytes) -> None:
     """Write an artefact to a file, whole or not at all.
 
     Args:
@@ -43,8 +45,8 @@ def save(path: str | Path, artefact: bytes) -> None:
         None.
 
     Raises:
-        TypeError: ``artefact`` is not bytes.
-        OSError: the file cannot be written.
+        TypeError: ``artefact`` is not bytes, or ``path`` no path.
+        OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
 
     Example:
         >>> import tempfile
@@ -61,7 +63,9 @@ def save(path: str | Path, artefact: bytes) -> None:
     """
     if not isinstance(artefact, bytes):
         raise TypeError(f"artefact must be bytes, got {type(artefact).__name__}")
-    atomic.write_together({Path(path): artefact})
+    path = checks.path("path", path)
+    atomic.check_target(path, option="path")
+    atomic.write_together({path: artefact})
 
 
 @dataclass(frozen=True, eq=False)  # a function: hashed by identity, as jit wants it
@@ -93,11 +97,35 @@ class Artefact:
         return jax.jit(self.exported.call)
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the function returns; compiled once for each set of sizes."""
-        return self._compiled(*arguments)
+        """What the function returns; compiled once for each set of sizes.
+
+        Of an empty batch ``jax.export`` makes no program: its results are known without one.
+        """
+        results = self._empty_results(arguments)
+        return self._compiled(*arguments) if results is None else results
+
+    def _empty_results(self, arguments: tuple[Any, ...]) -> Any:
+        """What is returned where a size that was left open is 0; None where that is not known."""
+        leaves, tree = jax.tree.flatten((arguments, {}))
+        given = [jnp.shape(leaf) for leaf in leaves]
+        if tree != self.exported.in_tree or not any(0 in shape for shape in given):
+            return None
+        sizes: dict[Any, int] = {}
+        for aval, shape in zip(self.exported.in_avals, given, strict=True):
+            if len(shape) != len(aval.shape):
+                return None
+            for dim, size in zip(aval.shape, shape, strict=True):
+                expected = dim if isinstance(dim, int) else sizes.setdefault(dim, size)
+                if size != expected:
+                    return None
+        shapes = [[sizes.get(dim, dim) for dim in aval.shape] for aval in self.exported.out_avals]
+        if not all(0 in shape and all(isinstance(n, int) for n in shape) for shape in shapes):
+            return None
+        dtypes = [aval.dtype for aval in self.exported.out_avals]
+        return jax.tree.unflatten(self.exported.out_tree, map(jnp.zeros, shapes, dtypes))
 
 
-def load(source: str | Path | bytes | bytearray | memoryview) -> Artefact:
+def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Artefact:
     """Read an artefact, and say so if it is damaged or too new.
 
     Args:
@@ -125,7 +153,7 @@ def load(source: str | Path | bytes | bytearray | memoryview) -> Artefact:
         How long an artefact can be read: the compatibility guarantees of ``jax.export``.
     """
     optional.load("flatbuffers", extra="export")
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         name, data = str(source), Path(source).read_bytes()
     elif isinstance(source, bytes | bytearray | memoryview):
         name, data = "source", bytes(source)

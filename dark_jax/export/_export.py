@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,10 +17,12 @@ from jax.typing import DTypeLike
 import dark_jax
 from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints
+from dark_jax._io.plain_json import as_json, json_bytes
 from dark_jax.export._artefact import FORMAT, pack
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _KNOWN_PLATFORMS = (*PLATFORMS, "rocm")
+_OPTION = threading.RLock()  # a function that is exported may itself export one
 
 
 def _real_dtype(name: str, value: DTypeLike) -> np.dtype:
@@ -46,11 +48,11 @@ def _chosen(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _named(name: str, value: Any) -> dict[str, Any]:
-    """``value`` as a dictionary whose keys are words."""
+def _kept(name: str, value: Any) -> dict[str, Any]:
+    """``value`` as a dictionary whose keys are words; what JSON cannot say by its ``repr``."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} must be a dictionary of names and values, got {value!r}")
-    return dict(value)
+    return as_json(name, value, other=lambda _, each: repr(each))
 
 
 def export_decode(
@@ -117,6 +119,7 @@ def export_decode(
     along = checks.axes_of("heatmaps", (*others, *sides), axes)
     left, right = iter(others), iter(sides)
     shape = [next(right if axis in along else left) for axis in range(2 + len(axes))]
+    checks.function("decoder", decoder)
     # Refuses what is no option of the decoder, and knows those that were left out.
     bound = inspect.signature(decoder).bind(None, axes=axes, **options)
     bound.apply_defaults()
@@ -177,9 +180,10 @@ def export_function(
         StableHLO's portable artefacts; ``jax.export``.
     """
     optional.load("flatbuffers", extra="export")
+    checks.function("function", function)
     platforms = _chosen("platforms", platforms, _KNOWN_PLATFORMS)
 
-    kept = _named("parameters", {} if parameters is None else parameters)
+    kept = _kept("parameters", {} if parameters is None else parameters)
 
     def plain(*arguments: Any) -> Any:
         return jax.tree.map(_as_dictionary, function(*arguments), is_leaf=_is_keypoints)
@@ -203,7 +207,7 @@ def export_function(
         "outputs": jax.tree.unflatten(exported.out_tree, map(str, exported.out_avals)),
         "parameters": kept,
     }
-    return pack(json.dumps(about, indent=1, default=_as_json) + "\n", serialized)
+    return pack(json_bytes(about), serialized)
 
 
 def _is_keypoints(value: Any) -> bool:
@@ -214,18 +218,17 @@ def _as_dictionary(value: Any) -> Any:
     return dict(vars(value)) if _is_keypoints(value) else value
 
 
-def _as_json(value: Any) -> Any:
-    known = isinstance(value, np.ndarray | np.generic | jax.Array)
-    return np.asarray(value).tolist() if known else repr(value)
-
-
 @contextlib.contextmanager
 def _without_traces() -> Iterator[None]:
-    """Programs name the lines they come from: without, they show no folder of this machine."""
+    """Programs name the lines they come from: without, they show no folder of this machine.
+
+    The option is the process's: one thread at a time changes it, and puts back what was there.
+    """
     option = "jax_traceback_in_locations_limit"
-    before = getattr(jax.config, option)
-    jax.config.update(option, 0)
-    try:
-        yield
-    finally:
-        jax.config.update(option, before)
+    with _OPTION:
+        before = getattr(jax.config, option)
+        jax.config.update(option, 0)
+        try:
+            yield
+        finally:
+            jax.config.update(option, before)

@@ -16,7 +16,6 @@ README for the others.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dark_jax._io import atomic
+from dark_jax._io import atomic, plain_json
 from tests.benchmarks import accuracy, crowds, device, kernels, page, sides, speed, timing
 from tests.benchmarks.tables import table
 
@@ -101,7 +100,9 @@ def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None
     """Write what was found so far into the files that were asked for."""
     part, contents = PARTS[name], {}
     if options.json:
-        contents[options.json] = atomic.json_bytes(_plain(found))
+        contents[options.json] = plain_json.json_bytes(
+            plain_json.as_json("figures", found, other=lambda _, value: str(value))
+        )
     where = part.page if options.write is True else options.write
     if where:
         slot = part.slot() if part.slot else name
@@ -110,15 +111,6 @@ def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None
         tables = [table(rows) for rows in found[name]["tables"].values()]
         contents[where] = page.replaced(text, slot, found[name]["stamp"], tables).encode()
     atomic.write_together(contents)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can say: a number that is not finite as a word."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

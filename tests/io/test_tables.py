@@ -110,7 +110,14 @@ def test_npz_is_the_arrays(tmp_path: Path) -> None:
     with np.load(tmp_path / "out.npz") as arrays:
         for name in ("coords", "scores", "covariance"):
             np.testing.assert_array_equal(arrays[name], getattr(made, name))
-        assert arrays["status"][0].tolist() == [Status(s).name for s in np.asarray(made.status)[0]]
+        assert arrays["status"].dtype == np.int8
+        np.testing.assert_array_equal(arrays["status"], made.status)
+        words = arrays["status_names"][arrays["status"]]
+        assert words[0].tolist() == [Status(s).name for s in np.asarray(made.status)[0]]
+        assert (arrays["axes"].tolist(), arrays["joints"].tolist()) == (
+            ["image", "joint"],
+            [""] * 5,
+        )
         assert json.loads(str(arrays["about"])) == {"sigma": 2.0}
 
 
@@ -220,3 +227,113 @@ def test_parquet_without_pyarrow_names_its_cure(
     with pytest.raises(ImportError, match=r'pip install "dark_jax\[parquet\]"'):
         dark_jax.save(keypoints(), tmp_path / "out.parquet")
     assert not [*tmp_path.iterdir()]
+
+
+# What splits rows, ends cells or begins a comment, somewhere.
+ODD_NAMES = ("a\rb", "c\nd", '"e"\r\n', ",;\t", " f ")
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "npz"])
+def test_any_name(tmp_path: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"out.{suffix}"
+    dark_jax.save(keypoints(), path, joints=ODD_NAMES)
+    if suffix == "npz":
+        with np.load(path) as arrays:
+            assert tuple(arrays["joints"]) == ODD_NAMES
+        return
+    assert [row["name"] for row in read(path)] == [*ODD_NAMES] * 2
+    if suffix == "csv":  # the line ends are line feeds, but those in names
+        text = path.read_bytes()
+        for name in ODD_NAMES:
+            text = text.replace(name.replace('"', '""').encode(), b"")
+        assert b"\r" not in text
+        assert text.count(b"\n") == 11
+
+
+def test_no_name_is_null(tmp_path: Path) -> None:
+    """In every format that has a null; an empty cell elsewhere."""
+    for suffix in FORMATS:
+        dark_jax.save(keypoints(), tmp_path / f"out.{suffix}")
+        assert {row["name"] or None for row in read(tmp_path / f"out.{suffix}")} == {None}
+    assert read(tmp_path / "out.json")[0]["name"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"joints": "abcde"}, TypeError, "joints must be a list or a tuple of names, got 'abcde'"),
+        ({"joints": 5}, TypeError, "joints must be a list or a tuple of names, got 5"),
+        ({"joints": {*"abcde"}}, TypeError, "joints must be a list or a tuple of names"),
+        ({"joints": [*"abcd", None]}, TypeError, "joints .*, got None among them"),
+        ({"joints": [*"abcd", b"e"]}, TypeError, "joints .*, got b'e' among them"),
+        ({"joints": [*"abcd", "\ud800"]}, ValueError, "joints must be names that a file can hold"),
+        ({"joints": [*"abcd", "e\0"]}, ValueError, "joints must be names that a file can hold"),
+        ({"joints": [*"abcd"]}, ValueError, "joints must be 5 names, got 4"),
+        ({"axes": None}, TypeError, "axes must be a list or a tuple of names, got None"),
+        ({"axes": "ij"}, TypeError, "axes must be a list or a tuple of names, got 'ij'"),
+        ({"axes": ("image", 1)}, TypeError, "axes .*, got 1 among them"),
+    ],
+)
+def test_names_are_checked(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        dark_jax.save(keypoints(), tmp_path / "out.csv", **options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_lists_and_arrays_of_names(tmp_path: Path) -> None:
+    for joints in ([*NAMES], np.array(NAMES), (name for name in NAMES)):
+        dark_jax.save(keypoints(), tmp_path / "out.csv", axes=["image", "joint"], joints=joints)  # pyright: ignore[reportArgumentType]
+        assert read(tmp_path / "out.csv")[4]["name"] == "ear"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"status": np.int8(9)}, ValueError, "keypoints.status must be 0 to 5, got 9"),
+        ({"status": np.int8(-1)}, ValueError, "keypoints.status must be 0 to 5, got -1"),
+        ({"status": np.float32(0)}, TypeError, "keypoints.status must be integer, got .*float32"),
+        (
+            {"scores": np.zeros(1, np.float32)},
+            ValueError,
+            r"keypoints.scores must have shape \(2, 5\)",
+        ),
+        (
+            {"scores": np.complex64(0)},
+            TypeError,
+            "keypoints.scores must be floating, got .*complex",
+        ),
+        ({"covariance": None}, TypeError, "keypoints.covariance must be an array, got NoneType"),
+    ],
+)
+def test_keypoints_that_do_not_fit(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """Those of a user's own making."""
+    fields = vars(keypoints())
+    for name, value in changes.items():
+        whole = value is None or value.shape == (1,)
+        fields[name] = value if whole else np.full(fields[name].shape, value)
+    with pytest.raises(error, match=message):
+        dark_jax.save(Keypoints(**fields), tmp_path / "out.csv")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, "npz"])
+def test_bfloat16_becomes_float32(tmp_path: Path, suffix: str) -> None:
+    """NumPy's files and Parquet have none."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    made = keypoints_of([[0.3, 7.0]], [0.3], [0], np.ones((1, 2, 2)))
+    short = jax.tree.map(lambda leaf: leaf.astype("bfloat16") if leaf.ndim > 1 else leaf, made)
+    dark_jax.save(short, tmp_path / f"out.{suffix}", axes=("joint",))
+    x = np.float32(0.30078125)
+    if suffix == "npz":
+        with np.load(tmp_path / "out.npz") as arrays:
+            assert (arrays["coords"].dtype, arrays["coords"][0, 0]) == (np.float32, x)
+        return
+    (row,) = read(tmp_path / f"out.{suffix}")
+    assert row["x"] == x
