@@ -1,23 +1,17 @@
 """The ``dark-jax`` command."""
 
 import dataclasses
-import signal
+import re
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import jax
 import numpy as np
-from rich import box
-from rich import progress as bar
-from rich.console import Console
-from rich.table import Table as RichTable
 
 import dark_jax
-from dark_jax import plot, rules, samples
+from dark_jax import _terminal, plot, rules, samples
 from dark_jax._codecs.integer_peaks import integer_peaks
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Status
@@ -25,10 +19,8 @@ from dark_jax._io import atomic, heatmap_files, tables
 from dark_jax._stores import readers, writers
 from dark_jax._stores.decoder import Decoder
 
-# A longer table is for a file, not for eyes.
-MOST_ROWS = 100
-# Narrower, a table loses digits; a terminal wraps it instead.
-LEAST_WIDTH = 80
+# Many of these and the maps lie along other axes, or are none.
+LOST = (Status.BORDER, Status.NO_PEAK)
 
 
 def run(args: list[str] | None = None) -> int:
@@ -41,6 +33,8 @@ def run(args: list[str] | None = None) -> int:
         app.main(args or ["--help"], prog_name="dark-jax", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
+    except SystemExit:  # whoever reads the output has read enough; the files are written
+        return 0
     except dark_jax.UnreadChunksError as error:
         for chunk in error.unread:
             click.echo(f"dark-jax: {chunk}", err=True)
@@ -48,26 +42,32 @@ def run(args: list[str] | None = None) -> int:
         return 1
     except click.ClickException as error:
         message = error.format_message()
-    except (ValueError, TypeError, ImportError) as error:
-        message = str(error)
     except OSError as error:
-        told = error.strerror is not None and error.filename is not None
-        message = f"{error.filename}: {error.strerror}" if told else str(error)
+        message = _with_options(str(error))
+        if error.strerror is not None and error.filename is not None:
+            message = f"{error.filename}: {_with_options(error.strerror)}"
     except MemoryError as error:
         message = f"not enough memory: {error}"
-    except RuntimeError as error:  # a symbolic link to itself, an allocation JAX refused
-        message = str(error)
+    # The last: an allocation JAX refused, a cluster that is gone.
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        message = _with_options(str(error))
     else:
         return 0
-    click.echo("dark-jax: " + _with_options(" ".join(message.split())), err=True)
+    click.echo("dark-jax: " + re.sub(r"\s*\n\s*", " ", message), err=True)
     return 2
 
 
 def _with_options(message: str) -> str:
-    """What Python's arguments are called here: ``overwrite=True`` is ``--overwrite``."""
-    for option in decode.params:
-        if isinstance(option, click.Option):
-            message = message.replace(f"{option.name}=True", option.opts[-1])
+    """What Python's arguments are called here, such as ``--overwrite`` for ``overwrite=True``."""
+    options = {
+        option.name: option.opts[-1] for option in decode.params if isinstance(option, click.Option)
+    }
+    for name, option in (options | {"target": options["output"]}).items():
+        # An argument begins the message, or stands after "give", or before "=".
+        message = re.sub(rf"(^|(?<=[ (])){name}=True(?![\w./])", option, message)
+        message = re.sub(rf"^{name}(?= )", option, message)
+        message = re.sub(rf"(?<=give ){name}\b|(?<= or ){name}(?=, not both)", option, message)
+        message = re.sub(rf"(?<=[ (]){name}=(?=[\w'\"(])", f"{option} ", message)
     return message
 
 
@@ -146,8 +146,14 @@ def decode(
 ) -> None:
     """Decode heatmaps to sub-pixel keypoints and print them, or write those of a store.
 
-    SOURCE is a .npy or .npz of shape [H, W], [J, H, W] or [B, J, H, W]; without it, the
-    sample that comes with the package: a real network's maps of a photograph.
+    SOURCE is a .npy or .npz of shape [H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]
+    (B images, I instances, J joints); without it, the sample that comes with the package: a
+    real network's maps of a photograph.
+
+    The columns of a table: image, instance and joint count from 0; name is the joint's; x and
+    y are pixels of the heatmap, from the centre of the first; score is the maximum of the map;
+    status says whether the keypoint is refined, or why not; cxx, cxy and cyy are its covariance
+    in pixels squared, where --fit is given; moved is its distance from the integer peak.
 
     A store is a Zarr directory or an HDF5 file, or a .npy with a .zarr target or one of the
     options for stores. It is decoded block by block, whatever its size; TARGET.incomplete
@@ -155,34 +161,49 @@ def decode(
     status is 1.
     """
     decoder = _decoder(axes, rule, kernel_size, sigma, fit)
-    asked = any(store_options.values()) or store_options["workers"] is not None
-    if source is not None and _is_store(source, output, asked=asked):
+    asked = [name for name, value in store_options.items() if value not in (None, False)]
+    if source is not None and _is_store(source, output, asked=bool(asked)):
         for option, value in (("--overlay", overlay), ("--image", image), ("--stride", stride)):
             if value is not None:
                 raise ValueError(f"{option} is for maps that fit memory, {source} is a store")
         _decode_store(source, output, decoder, key=key, **store_options)
         return
     if asked:
-        option = next(name for name, value in store_options.items() if value not in (None, False))
-        raise ValueError(f"--{option.replace('_', '-')} needs a SOURCE that is a store")
+        option = asked[0].replace("_", "-")
+        got = "" if source is None else f", got {source}"
+        raise ValueError(f"--{option} needs a SOURCE that is a store: {readers.SOURCES}{got}")
     _check_targets((source, image), output, overlay)
     _check_photo_options(source, overlay, image, stride, key)
+    _decode_maps(source, output, decoder, overlay=overlay, image=image, stride=stride, key=key)
 
+
+def _decode_maps(
+    source: Path | None,
+    output: Path | None,
+    decoder: Decoder,
+    *,
+    overlay: Path | None,
+    image: Path | None,
+    stride: float | None,
+    key: str | None,
+) -> None:
     photo, joints = None, None
     if source is None:
         heatmaps, photo, stride, joints = samples.load()
     else:
         heatmaps = heatmap_files.read_heatmaps(source, key=key, axes=decoder.axes)
-    dim = len(decoder.axes)
-    if dim != 2 and overlay is not None:
-        raise ValueError(f"--overlay draws maps of two axes, not of --axes {axes}")
+    axes = tuple(range(-len(decoder.axes), 0))
+    others = heatmaps.ndim - len(axes)
+    if overlay is not None and (len(axes) != 2 or others > 2):
+        raise ValueError(
+            "--overlay draws maps of two axes, of joints or of images and joints, got "
+            f"{len(axes)} axes and {others} beside them"
+        )
     if image is not None and stride is not None:
         photo = _photo(image, stride, heatmaps.shape)
 
-    leading = heatmaps.shape[:-dim]
-    maps = heatmaps[(None,) * (2 - len(leading))]
-    keypoints = dataclasses.replace(decoder, axes=tuple(range(-dim, 0)))(maps)
-    table = _table(keypoints, maps, joints)
+    keypoints = dataclasses.replace(decoder, axes=axes)(heatmaps)
+    table = _table(keypoints, heatmaps, axes, joints)
     contents: dict[Path, bytes] = {}
     if output is not None:
         about = {
@@ -190,15 +211,22 @@ def decode(
             "dark_jax": dark_jax.__version__,
             **decoder.about(),
         }
-        contents[output] = tables.file_contents(table, output, about=about, shape=leading)
+        contents[output] = tables.file_contents(table, output, about=about)
     if overlay is not None:
+        one = (None,) * (1 - others)  # a map alone is of one joint
         contents[overlay] = plot.overlay(
-            keypoints, heatmaps=maps, photo=photo, stride=stride or 1.0
+            jax.tree.map(lambda leaf: leaf[one], keypoints),
+            heatmaps=heatmaps[one],
+            photo=photo,
+            stride=stride or 1.0,
         )
     atomic.write_together(contents)
-    _show(table, named=joints is not None)
-    for path in contents:
-        click.echo(f"wrote {path}")
+    with _terminal.printing():
+        _terminal.show(table, named=joints is not None)
+        for path in contents:
+            click.echo(f"wrote {path}")
+    lost = int(np.isin(table.status, LOST).sum())
+    _terminal.warn_of_layout(lost, shape=heatmaps.shape, axes=axes)
 
 
 def _decoder(
@@ -224,23 +252,28 @@ def _axes(text: str | None) -> tuple[int, ...]:
 
 
 def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
-    whole = source.suffix in (".npy", ".npz")
-    return not whole or asked or (output is not None and output.suffix == ".zarr")
+    """Whether it is decoded block by block; a ``.npy`` file is where a store's option is given."""
+    zarr = output is not None and output.suffix == ".zarr"
+    if source.suffix == ".npz" and zarr:
+        raise ValueError(f"{source} is no store, to become .zarr: one is {readers.SOURCES}")
+    if source.suffix == ".npz":
+        return False
+    if not readers.is_store(source):
+        raise ValueError(f"{source}: SOURCE must be {readers.SOURCES}, or a .npz file")
+    return source.suffix != ".npy" or asked or zarr
 
 
 def _decode_store(
     source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **store_options: Any
 ) -> None:
     if output is None or output.suffix not in writers.KINDS:
-        with readers.opened(source, key=key):  # what is no store comes before what a store needs
-            pass
         raise ValueError(
             f"{source} is decoded as a store: --output must end in {', '.join(writers.KINDS)}"
             f"{'' if output is None else f', got {str(output)!r}'}"
         )
     options = vars(decoder) | store_options
     try:
-        with _progress() as progress, _interruptible() as check:
+        with _terminal.progress() as progress, _terminal.interruptible() as check:
 
             def tell(done: int, total: int) -> None:
                 check()
@@ -250,54 +283,11 @@ def _decode_store(
     except KeyboardInterrupt:
         click.echo("dark-jax: interrupted; --resume goes on", err=True)
         raise click.exceptions.Abort from None
-    click.echo(f"wrote {output}")
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
-    """Ctrl-C, and a function that raises it again: Python loses one that meets a GC callback."""
-    usual, pressed = signal.getsignal(signal.SIGINT), []
-
-    def interrupt(number: int, frame: Any) -> None:
-        pressed.append(number)
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if pressed:
-            raise KeyboardInterrupt
-
-    # Whoever started us may want it ignored; and a thread has no signals.
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or usual is not signal.default_int_handler:
-        yield check
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the rate and the time that is left; nothing where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        bar.BarColumn(),
-        bar.TaskProgressColumn(),
-        bar.TextColumn("{task.completed:,.0f} of {task.total:,.0f} maps"),
-        bar.TextColumn("{task.fields[rate]:,.0f}/s"),
-        bar.TimeRemainingColumn(),
-    )
-    with bar.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as shown:
-
-        def tell(done: int, total: int) -> None:
-            if not shown.tasks:  # what was done before is no speed
-                shown.add_task("", completed=done, total=total, rate=0)
-            task = shown.tasks[0]
-            shown.update(task.id, completed=done, rate=task.speed or 0)
-
-        yield tell
+    with _terminal.printing():
+        click.echo(f"wrote {output}")
+    lost, about = writers.KINDS[output.suffix].count(output, LOST), writers.read_about(output)
+    if about is not None:
+        _terminal.warn_of_layout(lost, shape=tuple(about["shape"]), axes=decoder.axes)
 
 
 def _check_targets(
@@ -346,49 +336,14 @@ def _photo(path: Path, stride: float, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _table(
-    keypoints: dark_jax.Keypoints, maps: np.ndarray, joints: tuple[str, ...] | None
+    keypoints: dark_jax.Keypoints,
+    maps: np.ndarray,
+    axes: tuple[int, ...],
+    joints: tuple[str, ...] | None,
 ) -> tables.Table:
-    peaks, _ = integer_peaks(checks.real_array("heatmaps", maps), axes=tuple(range(2, maps.ndim)))
+    found = range(maps.ndim + axes[0], maps.ndim)
+    peaks, _ = integer_peaks(checks.real_array("heatmaps", maps), axes=tuple(found))
     refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
     peaks = np.where(refined, peaks, keypoints.coords)
-    return tables.make_table(keypoints, axes=("image", "joint"), joints=joints, peaks=peaks)
-
-
-def _show(table: tables.Table, *, named: bool) -> None:
-    several = len(table.scores) > 1
-    dims = "xyz"[: table.coords.shape[-1]]
-    moved = table.moved
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    if several:
-        shown.add_column("image", justify="right")
-    shown.add_column("joint", justify="left" if named else "right")
-    for name in (*dims, "score"):
-        shown.add_column(name, justify="right")
-    shown.add_column("status")
-    if moved is not None:
-        shown.add_column("moved", justify="right")
-    for count, row in enumerate(table.rows()):
-        if count == MOST_ROWS:
-            break
-        shown.add_row(
-            *([str(row["image"])] if several else []),
-            row["name"] or str(row["joint"]),
-            *(_number(row[name], ".3f") for name in dims),
-            _number(row["score"], ".4g"),
-            row["status"],
-            *([] if moved is None else [_number(row["moved"], ".3f")]),
-        )
-    console = Console()
-    console.width = max(console.width, LEAST_WIDTH)
-    console.print(shown)
-    if table.scores.size > MOST_ROWS:
-        console.print(f"... and {table.scores.size - MOST_ROWS} more; -o writes them all")
-    refined = table.status == Status.REFINED
-    mean = ""
-    if moved is not None and refined.any():
-        mean = f", {moved[refined].mean():.3f} px from argmax on average"
-    console.print(f"{refined.sum()} of {refined.size} keypoints refined{mean}")
-
-
-def _number(value: float | None, layout: str) -> str:
-    return "" if value is None else format(value, layout)
+    names = tables.USUAL_AXES[maps.ndim - len(axes)]
+    return tables.make_table(keypoints, axes=names, joints=joints, peaks=peaks)

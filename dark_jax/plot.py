@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,8 @@ _MOST_IMAGES = 16
 _REFINED, _PEAK, _KEPT = "#00e5ff", "#ffffff", "#ff9f1c"
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """A photograph from a file, as :func:`overlay` takes it.
+def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
+    """A photograph from a file, upright, as :func:`overlay` takes it.
 
     Args:
         path: PNG, JPEG or whatever else Pillow reads.
@@ -35,7 +35,8 @@ def read_photo(path: Path) -> np.ndarray:
 
     Raises:
         OSError: the file cannot be opened.
-        ValueError: it is not a picture that can be read.
+        TypeError: ``path`` is no path.
+        ValueError: it is not a picture that can be read, or has more than 8 bits a channel.
         ImportError: Pillow is not installed.
 
     Example:
@@ -52,13 +53,19 @@ def read_photo(path: Path) -> np.ndarray:
     References:
         Pillow's ``Image.open``.
     """
-    image = optional.load("PIL.Image", extra="plot")
+    image: Any = optional.load("PIL.Image", extra="plot")
+    operations: Any = optional.load("PIL.ImageOps", extra="plot")
+    path = checks.path("path", path)
     with path.open("rb") as stream:
         try:
             with image.open(stream) as picture:
-                return np.asarray(picture.convert("RGB"))
+                deep = picture.mode[0] in "IF"  # as integers or floats, which RGB would cut off
+                pixels = None if deep else operations.exif_transpose(picture).convert("RGB")
         except Exception as error:  # every format breaks in its own way
             raise ValueError(f"{path}: not a readable picture ({error})") from error
+    if pixels is None:
+        raise ValueError(f"{path}: has more than 8 bits a channel: save it with 8")
+    return np.asarray(pixels)
 
 
 def overlay(
@@ -84,8 +91,10 @@ def overlay(
 
     Raises:
         ImportError: Matplotlib is not installed.
+        TypeError: ``keypoints`` are no :class:`Keypoints`; ``heatmaps`` are no real numbers;
+            ``stride`` is no number.
         ValueError: ``heatmaps`` are not one a keypoint; ``photo`` is given for more than one
-            image, or is no picture.
+            image, or is no picture; ``stride`` is not positive and finite.
 
     Example:
         >>> import dark_jax
@@ -103,6 +112,8 @@ def overlay(
     References:
         Matplotlib's ``imshow``: pixel centres at integers there too.
     """
+    checks.keypoints("keypoints", keypoints)
+    stride = checks.positive("stride", stride)
     coords, status = np.asarray(keypoints.coords), np.asarray(keypoints.status)
     maps = np.asarray(checks.real_array("heatmaps", heatmaps))
     if maps.ndim not in (3, 4) or maps.shape[:-2] != status.shape:
@@ -120,8 +131,8 @@ def overlay(
     peaks = np.asarray(integer_peaks(maps, axes=(2, 3))[0])
     figure_class = optional.load("matplotlib.figure", extra="plot").Figure
     shown = min(len(maps), _MOST_IMAGES)
-    columns = math.ceil(math.sqrt(shown))
-    rows = math.ceil(shown / columns)
+    columns = math.ceil(math.sqrt(max(shown, 1)))
+    rows = math.ceil(max(shown, 1) / columns)
     height, width = maps.shape[-2:]
     scale = 8.0 / max(columns * width, rows * height)
     figure = figure_class(
@@ -131,7 +142,8 @@ def overlay(
     for image in range(shown):
         axes = figure.add_subplot(rows, columns, image + 1)
         if photo is None:
-            backdrop = np.asarray(maps[image], np.float32).max(axis=0)
+            drawn = maps[image] if maps.shape[1] else np.zeros((1, height, width))
+            backdrop = np.asarray(drawn, np.float32).max(axis=0)
             axes.imshow(backdrop, cmap="magma", interpolation="nearest")
         else:
             axes.imshow(photo, interpolation="lanczos")
@@ -145,8 +157,11 @@ def overlay(
     if shown < len(maps):
         title += f" (first {shown} of {len(maps)} images)"
     figure.suptitle(title, fontsize=11)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    if shown:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
+        )
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=90)
     return stream.getvalue()

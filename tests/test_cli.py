@@ -17,7 +17,7 @@ from tests.support import synthetic
 pytest.importorskip("click")
 pytest.importorskip("matplotlib")
 
-from dark_jax import _cli
+from dark_jax import _cli, _terminal
 
 
 @pytest.fixture
@@ -68,7 +68,8 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
     rule = about["rule"]
     assert (rule["name"], rule["floor"], len(rule)) == ("GUARDED", 1e-10, len(vars(rules.GUARDED)))
     assert about == made | {"rule": rule, "axes": [-2, -1]} | (parameters or {"kernel_size": 11})
-    assert {key: value for key, value in written.items() if key != "keypoints"} == about
+    assert written.keys() == {"about", "keypoints"}
+    assert written["about"] == about
     with (tmp_path / "out.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     for number, (image, joint) in enumerate(np.ndindex(2, 3)):
@@ -133,8 +134,9 @@ def test_choice_of_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(tmp_path / "one.npz") == 0
     assert run(tmp_path / "named.npz") == 0
     assert run(tmp_path / "two.npz", "--key", "b") == 0
-    fails(capsys, "choose one of its arrays with --key; it has a, b", tmp_path / "two.npz")
-    fails(capsys, "no array 'c'; it has a, b", tmp_path / "two.npz", "--key", "c")
+    both = "it has a [1, 24, 20] float32, b [1, 24, 20] float32"
+    fails(capsys, f"choose one of its arrays, as --key 'a'; {both}", tmp_path / "two.npz")
+    fails(capsys, f"no array 'c'; {both}", tmp_path / "two.npz", "--key", "c")
 
 
 def test_overlays(maps: Path, tmp_path: Path) -> None:
@@ -175,19 +177,21 @@ class TestBadInput:
             "text.npz: not a readable .npz file": tmp_path / "text.npz",
             "empty.npz: not a readable .npz file": tmp_path / "empty.npz",
             "cut.npz: not a readable .npz file": tmp_path / "cut.npz",
-            "maps.txt: not a Zarr directory, an HDF5 file or a .npy file": tmp_path / "maps.txt",
-            "must have shape [H, W], [J, H, W] or [B, J, H, W], got (5,)": written(
+            "maps.txt: SOURCE must be a Zarr directory, an HDF5 file or a .npy": tmp_path
+            / "maps.txt",
+            "must have shape [H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W], got (5,)": written(
                 "r1.npy", np.ones(5)
             ),
-            "got (1, 1, 1, 5, 5)": written("r5.npy", np.ones((1, 1, 1, 5, 5))),
+            "got (1, 1, 1, 1, 5, 5)": written("r6.npy", np.ones((1, 1, 1, 1, 5, 5))),
             "must hold real numbers of at most 64 bits, got dtype complex128": written(
                 "complex.npy", np.ones((5, 5), complex)
             ),
             "object.npy: not a readable .npy file (no array of": written(
                 "object.npy", np.full((5, 5), None)
             ),
-            "are empty, shape (0, 5, 5)": written("none.npy", np.ones((0, 5, 5))),
-            "are empty, shape (5, 0)": written("flat.npy", np.ones((5, 0))),
+            "must have maps of at least one pixel, got shape (5, 0)": written(
+                "flat.npy", np.ones((5, 0))
+            ),
         }.items():
             before = sorted(tmp_path.iterdir())
             fails(capsys, message, source, "-o", tmp_path / "out.csv")
@@ -352,8 +356,8 @@ def test_narrow_terminals_lose_no_digit(
 def test_long_tables_are_cut(
     maps: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _cli.MOST_ROWS == 100
-    monkeypatch.setattr(_cli, "MOST_ROWS", 4)
+    assert _terminal.MOST_ROWS == 100
+    monkeypatch.setattr(_terminal, "MOST_ROWS", 4)
     assert run(maps) == 0
     out = capsys.readouterr().out
     assert out.count("REFINED") == 4

@@ -87,6 +87,7 @@ def cut_into_blocks(
 ) -> Blocks:
     """Blocks of whole chunks, as many of them as ``GOAL`` holds and at least one."""
     chunks = chunks or (1,) * len(shape)
+    shape, whole = tuple(max(1, n) for n in shape), shape  # an axis of nothing has no block
     others = [axis for axis in range(len(shape)) if axis not in axes]
     size = {axis: min(chunks[axis], shape[axis]) for axis in others}
     held = itemsize * math.prod(size.get(axis, side) for axis, side in enumerate(shape))
@@ -96,4 +97,4 @@ def cut_into_blocks(
         size[axis] = grown
         if grown < shape[axis]:
             break
-    return Blocks(shape, axes, tuple(size.values()))
+    return Blocks(whole, axes, tuple(size.values()))

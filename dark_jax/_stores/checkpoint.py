@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from dark_jax._core import optional
 from dark_jax._core.keypoints import Keypoints
-from dark_jax._io import atomic
+from dark_jax._io import atomic, plain_json
 from dark_jax._stores import writers
 from dark_jax._stores.readers import Unread
 from dark_jax._stores.writers import Writer
@@ -180,9 +180,9 @@ class Checkpoint:
                 "overwrite=True"
             )
         if there and not overwrite:
-            raise FileExistsError(
-                f"{self.target} exists: replace it with overwrite=True, or choose another target"
-            )
+            foreign = writers.read_about(self.target) is None
+            cure = "dark_jax did not make it;" if foreign else "replace it with overwrite=True, or"
+            raise FileExistsError(f"{self.target} exists: {cure} choose another target")
         if there:
             self._check_replaceable()
         return False
@@ -192,7 +192,11 @@ class Checkpoint:
         if not self.result.exists():
             return None  # its results stand at the target
         with suppress(FileNotFoundError):
-            return atomic.read_json(self._about) or {"about": {}, "source": {}, "replaces": False}
+            return plain_json.read_json(self._about) or {
+                "about": {},
+                "source": {},
+                "replaces": False,
+            }
         return None
 
     def _put_back(self) -> None:
@@ -265,7 +269,7 @@ class Checkpoint:
                 self.writer.create(self.result)
         self._notes.mkdir(exist_ok=True)
         if fresh or accept_changed_source:
-            self._put(self._about, atomic.json_bytes(about))
+            self._put(self._about, plain_json.json_bytes(about))
 
     def todo(self) -> list[Index]:
         """The blocks that are not there, or lack a chunk."""
@@ -290,12 +294,12 @@ class Checkpoint:
     def put_note(self, index: Index, note: Note) -> None:
         """Keep what is known of a block that is there."""
         unread = [chunk._asdict() for chunk in note.unread]
-        self._put(self._note(index), atomic.json_bytes({"seen": note.seen, "unread": unread}))
+        self._put(self._note(index), plain_json.json_bytes({"seen": note.seen, "unread": unread}))
 
     def note(self, index: Index) -> Note | None:
         """What is known of a block; None if it is not there."""
         with suppress(FileNotFoundError):
-            if found := atomic.read_json(self._note(index)):
+            if found := plain_json.read_json(self._note(index)):
                 unread = [
                     Unread(chunk["path"], tuple(chunk["chunk"]), chunk["reason"])
                     for chunk in found["unread"]

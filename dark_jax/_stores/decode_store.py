@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from dark_jax import rules
 from dark_jax._core import checks, optional
 from dark_jax._core.version import __version__
-from dark_jax._io import atomic
+from dark_jax._io import atomic, tables
 from dark_jax._stores import dask_run, readers, writers
 from dark_jax._stores.blocks import cut_into_blocks
 from dark_jax._stores.checkpoint import Checkpoint, folder_of
@@ -97,13 +97,14 @@ def decode_store(
 
     Args:
         source: a Zarr array or group (a directory), an HDF5 file or a ``.npy`` file in C order;
-            real, ``[..., H, W]`` or laid out as ``axes`` say.
+            real, ``[..., H, W]`` or laid out as ``axes`` say. Without a map in it, the results
+            are empty.
         target: ``.zarr``, a group of ``coords``, ``scores``, ``status`` and with ``fit``
             ``covariance``, as of :class:`Keypoints`; or ``.parquet``, a folder of long tables
             as :func:`save` writes them, for ``[B, I, J, H, W]`` (I instances an image) and
             whatever lacks the first of these axes. Both keep the parameters and the version.
-        key: which array of a group or an HDF5 file, by its name or path; "heatmaps" or the
-            only one if not given.
+        key: which array of a group or an HDF5 file, by its name or path; if not given,
+            "heatmaps", or the only array at any depth that has real numbers and the axes of a map.
         axes: the axes of a map, as for :func:`decode`.
         rule: one of :mod:`dark_jax.rules` or of your own, as for :func:`decode`.
         kernel_size: as for :func:`decode`.
@@ -133,11 +134,11 @@ def decode_store(
     Raises:
         TypeError: the source does not hold real numbers; a parameter is of the wrong type; the
             rule cannot be pickled.
-        ValueError: a parameter is wrong, as for the decoders; the source is no store, or empty,
-            or ``key`` does not choose one of its arrays; source and target lie in one another;
-            what is to be resumed was begun with other parameters or another source, or the
-            source has changed since, or while it was decoded: the size or modification time of
-            a file that holds it, or of the one that describes a Zarr array.
+        ValueError: a parameter is wrong, as for the decoders; the source is no store, or its maps
+            have no pixel, or ``key`` does not choose one of its arrays; source and target lie
+            in one another; what is to be resumed was begun with other parameters or another
+            source, or the source has changed since, or while it was decoded: the size or
+            modification time of a file that holds it, or of the one that describes a Zarr array.
         OSError: the source cannot be opened; the target exists, is unfinished, or cannot be
             written; it or ``TARGET.incomplete`` holds what dark_jax did not make; another run
             is writing it (BlockingIOError); no scheduler answers.
@@ -166,12 +167,16 @@ def decode_store(
     checks.flag("refuse_missing_chunks", refuse_missing_chunks)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be called with two numbers, got {progress!r}")
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key must be the name or the path of an array, got {key!r}")
+    axes = checks.map_axes("axes", axes)
     decoder = Decoder(axes, rule, kernel_size, sigma, fit)
-    source, target = Path(source).absolute(), Path(target)  # whatever folder others change to
+    source = checks.path("source", source).absolute()  # whatever folder others change to
+    target = checks.path("target", target)
     written = _checked_target(source, target)
     decoder.check_pickles()
     with ExitStack() as stack:
-        reader = stack.enter_context(readers.opened(source, key=key))
+        reader = stack.enter_context(readers.opened(source, key=key, dim=len(axes)))
         kind = writers.KINDS[target.suffix]  # of a link, its own
         job = _job(source, reader, decoder, kind, written, refuse_missing_chunks)
         checkpoint = job.checkpoint
@@ -195,13 +200,25 @@ def _check_options(
     workers: Any, scheduler: Any, resume: bool, overwrite: bool, accept_changed_source: bool
 ) -> None:
     if workers is not None and scheduler is not None:
-        raise ValueError("workers and scheduler exclude each other")
-    if checks.flag("resume", resume) and checks.flag("overwrite", overwrite):
-        raise ValueError("resume and overwrite exclude each other")
-    if checks.flag("accept_changed_source", accept_changed_source) and not resume:
-        raise ValueError("accept_changed_source=True is for what is resumed: it needs resume=True")
+        raise ValueError(
+            f"give workers or scheduler, not both: got workers={workers}, scheduler={scheduler!r}"
+        )
+    given = {"resume": resume, "overwrite": overwrite}
+    given["accept_changed_source"] = accept_changed_source
+    for name, value in given.items():
+        checks.flag(name, value)
+    if resume and overwrite:
+        raise ValueError("give resume or overwrite, not both: got resume=True, overwrite=True")
+    if accept_changed_source and not resume:
+        raise ValueError(
+            "accept_changed_source=True is only for what is resumed: give resume=True too"
+        )
     if workers is not None:
         checks.at_least_one("workers", workers)
+    if scheduler is not None and not (isinstance(scheduler, str) and scheduler):
+        raise TypeError(
+            f"scheduler must be an address, such as 'tcp://host:8786', got {scheduler!r}"
+        )
 
 
 def _checked_target(source: Path, target: Path) -> Path:
@@ -212,6 +229,8 @@ def _checked_target(source: Path, target: Path) -> Path:
         optional.load(module, extra="store")
     read, written = source.resolve(), target.resolve()
     folder = folder_of(written)
+    with atomic.writing(folder, cure="choose a shorter name"), suppress(FileNotFoundError):
+        folder.lstat()
     for mine in (written, folder):
         if _within(read, mine) or _within(mine, read):
             raise ValueError(
@@ -238,12 +257,11 @@ def _job(
     refuse_missing_chunks: bool,
 ) -> Job:
     """All that is known before anything is written, the decoder's objections included."""
-    if 0 in reader.shape:
-        raise ValueError(f"{reader.where}: is empty, shape {reader.shape}")
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
-    axes = checks.axes_of(reader.where, reader.shape, checks.map_axes("axes", decoder.axes))
+    axes = checks.axes_of(reader.where, reader.shape, decoder.axes)
+    checks.not_empty(reader.where, reader.shape, axes)
     grid = cut_into_blocks(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
-    if len(grid.others) >= len(writers.TABLE_AXES) and kind is writers.ParquetWriter:
+    if len(grid.others) >= len(tables.USUAL_AXES) and kind is writers.ParquetWriter:
         raise ValueError(
             f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
             "maps', which a table does not name; write .zarr"

@@ -3,9 +3,8 @@
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,12 @@ import numpy as np
 
 from dark_jax._core import optional
 from dark_jax._io import heatmap_files
+from dark_jax._io.heatmap_files import Member
 from dark_jax._stores.blocks import Blocks, Region
 
 # Bytes.
 ALIGNMENT = 64
+SOURCES = "a Zarr directory, an HDF5 file or a .npy file"
 NOT_STORED = "it is not stored, and would read as the fill value"
 
 
@@ -68,33 +69,55 @@ class Unread(NamedTuple):
         return f"{self.path}: chunk {self.chunk}: {self.reason}"
 
 
+def is_store(path: Path) -> bool:
+    """Whether a path looks like one of ``SOURCES``.
+
+    Raises:
+        OSError: there is nothing, or it may not be read.
+        ImportError: it may be an HDF5 file, and h5py is not installed.
+    """
+    if path.is_dir():
+        return True
+    with path.open("rb"):  # "not found" is not "not HDF5"
+        pass
+    if path.suffix in (".npy", ".npz"):
+        return path.suffix == ".npy"
+    return optional.load("h5py", extra="store").is_hdf5(path)
+
+
 @contextmanager
-def opened(path: Path, *, key: str | None = None) -> Iterator[Reader]:
+def opened(path: Path, *, key: str | None = None, dim: int = 2) -> Iterator[Reader]:
     """The array of a Zarr directory, an HDF5 file or a ``.npy`` file.
+
+    Args:
+        path: of the store.
+        key: the name or path of an array in it.
+        dim: how many axes a map has: an array with less is not chosen where ``key`` is None.
 
     Raises:
         OSError: the store cannot be opened.
         ValueError: it is none of these, or ``key`` does not choose one of its arrays.
         ImportError: its library is not installed.
     """
+    if key is not None:
+        key = "/".join(filter(None, key.split("/")))  # "/a/b" and "a//b" are "a/b"
     if path.is_dir():
-        yield _zarr(path, key)
+        yield _zarr(path, key, dim)
     elif path.suffix == ".npy":
         yield _npy(path, key)
     else:
-        os.stat(path)  # "not found" is not "not HDF5"
+        if not is_store(path):
+            raise ValueError(f"{path}: not {SOURCES}")
         h5py: Any = optional.load("h5py", extra="store")
-        if not h5py.is_hdf5(path):
-            raise ValueError(f"{path}: not a Zarr directory, an HDF5 file or a .npy file")
         try:
             file = h5py.File(path, "r")
         except OSError as error:
             raise ValueError(f"{path}: not a readable HDF5 file ({error})") from error
         with file:
-            yield _hdf5(path, file, key, h5py.Dataset)
+            yield _hdf5(path, file, key, dim)
 
 
-def _zarr(path: Path, key: str | None) -> Reader:
+def _zarr(path: Path, key: str | None, dim: int) -> Reader:
     zarr: Any = optional.load("zarr", extra="store")
     try:
         node = zarr.open(path, mode="r")
@@ -102,7 +125,7 @@ def _zarr(path: Path, key: str | None) -> Reader:
         raise ValueError(f"{path}: not a readable Zarr store ({error})") from error
     where = str(path)
     if isinstance(node, zarr.Group):
-        key, node = _member(path, node, key, zarr.Array)
+        key, node = _zarr_member(path, node, key, dim)
         where = f"{path}/{key}"
     elif key is not None:
         raise ValueError(f"{path}: is one array and has no keys to choose {key!r} from")
@@ -150,8 +173,8 @@ def _state(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _hdf5(path: Path, file: Any, key: str | None, kind: type) -> Reader:
-    key, node = _member(path, file, key, kind)
+def _hdf5(path: Path, file: Any, key: str | None, dim: int) -> Reader:
+    key, node = _hdf5_member(path, file, key, dim)
 
     def read(region: Region) -> np.ndarray:
         values = _empty(region, node.dtype)
@@ -182,27 +205,81 @@ def _empty(region: Region, dtype: np.dtype) -> np.ndarray:
     return room[start : start + size].view(dtype).reshape(shape)
 
 
-def _member(path: Path, group: Any, key: str | None, kind: type) -> tuple[str, Any]:
+def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str, Any]:
     """The array of a group that ``key`` chooses, by name or by path."""
-    names = [name for name in group if isinstance(group[name], kind)]
-    if key is not None and key in group and isinstance(group[key], kind):
-        names.append(key)
-    key = heatmap_files.choose_array(path, names, key)
-    return key, group[key]
+    zarr: Any = optional.load("zarr", extra="store")
+
+    def get(name: str) -> Any:
+        try:
+            node = group[name]
+        except KeyError:
+            return None
+        except Exception as error:  # metadata that is broken in any way, a name that is no path
+            raise ValueError(f"{path}: {name!r} in it cannot be read ({error})") from error
+        return node if isinstance(node, zarr.Array) else None
+
+    def members(folder: Path = path, above: str = "") -> Iterator[Member]:
+        if group.metadata.consolidated_metadata is not None:
+            for name, node in group.members(max_depth=None):
+                if isinstance(node, zarr.Array):
+                    yield Member(name, node.shape, node.dtype)
+            return
+        # Zarr's own list is none at all where one member is broken.
+        for entry in sorted(folder.iterdir()):
+            if any((entry / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+                with suppress(Exception):  # said where it is asked for by its name
+                    node = group[above + entry.name]
+                    if isinstance(node, zarr.Array):
+                        yield Member(node.path, node.shape, node.dtype)
+                    else:
+                        yield from members(entry, f"{above}{entry.name}/")
+
+    return heatmap_files.choose_array(path, key, get=get, members=members, dim=dim)
+
+
+def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str, Any]:
+    """The same of an HDF5 file, whose links may lead nowhere."""
+    h5py: Any = optional.load("h5py", extra="store")
+
+    def get(name: str) -> Any:
+        link = file.get(name, getlink=True) if name else None
+        try:
+            node: Any = file[name] if link is not None else None
+        except (KeyError, OSError, RuntimeError) as error:  # a link to nothing, for one
+            raise ValueError(f"{path}: {name!r} in it cannot be read ({error.args[0]})") from error
+        if not isinstance(node, h5py.Dataset):
+            return None
+        if node.shape is None:
+            raise ValueError(f"{path}: {name!r} in it is null, without values")
+        return node
+
+    def members() -> Iterator[Member]:
+        found: dict[str, Any] = {}
+
+        def add(name: str, node: Any) -> None:
+            if isinstance(node, h5py.Dataset) and node not in found.values():
+                found[name] = node
+
+        lost = KeyError, OSError, RuntimeError
+        with suppress(*lost):
+            file.visititems(add)  # by one name each, and over no link that may lead nowhere
+        for name in file:
+            with suppress(*lost):
+                add(name, file[name])
+        for name, node in found.items():
+            yield Member(name, node.shape, node.dtype)
+
+    return heatmap_files.choose_array(path, key, get=get, members=members, dim=dim)
 
 
 def _npy(path: Path, key: str | None) -> Reader:
     """Mapped a region at a time: pages of a map that lives on would count as our memory."""
     if key is not None:
         raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
-    headers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
     with path.open("rb") as stream:
         try:
-            shape, fortran, dtype = headers[np.lib.format.read_magic(stream)](stream)
-        except (ValueError, KeyError) as error:
+            shape, fortran, dtype = heatmap_files.read_header(stream)
+        except ValueError as error:
             raise ValueError(f"{path}: not a readable .npy file ({error})") from error
         start = stream.tell()
     claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - start

@@ -1,10 +1,11 @@
 """Keypoints of a store, as the files of a Zarr group or of a parquet dataset."""
 
+import itertools
 import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,11 +15,10 @@ import numpy as np
 
 from dark_jax._core import optional
 from dark_jax._core.keypoints import Keypoints, Status
-from dark_jax._io import atomic, tables
+from dark_jax._io import plain_json, tables
 from dark_jax._stores.blocks import Blocks
 
-# What the axes of a long table are, by their number; as the command line reads arrays.
-TABLE_AXES = ((), ("joint",), ("image", "joint"), ("image", "instance", "joint"))
+PART = "part-{:08d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class Writer(ABC):
     @abstractmethod
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """Name and contents of each file of a block; NumPy arrays of the full size of a block."""
+
+    @staticmethod
+    @abstractmethod
+    def count(path: Path, statuses: Sequence[Status]) -> int:
+        """How many keypoints of the results at a path have one of these statuses."""
 
 
 class ZarrWriter(Writer):
@@ -103,6 +108,18 @@ class ZarrWriter(Writer):
             values = np.asarray(getattr(keypoints, array))
             yield name, values.astype(dtype.newbyteorder("<")).tobytes()
 
+    @staticmethod
+    def count(path: Path, statuses: Sequence[Status]) -> int:
+        """A chunk at a time."""
+        zarr: Any = optional.load("zarr", extra="store")
+        found = zarr.open_group(path, mode="r")["status"]
+        starts = (range(0, n, size) for n, size in zip(found.shape, found.chunks, strict=True))
+        parts = (
+            tuple(slice(a, a + size) for a, size in zip(start, found.chunks, strict=True))
+            for start in itertools.product(*starts)
+        )
+        return sum(int(np.isin(found[part], statuses).sum()) for part in parts)
+
 
 class ParquetWriter(Writer):
     """Long tables, as :func:`dark_jax.save` writes them, a part a block."""
@@ -112,21 +129,39 @@ class ParquetWriter(Writer):
     def create(self, folder: Path) -> None:
         """The folder; what made the results is written into every part of it."""
         folder.mkdir()
-        (folder / "_about.json").write_bytes(atomic.json_bytes(self.about))
+        (folder / "_about.json").write_bytes(plain_json.json_bytes(self.about))
+        others, dim = self.blocks.others, len(self.blocks.axes)
+        if 0 in others:  # no block: a part without rows says what the columns are
+            fields = {"coords": (dim,), "scores": (), "covariance": (dim, dim)}
+            nothing: Any = {k: np.empty((*others, *n), self.dtype) for k, n in fields.items()}
+            nothing |= {"status": np.empty(others, np.int8)}
+            (folder / PART.format(0)).write_bytes(
+                self._part(Keypoints(**nothing), first=(0,) * len(others))
+            )
 
     def names(self, index: tuple[int, ...]) -> list[str]:
         """One part."""
-        return [f"part-{self.blocks.number(index):08d}.parquet"]
+        return [PART.format(self.blocks.number(index))]
 
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
         """One part."""
         part = self.blocks.part(index)
         there = tuple(slice(0, along.stop - along.start) for along in part)
         keypoints = jax.tree.map(lambda leaf: leaf[there], keypoints)
-        table = tables.make_table(keypoints, axes=TABLE_AXES[len(part)])
-        table = table._replace(first=tuple(along.start for along in part))
-        (name,), shape = self.names(index), table.scores.shape
-        yield name, tables.file_contents(table, Path(name), about=self.about, shape=shape)
+        (name,) = self.names(index)
+        yield name, self._part(keypoints, first=tuple(along.start for along in part))
+
+    def _part(self, keypoints: Keypoints, *, first: tuple[int, ...]) -> bytes:
+        table = tables.make_table(keypoints, axes=tables.USUAL_AXES[len(first)])
+        table = table._replace(first=first)
+        return tables.file_contents(table, Path(PART.format(0)), about=self.about)
+
+    @staticmethod
+    def count(path: Path, statuses: Sequence[Status]) -> int:
+        """By the names of the statuses."""
+        dataset: Any = optional.load("pyarrow.dataset", extra="store")
+        some = dataset.field("status").isin([status.name for status in statuses])
+        return dataset.dataset(path, format="parquet").count_rows(filter=some)
 
 
 KINDS: dict[str, type[Writer]] = {".zarr": ZarrWriter, ".parquet": ParquetWriter}

@@ -249,13 +249,33 @@ def test_on_a_sharded_batch(artefact: bytes, kind: AxisType) -> None:
         assert_same_bits(found, expected)
 
 
+def test_an_empty_batch(artefact: bytes) -> None:
+    """For which ``jax.export`` has no program."""
+    decode, values = export.load(artefact), maps(2, 3)
+    for none in (values[:0], values[:, :0], values[:0, :0]):
+        for function in (decode, jax.jit(decode)):
+            found, expected = function(none), vars(dark_jax.decode(none))
+            assert found.keys() == expected.keys()
+            for name, leaf in found.items():
+                assert (leaf.shape, leaf.dtype) == (expected[name].shape, expected[name].dtype)
+    # A mean over the batch has a value, which is not known here.
+    whole = export.export_function(
+        lambda x: x.sum(),
+        jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 2"), jnp.float32),
+        platforms=("cpu",),
+    )
+    with pytest.raises(ValueError, match="Expected value >= 1 for dimension variable 'batch'"):
+        export.load(whole)(np.zeros((0, 2), np.float32))
+
+
 def test_calls_that_do_not_fit(artefact: bytes) -> None:
     decode, values = export.load(artefact), maps(2, 3)
     for wrong, message in (
         (values[0], "Rank mismatch"),
         (values[..., 1:], r"expected \(batch, joints, 20, 18\)"),
         (values.astype(np.float16), "expected float32"),
-        (values[:0], "Expected value >= 1 for dimension variable 'batch'"),
+        (values[:0, :, 1:], r"expected \(batch, joints, 20, 18\)"),
+        (values[:0, 0], "Rank mismatch"),
     ):
         with pytest.raises(ValueError, match=message):
             decode(wrong)

@@ -41,7 +41,8 @@ ABOVE: dict[str, set[str]] = {
     "samples": set(),
     "export": {"_core", "_io"},
     "plot": {"_core", "_codecs"},
-    "_cli": {"_core", "_codecs", "_io", "_stores", "plot", "rules", "samples"},
+    "_terminal": {"_core", "_io"},
+    "_cli": {"_core", "_codecs", "_io", "_stores", "_terminal", "plot", "rules", "samples"},
     "__main__": {"_core", "_cli"},
 }
 

@@ -137,7 +137,7 @@ class TestChangedSource:
         np.testing.assert_array_equal(group_of(stores / "out.zarr")["scores"], expected.scores)
 
     def test_accepted_only_where_it_is_resumed(self, stores: Path) -> None:
-        with pytest.raises(ValueError, match="it needs resume=True"):
+        with pytest.raises(ValueError, match="give resume=True too"):
             decode_store(stores / "maps.npy", stores / "o.zarr", accept_changed_source=True)
 
     def test_of_another_key(self, stores: Path, full_after: Callable[[int | None], None]) -> None:

@@ -1,0 +1,139 @@
+"""What the ``dark-jax`` command shows on a terminal, and how Ctrl-C stops it."""
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich import box
+from rich import progress as bar
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from dark_jax._core.keypoints import Status
+from dark_jax._io import tables
+
+# A longer table is for a file, not for eyes.
+MOST_ROWS = 100
+# Narrower, a table loses digits; a terminal wraps it instead.
+LEAST_WIDTH = 80
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Name the standard output in the OSError of a full disk behind it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, and a function that raises it again: Python loses one that meets a GC callback."""
+    usual, pressed = signal.getsignal(signal.SIGINT), []
+
+    def interrupt(number: int, frame: Any) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    # Whoever started us may want it ignored; and a thread has no signals.
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or usual is not signal.default_int_handler:
+        yield check
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar with the rate and the time that is left; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        bar.BarColumn(),
+        bar.TaskProgressColumn(),
+        bar.TextColumn("{task.completed:,.0f} of {task.total:,.0f} maps"),
+        bar.TextColumn("{task.fields[rate]:,.0f}/s"),
+        bar.TimeRemainingColumn(),
+    )
+    with bar.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as shown:
+
+        def tell(done: int, total: int) -> None:
+            if not shown.tasks:  # what was done before is no speed
+                shown.add_task("", completed=done, total=total, rate=0)
+            task = shown.tasks[0]
+            shown.update(task.id, completed=done, rate=task.speed or 0)
+
+        yield tell
+
+
+def show(table: tables.Table, *, named: bool) -> None:
+    """Print a table, its first rows if it is long, and how many keypoints are refined."""
+    sizes = zip(table.axes, table.scores.shape, strict=True)
+    several = [name for name, size in sizes if name != "joint" and size > 1]
+    dims = "xyz"[: table.coords.shape[-1]]
+    moved = table.moved
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in several:
+        shown.add_column(name, justify="right")
+    shown.add_column("joint", justify="left" if named else "right")
+    for name in (*dims, "score"):
+        shown.add_column(name, justify="right")
+    shown.add_column("status")
+    if moved is not None:
+        shown.add_column("moved", justify="right")
+    for count, row in enumerate(table.rows()):
+        if count == MOST_ROWS:
+            break
+        shown.add_row(
+            *(str(row[name]) for name in several),
+            row["name"] or str(row["joint"]),
+            *(_number(row[name], ".3f") for name in dims),
+            _number(row["score"], ".4g"),
+            row["status"],
+            *([] if moved is None else [_number(row["moved"], ".3f")]),
+        )
+    console = Console()
+    console.width = max(console.width, LEAST_WIDTH)
+    console.print(shown)
+    if table.scores.size > MOST_ROWS:
+        console.print(f"... and {table.scores.size - MOST_ROWS} more; -o writes them all")
+    refined = table.status == Status.REFINED
+    mean = ""
+    if moved is not None and refined.any():
+        mean = f", {moved[refined].mean():.3f} px from argmax on average"
+    console.print(f"{refined.sum()} of {refined.size} keypoints refined{mean}")
+
+
+def warn_of_layout(lost: int, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """Say how the maps of an array were read where most, ``lost``, have no keypoint inside."""
+    sides = [shape[axis] for axis in axes]
+    total = math.prod(shape) // math.prod(sides)
+    if 2 * lost <= total:
+        return
+    side = " x ".join(map(str, sides))
+    click.echo(
+        f"dark-jax: {lost} of {total} keypoints are BORDER or NO_PEAK: shape {shape} was read as "
+        f"{total} maps of {side}; if the maps lie along other axes, name them with --axes, "
+        "as -3,-2 for channels last; logits go through a sigmoid first",
+        err=True,
+    )
+
+
+def _number(value: float | None, layout: str) -> str:
+    return "" if value is None else format(value, layout)

@@ -1,0 +1,223 @@
+"""What the command says beside the results, and how it names what was given to it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Status
+from tests.support import synthetic
+
+pytest.importorskip("click")
+pytest.importorskip("zarr")
+pytest.importorskip("h5py")
+pytest.importorskip("pyarrow")
+
+from dark_jax import _cli
+
+
+@pytest.fixture
+def maps() -> np.ndarray:
+    """``[2, 3, 24, 20]``."""
+    values, _ = synthetic.gaussians(0, 6, (24, 20), sigma=2.0)
+    return values.reshape(2, 3, 24, 20)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, maps: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.save("maps.npy", maps)
+    np.savez("own.npz", heatmaps=maps)
+    return tmp_path
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command that ends with status 2."""
+    capsys.readouterr()
+    assert _cli.run(["decode", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err.removeprefix("dark-jax: ").removesuffix("\n")
+
+
+class TestLayout:
+    """Most keypoints without a place in their maps: the maps lie otherwise, or are none."""
+
+    @pytest.fixture
+    def edges(self, folder: Path) -> np.ndarray:
+        """``[4, 24, 20, 3]``: of each map three, read as rows of three pixels, all at a border."""
+        maps = np.random.default_rng(0).uniform(0.1, 1, (4, 24, 20, 3)).astype(np.float32)
+        np.save("last.npy", maps)
+        return maps
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [(), ("-o", "out.csv"), ("-o", "out.zarr"), ("-o", "out.parquet", "--resume")],
+    )
+    def test_it_is_said(
+        self, edges: np.ndarray, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Of maps in memory and of a store, to either kind of results; the exit status is 0."""
+        status = np.asarray(dark_jax.decode(edges).status)
+        lost = np.isin(status, (Status.BORDER, Status.NO_PEAK)).sum()
+        assert lost > 48
+        assert _cli.run(["decode", "last.npy", *arguments]) == 0
+        assert capsys.readouterr().err == (
+            f"dark-jax: {lost} of 96 keypoints are BORDER or NO_PEAK: shape (4, 24, 20, 3) was "
+            "read as 96 maps of 20 x 3; if the maps lie along other axes, name them with --axes, "
+            "as -3,-2 for channels last; logits go through a sigmoid first\n"
+        )
+
+    @pytest.mark.parametrize("name", ["maps.npy", "half.npy", "none.npy"])
+    @pytest.mark.parametrize("output", ["out.csv", "out.zarr"])
+    def test_else_nothing(
+        self,
+        folder: Path,
+        maps: np.ndarray,
+        name: str,
+        output: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        half = maps.copy()
+        half[0] = 0
+        np.save("half.npy", half)
+        np.save("none.npy", maps[:0])
+        assert _cli.run(["decode", name, "-o", output]) == 0
+        assert capsys.readouterr().err == ""
+
+
+class TestInstances:
+    """``[B, I, J, H, W]``, in memory as in stores."""
+
+    @pytest.mark.parametrize("options", [(), ("--workers", "1")])
+    def test_one_table(self, folder: Path, maps: np.ndarray, options: tuple[str, ...]) -> None:
+        np.save("instances.npy", maps[:, None].repeat(2, axis=1))
+        assert _cli.run(["decode", "instances.npy", "-o", "out.parquet", *options]) == 0
+        from pyarrow import parquet
+
+        rows = parquet.read_table("out.parquet").to_pylist()
+        found = [(row["image"], row["instance"], row["joint"]) for row in rows]
+        assert found == [*np.ndindex(2, 2, 3)]
+        expected = dark_jax.decode(maps)
+        scores = [row["score"] for row in rows if row["instance"] == 1]
+        assert scores == np.ravel(expected.scores).tolist()
+
+    def test_they_are_shown(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        np.save("instances.npy", np.load("maps.npy")[None].repeat(2, axis=0))
+        assert _cli.run(["decode", "instances.npy", "-o", "out.npz"]) == 0
+        assert "instance" in capsys.readouterr().out
+        with np.load("out.npz") as arrays:
+            assert arrays["coords"].shape == (2, 2, 3, 2)
+            assert arrays["axes"].tolist() == ["image", "instance", "joint"]
+        message = error_of(capsys, "instances.npy", "--overlay", "out.png")
+        assert message.endswith("of images and joints, got 2 axes and 3 beside them")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["own.npz", "--resume"],
+            "--resume needs a SOURCE that is a store: a Zarr directory, an HDF5 file or a .npy "
+            "file, got own.npz",
+        ),
+        (
+            ["own.npz", "-o", "out.zarr"],
+            "own.npz is no store, to become .zarr: one is a Zarr directory, an HDF5 file or a .npy "
+            "file",
+        ),
+        (
+            ["x.pkl"],
+            "x.pkl: SOURCE must be a Zarr directory, an HDF5 file or a .npy file, or a .npz file",
+        ),
+        (
+            ["renamed.npy"],
+            "renamed.npy: not a readable .npy file (it is the other of .npy and .npz)",
+        ),
+        (
+            ["renamed.npz"],
+            "renamed.npz: not a readable .npz file (it is the other of .npy and .npz)",
+        ),
+        (
+            ["maps.npy", "--workers", "0", "-o", "o.zarr"],
+            "--workers must be an integer of at least 1, got 0",
+        ),
+        (
+            ["maps.npy", "--scheduler", "", "-o", "o.zarr"],
+            "--scheduler must be an address, such as 'tcp://host:8786', got ''",
+        ),
+        (
+            ["maps.npy", "--resume", "--overwrite", "-o", "o.zarr"],
+            "give --resume or --overwrite, not both: got --resume, --overwrite",
+        ),
+        (
+            ["maps.npy", "--accept-changed-source", "-o", "o.zarr"],
+            "--accept-changed-source is only for what is resumed: give --resume too",
+        ),
+        (
+            ["maps.npy", "--kernel-size", "4"],
+            "--kernel-size must be an odd integer of at least 1, got 4",
+        ),
+        (
+            ["maps.npy", "--sigma", "1e300"],
+            "--sigma must be a number that float32 can hold, got 1e+300",
+        ),
+        (
+            ["overwrite=True.npy"],
+            "overwrite=True.npy: No such file or directory",
+        ),
+        (["a  key=3.npy"], "a  key=3.npy: No such file or directory"),
+        (["a\nb.npy"], "a b.npy: No such file or directory"),
+    ],
+)
+def test_words_are_the_command_s(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its options, not Python's arguments; and paths as they were given."""
+    Path("x.pkl").write_bytes(b"\x80\x04.")
+    Path("renamed.npy").write_bytes(Path("own.npz").read_bytes())
+    Path("renamed.npz").write_bytes(Path("maps.npy").read_bytes())
+    assert error_of(capsys, *arguments) == message
+
+
+def test_python_s_words_are_python_s(folder: Path, maps: np.ndarray) -> None:
+    """And never the command's."""
+    np.savez("two.npz", a=maps, b=maps)
+    for call in (
+        lambda: dark_jax.decode_store("two.npz", "o.zarr"),
+        lambda: dark_jax.decode_store("maps.npy", "o.csv"),
+        lambda: dark_jax.decode_store("maps.npy", "o.zarr", workers=0),
+        lambda: dark_jax.decode_store("maps.npy", "o.zarr", resume=True, overwrite=True),
+        lambda: dark_jax.decode_store("maps.npy", "o.zarr", accept_changed_source=True),
+    ):
+        with pytest.raises(ValueError, match=r"^[^-]*(?:-[^-]+)*$"):  # no "--"
+            call()
+
+
+def run_in_shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    command = f"{sys.executable} -m dark_jax decode"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        ["bash", "-c", script.format(command)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_ends(folder: Path) -> None:
+    """A reader that has read enough is no failure; a full disk is one, and says where."""
+    found = run_in_shell(folder, "set -o pipefail; {} maps.npy -o a.csv | true")
+    assert (found.returncode, found.stderr) == (0, "")
+    found = run_in_shell(folder, "{} maps.npy -o b.csv > /dev/full")
+    assert found.returncode == 2
+    assert found.stderr == "dark-jax: standard output: No space left on device\n"
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
