@@ -233,9 +233,15 @@ def _decoder(
     axes: str | None, rule: str, kernel_size: int | None, sigma: float | None, fit: bool
 ) -> Decoder:
     if kernel_size is not None and sigma is not None:
-        raise ValueError("--kernel-size and --sigma exclude each other")
+        raise ValueError(
+            f"give --kernel-size or --sigma, not both: got --kernel-size {kernel_size}, "
+            f"--sigma {sigma}"
+        )
     if fit and (sigma is None or kernel_size is not None or rule != rules.GUARDED.name):
-        raise ValueError("--fit needs --sigma, and excludes --rule")
+        raise ValueError(
+            "--fit needs --sigma, and takes neither --rule nor --kernel-size: got --sigma "
+            f"{sigma}, --rule {rule}, --kernel-size {kernel_size}"
+        )
     if sigma is not None:
         checks.positive("--sigma", sigma)
     if kernel_size is not None:
@@ -255,11 +261,14 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
     """Whether it is decoded block by block; a ``.npy`` file is where a store's option is given."""
     zarr = output is not None and output.suffix == ".zarr"
     if source.suffix == ".npz" and zarr:
-        raise ValueError(f"{source} is no store, to become .zarr: one is {readers.SOURCES}")
+        raise ValueError(
+            f"--output must end in {', '.join(tables.SUFFIXES)} where SOURCE is a .npz file, got "
+            f"{str(output)!r}"
+        )
     if source.suffix == ".npz":
         return False
     if not readers.is_store(source):
-        raise ValueError(f"{source}: SOURCE must be {readers.SOURCES}, or a .npz file")
+        raise ValueError(f"SOURCE must be a .npz file, {readers.SOURCES}, got {source}")
     return source.suffix != ".npy" or asked or zarr
 
 
@@ -314,7 +323,8 @@ def _check_photo_options(
         if value is not None and source is None:
             raise ValueError(f"{option} needs a SOURCE: the sample brings its own")
     if (image is None) != (stride is None):
-        raise ValueError("--image and --stride go together")
+        missing = "--stride" if stride is None else "--image"
+        raise ValueError(f"--image and --stride go together, got no {missing}")
     if image is not None and overlay is None:
         raise ValueError("--image is for an --overlay, which is not asked for")
     if stride is not None:

@@ -5,10 +5,8 @@ Coordinates here are image pixels: map a crop's keypoints back first.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy import typing as npt
 
 from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints
+from dark_jax._io import coco_files
 from dark_jax._io.atomic import check_target, write_together
 from dark_jax._io.plain_json import as_json, json_bytes, plain
 from dark_jax._io.tables import has_keypoint
@@ -198,9 +197,9 @@ def average_precision(
     if np.ndim(sigmas) != 1:
         raise ValueError(f"sigmas must be a number for each joint, got {sigmas!r}")
     checks.positive_array("sigmas", sigmas, (len(sigmas),))
-    truth, predicted = _renumbered(
-        _loaded("annotations", annotations, dict),
-        _loaded("results", results, list),
+    truth, predicted = coco_files.renumbered(
+        coco_files.loaded("annotations", annotations, dict),
+        coco_files.loaded("results", results, list),
         joints=len(sigmas),
     )
     truth = library.COCO(truth)
@@ -211,114 +210,3 @@ def average_precision(
     evaluation.accumulate()
     evaluation.summarize()
     return dict(zip(_STATISTICS, map(float, evaluation.stats), strict=True))
-
-
-def _loaded(name: str, value: Any, kind: type) -> Any:
-    """What a path's JSON says, or the value, as a ``dict`` or a ``list``."""
-    what = name
-    if isinstance(value, str | os.PathLike):
-        what = f"{name} in {value}"
-        try:
-            value = json.loads(Path(value).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{what}: not readable as JSON ({error})") from error
-    if not isinstance(value, Mapping if kind is dict else Sequence):
-        raise TypeError(f"{what} must be a {kind.__name__}, got {type(value).__name__}")
-    return kind(value)
-
-
-def _renumbered(
-    annotations: dict[str, Any], results: list[Any], *, joints: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What counts of both, with ids from 1 on.
-
-    COCO's code never finds a person whose id is 0, nor this one's one beyond 64 bits, and takes
-    persons of one id for one.
-    """
-    person = {
-        "image_id": _integer,
-        "category_id": _integer,
-        "keypoints": _row(3 * joints, f"3 numbers for each of the {joints} sigmas"),
-    }
-    annotated = {"id": _integer, **person, "num_keypoints": _integer, "area": _number}
-    annotated |= {"bbox": _row(4, "4 numbers, (x, y, w, h)"), "iscrowd": _integer}
-    lists = {"images": _list, "categories": _list, "annotations": _list}
-    told = _parts("annotations", annotations, lists)
-    ids: dict[str, dict[int, int]] = {}
-    for kind in ("images", "categories"):
-        each = [_parts(f"{kind}[{n}]", one, {"id": _integer}) for n, one in enumerate(told[kind])]
-        # In their order, in which the evaluation sorts results of equal scores.
-        ids[kind] = {old: n for n, old in enumerate(sorted({one["id"] for one in each}), 1)}
-
-    people: dict[int, dict[str, Any]] = {}
-    for n, one in enumerate(told["annotations"]):
-        one = {"iscrowd": 0, **one} if isinstance(one, Mapping) else one
-        found = _parts(f"annotations[{n}]", one, annotated)
-        if found["id"] in people:
-            raise ValueError(f"annotations must have an id each, got {found['id']} twice")
-        people[found["id"]] = found
-    predicted = [
-        _parts(f"results[{n}]", one, {**person, "score": _number}) for n, one in enumerate(results)
-    ]
-    for n, one in enumerate(predicted):
-        if one["image_id"] not in ids["images"]:
-            raise ValueError(f"results[{n}] must be of annotated images, got {one['image_id']}")
-    everyone = [("annotations", one) for one in people.values()]
-    for name, one in [*everyone, *(("results", one) for one in predicted)]:
-        if one["category_id"] not in ids["categories"]:
-            raise ValueError(
-                f"{name} must be of the annotations' categories, {[*ids['categories']]}, got "
-                f"category_id {one['category_id']}"
-            )
-
-    def renumbered(one: dict[str, Any]) -> dict[str, Any]:
-        image, category = ids["images"][one["image_id"]], ids["categories"][one["category_id"]]
-        return one | {"image_id": image, "category_id": category}
-
-    there = [one for one in people.values() if one["image_id"] in ids["images"]]
-    return {
-        "images": [{"id": n} for n in ids["images"].values()],
-        "categories": [{"id": n} for n in ids["categories"].values()],
-        "annotations": [renumbered(one) | {"id": n} for n, one in enumerate(there, 1)],
-    }, [renumbered(one) for one in predicted]
-
-
-def _parts(name: str, told: Any, parts: Mapping[str, Callable[[str, Any], Any]]) -> dict[str, Any]:
-    """The parts of an entry, each as its check gives it."""
-    if not isinstance(told, Mapping):
-        raise TypeError(f"{name} must be a dict, got {type(told).__name__}")
-    for part in parts:
-        if part not in told:
-            got = ", ".join(map(str, told)) or "nothing"
-            raise ValueError(f"{name} must say {part!r}, got only {got}")
-    return {part: check(f"{name}: {part}", told[part]) for part, check in parts.items()}
-
-
-def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"{name} must be a list, got {type(value).__name__}")
-    return [*value]
-
-
-def _integer(name: str, value: Any) -> int:
-    whole = isinstance(value, float) and value.is_integer()  # as tables of numbers make of it
-    return int(value) if whole else checks.integer(name, value)
-
-
-def _number(name: str, value: Any) -> float:
-    return _numbers(name, value, (), "a number").item()
-
-
-def _row(count: int, expected: str) -> Callable[[str, Any], list[float]]:
-    return lambda name, value: _numbers(name, value, (count,), expected).tolist()
-
-
-def _numbers(name: str, value: Any, shape: tuple[int, ...], expected: str) -> np.ndarray:
-    """``value`` as float64 of this shape, all of them finite."""
-    found = tuple(checks.real_array(name, value).shape)
-    if found != shape:
-        got = found[0] if len(found) == 1 else f"shape {found}"
-        raise ValueError(f"{name} must be {expected}, got {got}")
-    array = np.asarray(value, float)
-    checks.require(name, array, np.isfinite, "finite")
-    return array

@@ -147,7 +147,10 @@ class Rule:
         """Refuse what ``decode`` would not do."""
         self._check_fields()
         if self.rescale is not Rescale.NO and self.padding is not Padding.ZEROS:
-            raise ValueError(f"rule {self.name}: only maps padded with zeros are rescaled")
+            raise ValueError(
+                f"rule {self.name}: padding must be Padding.ZEROS where maps are rescaled, got "
+                f"padding={self.padding}, rescale={self.rescale}"
+            )
         if not 0 < self.floor < self.ceiling:
             raise ValueError(
                 f"rule {self.name} must satisfy 0 < floor < ceiling, got floor={self.floor}, "

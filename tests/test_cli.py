@@ -177,8 +177,7 @@ class TestBadInput:
             "text.npz: not a readable .npz file": tmp_path / "text.npz",
             "empty.npz: not a readable .npz file": tmp_path / "empty.npz",
             "cut.npz: not a readable .npz file": tmp_path / "cut.npz",
-            "maps.txt: SOURCE must be a Zarr directory, an HDF5 file or a .npy": tmp_path
-            / "maps.txt",
+            "SOURCE must be a .npz file, a Zarr directory, an HDF5": tmp_path / "maps.txt",
             "must have shape [H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W], got (5,)": written(
                 "r1.npy", np.ones(5)
             ),
@@ -204,7 +203,7 @@ class TestBadInput:
             ("--kernel-size must be an odd integer of at least 1, got -3", ["--kernel-size", -3]),
             ("'x' is not a valid integer", ["--kernel-size", "x"]),
             ("--sigma must be a positive, finite number", ["--sigma", 0]),
-            ("exclude each other", ["--sigma", 1, "--kernel-size", 3]),
+            ("give --kernel-size or --sigma, not both", ["--sigma", 1, "--kernel-size", 3]),
             ("No such option", ["--no-such-option"]),
             ("--output must end in .csv, .json, .npz, .parquet, got", ["-o", "out.xlsx"]),
             ("--overlay must end in .png, got", ["--overlay", "out.gif"]),
@@ -213,7 +212,7 @@ class TestBadInput:
             ("--image and --stride go together", ["--image", "a.png"]),
             ("--image is for an --overlay", ["--image", "a.png", "--stride", 4]),
             ("--stride must be a positive", ["--image", "a", "--stride", 0, "--overlay", "a.png"]),
-            ("a .npy file has no keys", ["--key", "heatmaps"]),
+            ("leave out --key 'heatmaps'", ["--key", "heatmaps"]),
         ],
     )
     def test_options(

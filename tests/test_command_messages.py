@@ -128,20 +128,20 @@ class TestInstances:
         ),
         (
             ["own.npz", "-o", "out.zarr"],
-            "own.npz is no store, to become .zarr: one is a Zarr directory, an HDF5 file or a .npy "
-            "file",
+            "--output must end in .csv, .json, .npz, .parquet where SOURCE is a .npz file, got "
+            "'out.zarr'",
         ),
         (
             ["x.pkl"],
-            "x.pkl: SOURCE must be a Zarr directory, an HDF5 file or a .npy file, or a .npz file",
+            "SOURCE must be a .npz file, a Zarr directory, an HDF5 file or a .npy file, got x.pkl",
         ),
         (
             ["renamed.npy"],
-            "renamed.npy: not a readable .npy file (it is the other of .npy and .npz)",
+            "renamed.npy: not a readable .npy file (it is a .npz file, to be renamed)",
         ),
         (
             ["renamed.npz"],
-            "renamed.npz: not a readable .npz file (it is the other of .npy and .npz)",
+            "renamed.npz: not a readable .npz file (it is a .npy file, to be renamed)",
         ),
         (
             ["maps.npy", "--workers", "0", "-o", "o.zarr"],

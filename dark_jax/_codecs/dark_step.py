@@ -81,7 +81,8 @@ def check_settings(
         )
     if rule.kernel is None and not (kernel_size is None and sigma is None):
         raise ValueError(
-            f"rule {rule.name} does not blur: got kernel_size={kernel_size}, sigma={sigma}"
+            f"rule {rule.name} does not blur: leave out kernel_size and sigma, got "
+            f"kernel_size={kernel_size}, sigma={sigma}"
         )
     if checks.flag("covariance", covariance) and not rule.covariance:
         raise ValueError(

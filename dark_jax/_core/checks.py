@@ -60,7 +60,7 @@ def _array(name: str, value: Any) -> Any:
     except Exception as error:  # lists of unequal lengths, arrays of other libraries
         raise TypeError(f"{name} must be an array of real numbers: {error}") from error
     if array.dtype == object:
-        raise TypeError(f"{name} must be an array of real numbers, got {value!r}")
+        raise TypeError(f"{name} must be an array of real numbers, got {value!r:.200}")
     return array
 
 

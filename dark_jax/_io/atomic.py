@@ -21,16 +21,18 @@ def check_target(
     with writing(path), suppress(FileNotFoundError):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode) and not folder_too:
-            raise IsADirectoryError(f"{option} {path} is a directory")
+            raise IsADirectoryError(f"{option} {path} is a directory: name a file in it")
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise FileExistsError(f"{option} {path} is no file but a device, a pipe or a socket")
+            raise FileExistsError(
+                f"{option} {path} is no file but a device, a pipe or a socket: choose another path"
+            )
     folder = path.resolve().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {folder}")
     # A folder that is there is replaced, or complete: nothing is written into it.
     beneath = folder if path.is_dir() or not path.exists() else path
     if not (os.access(folder, os.W_OK) and os.access(beneath, os.W_OK)):
-        raise PermissionError(f"{option} {path} cannot be written")
+        raise PermissionError(f"{option} {path} cannot be written: there is no permission")
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from dark_jax._io.tables import USUAL_AXES
 MOST_LISTED = 20
 # What USUAL_AXES are, with a map's.
 LAYOUTS = "[H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]"
+# Of a path and a key.
+ONE_ARRAY = "{}: leave out key={!r}: it is one array, without names to choose from"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -67,14 +69,13 @@ def read_heatmaps(
             arrays, or the array has another rank or no pixel.
         TypeError: the array does not hold real numbers.
     """
-    if path.suffix not in (".npy", ".npz"):
-        raise ValueError(f"{path}: heatmaps are read from .npy or .npz, not {path.suffix!r}")
     if key is not None and path.suffix == ".npy":
-        raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
+        raise ValueError(ONE_ARRAY.format(path, key))
     with path.open("rb") as stream:
         array = _loaded(path, stream)
-        if isinstance(array, np.ndarray) == (path.suffix == ".npz"):
-            raise _unreadable(path, "it is the other of .npy and .npz")
+        kind = ".npy" if isinstance(array, np.ndarray) else ".npz"
+        if kind != path.suffix:
+            raise _unreadable(path, f"it is a {kind} file, to be renamed")
         if not isinstance(array, np.ndarray):
             array = _member(path, array, key, len(axes))
     checks.real_array(f"{path}: heatmaps", array)

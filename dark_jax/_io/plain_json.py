@@ -12,7 +12,7 @@ import numpy as np
 
 def _refused(name: str, value: Any) -> Any:
     if isinstance(value, float):
-        raise ValueError(f"{name} must be a finite number, JSON has no other, got {value}")
+        raise ValueError(f"{name} must be a finite number or None, as JSON has them, got {value}")
     raise TypeError(
         f"{name} must be what JSON can say (text, numbers, True, False, None, lists and "
         f"dictionaries of them), got {type(value).__name__}"

@@ -44,7 +44,7 @@ def each(
         try:
             done(finished.get().result())
         except CancelledError as error:
-            raise RuntimeError("the dask cluster is gone") from error
+            raise RuntimeError("the dask cluster is gone; resume=True goes on") from error
         running -= 1
 
 
@@ -76,7 +76,7 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Executor]
         try:
             yield executor
         except distributed.KilledWorker as error:
-            raise RuntimeError(f"workers keep dying ({error})") from error
+            raise RuntimeError(f"workers keep dying ({error}); resume=True goes on") from error
         finally:
             executor.shutdown(wait=False)
 
@@ -84,15 +84,19 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Executor]
 @contextmanager
 def _client(distributed: Any, *, workers: int | None, scheduler: str | None) -> Iterator[Any]:
     if scheduler is None:
-        with (
-            distributed.LocalCluster(
+        try:
+            local = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",  # not to the network, not on a port in use
                 silence_logs=logging.CRITICAL,
-            ) as local,
-            distributed.Client(local) as client,
-        ):
+            )
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"workers={workers} did not start ({error}): in a script, call decode_store under "
+                'its if __name__ == "__main__":'
+            ) from error
+        with local, distributed.Client(local) as client:
             yield client
         return
     try:

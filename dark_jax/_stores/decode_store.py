@@ -162,7 +162,10 @@ def decode_store(
     """
     checks.flag("fit", fit)
     if fit and (sigma is None or kernel_size is not None or rule != rules.GUARDED):
-        raise ValueError("fit needs sigma, and excludes rule and kernel_size")
+        raise ValueError(
+            "fit=True needs sigma, and takes neither rule nor kernel_size: got "
+            f"sigma={sigma}, rule={rule!r}, kernel_size={kernel_size}"
+        )
     _check_options(workers, scheduler, resume, overwrite, accept_changed_source)
     checks.flag("refuse_missing_chunks", refuse_missing_chunks)
     if progress is not None and not callable(progress):

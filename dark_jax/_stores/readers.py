@@ -107,7 +107,7 @@ def opened(path: Path, *, key: str | None = None, dim: int = 2) -> Iterator[Read
         yield _npy(path, key)
     else:
         if not is_store(path):
-            raise ValueError(f"{path}: not {SOURCES}")
+            raise ValueError(f"source must be {SOURCES}, got {path}")
         h5py: Any = optional.load("h5py", extra="store")
         try:
             file = h5py.File(path, "r")
@@ -128,7 +128,7 @@ def _zarr(path: Path, key: str | None, dim: int) -> Reader:
         key, node = _zarr_member(path, node, key, dim)
         where = f"{path}/{key}"
     elif key is not None:
-        raise ValueError(f"{path}: is one array and has no keys to choose {key!r} from")
+        raise ValueError(heatmap_files.ONE_ARRAY.format(path, key))
     buffers: Any = optional.load("zarr.buffer", extra="store").cpu.NDBuffer
 
     def read(region: Region) -> np.ndarray:
@@ -275,7 +275,7 @@ def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str,
 def _npy(path: Path, key: str | None) -> Reader:
     """Mapped a region at a time: pages of a map that lives on would count as our memory."""
     if key is not None:
-        raise ValueError(f"{path}: a .npy file has no keys to choose {key!r} from")
+        raise ValueError(heatmap_files.ONE_ARRAY.format(path, key))
     with path.open("rb") as stream:
         try:
             shape, fortran, dtype = heatmap_files.read_header(stream)

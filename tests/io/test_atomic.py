@@ -97,5 +97,6 @@ def test_a_pipe_is_no_photo_and_no_target_of_the_command(
     for option, name in (("--output", "out.csv"), ("--overlay", "out.png")):
         assert _cli.run(["decode", option, str(tmp_path / name)]) == 2
         assert capsys.readouterr().err == (
-            f"dark-jax: {option} {tmp_path / name} is no file but a device, a pipe or a socket\n"
+            f"dark-jax: {option} {tmp_path / name} is no file but a device, a pipe or a "
+            "socket: choose another path\n"
         )

@@ -228,7 +228,7 @@ class TestAveragePrecision:
             "annotations must say 'categories', got only images, annotations": (predicted, unnamed),
             r"annotations\[2\] must say 'num_keypoints', got only": (predicted, uncounted),
             r"results\[0\] must say 'image_id', got only keypoints": ([{"keypoints": []}], truth),
-            r"results\[0\] must be of annotated images, got 7": (
+            r"results\[0\]: image_id must be one of annotations' images \(10, 20\), got 7": (
                 [{**predicted[0], "image_id": 7}],
                 truth,
             ),

@@ -131,9 +131,19 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
         ("images/1/id", KeyError, ValueError, r"images\[1\] must say 'id', got only width, hei"),
         ("images/1/id", "20", TypeError, r"images\[1\]: id must be an integer, got '20'"),
         ("categories/0", {}, ValueError, r"categories\[0\] must say 'id', got only nothing"),
-        ("categories", [], ValueError, r"annotations must be of .*categories, \[\], got category_"),
+        (
+            "categories",
+            [],
+            ValueError,
+            r"annotations\[0\]: category_id .*annotations' categories \(\), got 1",
+        ),
         ("annotations/1", None, TypeError, r"annotations\[1\] must be a dict, got NoneType"),
-        ("annotations/1/id", 1, ValueError, "annotations must have an id each, got 1 twice"),
+        (
+            "annotations/1/id",
+            1,
+            ValueError,
+            r"annotations\[1\]: id must be a person's own, got 1 once more",
+        ),
         ("annotations/1/id", "1", TypeError, r"annotations\[1\]: id must be an integer, got '1'"),
         ("annotations/1/id", True, TypeError, r"annotations\[1\]: id must be an integer, got True"),
         (
@@ -142,7 +152,12 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             TypeError,
             r"annotations\[1\]: image_id .* integer, got 1.5",
         ),
-        ("annotations/1/category_id", 7, ValueError, r"annotations .*categories, \[1\], got .* 7"),
+        (
+            "annotations/1/category_id",
+            7,
+            ValueError,
+            r"annotations\[1\]: category_id must be one of .*categories \(1\), got 7",
+        ),
         ("annotations/1/category_id", [1], TypeError, r"annotations\[1\]: category_id .*got \[1\]"),
         (
             "annotations/1/area",
@@ -198,7 +213,7 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             "results/1/category_id",
             2,
             ValueError,
-            r"results .*annotations' categories, \[1\], got .* 2",
+            r"results\[1\]: category_id must be .*annotations' categories \(1\), got 2",
         ),
         (
             "results/1/keypoints",

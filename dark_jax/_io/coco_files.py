@@ -1,0 +1,128 @@
+"""What COCO's files of keypoints say: checked part by part, its ids numbered anew."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dark_jax._core import checks
+
+Check = Callable[[str, Any], Any]
+
+
+def loaded(name: str, value: Any, kind: type) -> Any:
+    """What a path's JSON says, or the value, as a ``dict`` or a ``list``."""
+    what = name
+    if isinstance(value, str | os.PathLike):
+        what = f"{name} in {value}"
+        try:
+            value = json.loads(Path(value).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{what}: not readable as JSON ({error})") from error
+    if not isinstance(value, Mapping if kind is dict else Sequence):
+        raise TypeError(f"{what} must be a {kind.__name__}, got {type(value).__name__}")
+    return kind(value)
+
+
+def renumbered(
+    annotations: dict[str, Any], results: list[Any], *, joints: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is scored of both, with ids from 1 on.
+
+    Those who score read ids as they like: a person whose id is 0, negative or beyond 64 bits is
+    never found, and persons of one id are one.
+
+    Raises:
+        TypeError: a part is of another type than COCO's.
+        ValueError: a part is missing, or not what it must be.
+    """
+    lists = dict.fromkeys(["images", "categories", "annotations"], _list)
+    told = _parts("annotations", annotations, lists)
+    images, categories = (_numbers_of(kind, told[kind]) for kind in ("images", "categories"))
+    pose = {
+        "category_id": _one_of("categories", categories),
+        "keypoints": _row(3 * joints, f"3 numbers for each of the {joints} sigmas"),
+    }
+    annotated = {"id": _integer, "image_id": _integer, **pose, "num_keypoints": _integer}
+    annotated |= {"area": _number, "bbox": _row(4, "4 numbers, (x, y, w, h)")}
+    predicted = {"image_id": _one_of("images", images), **pose, "score": _number}
+
+    people: dict[int, dict[str, Any]] = {}
+    for n, one in enumerate(told["annotations"]):
+        name = f"annotations[{n}]"
+        found = _parts(name, one, annotated)
+        found["iscrowd"] = _integer(f"{name}: iscrowd", one.get("iscrowd", 0))
+        if found["id"] in people:
+            raise ValueError(f"{name}: id must be a person's own, got {found['id']} once more")
+        people[found["id"]] = found
+    there = [one for one in people.values() if one["image_id"] in images]
+    truth = {
+        "images": [{"id": n} for n in images.values()],
+        "categories": [{"id": n} for n in categories.values()],
+        "annotations": [
+            one | {"id": n, "image_id": images[one["image_id"]]} for n, one in enumerate(there, 1)
+        ],
+    }
+    return truth, [_parts(f"results[{n}]", one, predicted) for n, one in enumerate(results)]
+
+
+def _numbers_of(kind: str, entries: list[Any]) -> dict[int, int]:
+    """The new number of each id, in the order of the ids, in which equal scores are sorted."""
+    ids = (_parts(f"{kind}[{n}]", one, {"id": _integer})["id"] for n, one in enumerate(entries))
+    return {old: new for new, old in enumerate(sorted({*ids}), 1)}
+
+
+def _parts(name: str, told: Any, parts: Mapping[str, Check]) -> dict[str, Any]:
+    """The parts of an entry, each as its check gives it."""
+    if not isinstance(told, Mapping):
+        raise TypeError(f"{name} must be a dict, got {type(told).__name__}")
+    for part in parts:
+        if part not in told:
+            got = ", ".join(map(str, told)) or "nothing"
+            raise ValueError(f"{name} must say {part!r}, got only {got}")
+    return {part: check(f"{name}: {part}", told[part]) for part, check in parts.items()}
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{name} must be a list, got {type(value).__name__}")
+    return [*value]
+
+
+def _integer(name: str, value: Any) -> int:
+    whole = isinstance(value, float) and value.is_integer()  # as tables of numbers make of it
+    return int(value) if whole else checks.integer(name, value)
+
+
+def _one_of(kind: str, numbers: Mapping[int, int]) -> Check:
+    """The new number of an id."""
+
+    def known(name: str, value: Any) -> int:
+        if (old := _integer(name, value)) not in numbers:
+            ids = ", ".join(map(str, [*numbers][:10])) + (", ..." if len(numbers) > 10 else "")
+            raise ValueError(f"{name} must be one of annotations' {kind} ({ids}), got {value}")
+        return numbers[old]
+
+    return known
+
+
+def _number(name: str, value: Any) -> float:
+    return _numbers(name, value, (), "a number").item()
+
+
+def _row(count: int, expected: str) -> Check:
+    return lambda name, value: _numbers(name, value, (count,), expected).tolist()
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...], expected: str) -> np.ndarray:
+    """``value`` as float64 of this shape, all of them finite."""
+    found = tuple(checks.real_array(name, value).shape)
+    if found != shape:
+        got = found[0] if len(found) == 1 else f"shape {found}"
+        raise ValueError(f"{name} must be {expected}, got {got}")
+    array = np.asarray(value, float)
+    checks.require(name, array, np.isfinite, "finite")
+    return array
