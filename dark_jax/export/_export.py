@@ -69,7 +69,7 @@ def export_decode(
 
     It gives what ``jax.jit(decoder)`` gives, on the CPU bit for bit (a fit's covariance within
     rounding), as a plain dictionary of arrays. It runs under ``jit``, inside ``shard_map`` and
-    on a sharded batch; it has no gradient and no ``vmap``, and refuses an empty batch.
+    on a sharded batch; it has no gradient and no ``vmap``.
 
     Args:
         size: ``(H, W)`` of the maps (``(W,)``, ``(D, H, W)``).
