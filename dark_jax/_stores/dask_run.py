@@ -68,7 +68,8 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Executor]
 
     Raises:
         OSError: there is no scheduler, or it has no worker.
-        RuntimeError: a block has cost several workers their lives.
+        ValueError: the address is none.
+        RuntimeError: a block has cost several workers their lives, or none has started.
     """
     distributed: Any = optional.load("distributed", extra="store")
     with _client(distributed, workers=workers, scheduler=scheduler) as client:
@@ -99,6 +100,13 @@ def _client(distributed: Any, *, workers: int | None, scheduler: str | None) -> 
         with local, distributed.Client(local) as client:
             yield client
         return
+    try:
+        if not scheduler.startswith("inproc://"):  # which has no host
+            optional.load("distributed.comm", extra="store").get_address_host_port(scheduler)
+    except ValueError as error:
+        raise ValueError(
+            f"scheduler must be an address, such as 'tcp://host:8786', got {scheduler!r} ({error})"
+        ) from error
     try:
         client = distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:

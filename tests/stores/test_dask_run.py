@@ -1,5 +1,8 @@
 """Blocks on threads and on a given scheduler."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,4 +38,34 @@ def test_no_scheduler(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_run, "PATIENCE", 0.5)
     with pytest.raises(OSError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:1 "):
         decode_store(stores / "maps.npy", stores / "o.zarr", scheduler="tcp://127.0.0.1:1")
+    assert not (stores / "o.zarr.incomplete").exists()
+
+
+@pytest.mark.parametrize("address", ["foo://host:8786", "host", "tcp://host"])
+def test_no_address(stores: Path, address: str) -> None:
+    """It is said at once, and nobody is waited for."""
+    with pytest.raises(ValueError, match=rf"scheduler must be an address, .*, got '{address}' \("):
+        decode_store(stores / "maps.npy", stores / "o.zarr", scheduler=address)
+    assert not (stores / "o.zarr.incomplete").exists()
+
+
+@pytest.mark.slow
+def test_workers_of_a_script_without_a_guard(stores: Path) -> None:
+    """Each worker begins the script again; it must not be read for a fault of dask's."""
+    script = stores / "script.py"
+    script.write_text("import dark_jax\ndark_jax.decode_store('maps.npy', 'o.zarr', workers=1)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    found = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=stores,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert "RuntimeError: workers=1 did not start" in found.stderr
+    assert 'call decode_store under its if __name__ == "__main__":' in found.stderr
+    assert not (stores / "o.zarr").exists()
     assert not (stores / "o.zarr.incomplete").exists()
