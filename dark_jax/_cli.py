@@ -19,8 +19,8 @@ from dark_jax._io import atomic, heatmap_files, tables
 from dark_jax._stores import readers, writers
 from dark_jax._stores.decoder import Decoder
 
-# Many of these and the maps lie along other axes, or are none.
-LOST = (Status.BORDER, Status.NO_PEAK)
+# Of an argument, as errors write it.
+VALUE = r"('[^']*'|\"[^\"]*\"|\([^)]*\)|[\w.+-]+)"
 
 
 def run(args: list[str] | None = None) -> int:
@@ -33,8 +33,8 @@ def run(args: list[str] | None = None) -> int:
         app.main(args or ["--help"], prog_name="dark-jax", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
-    except SystemExit:  # whoever reads the output has read enough; the files are written
-        return 0
+    except SystemExit:  # click's, of any broken pipe
+        message = "a pipe was closed at its other end"
     except dark_jax.UnreadChunksError as error:
         for chunk in error.unread:
             click.echo(f"dark-jax: {chunk}", err=True)
@@ -62,12 +62,16 @@ def _with_options(message: str) -> str:
     options = {
         option.name: option.opts[-1] for option in decode.params if isinstance(option, click.Option)
     }
-    for name, option in (options | {"target": options["output"]}).items():
-        # An argument begins the message, or stands after "give", or before "=".
+    message = re.sub("^target(?= )", options["output"], message)
+    for name, option in options.items():
+        # An argument begins the message, or stands in a cure, or before "=".
         message = re.sub(rf"(^|(?<=[ (])){name}=True(?![\w./])", option, message)
-        message = re.sub(rf"^{name}(?= )", option, message)
+        message = re.sub(rf"^{name}(?= must )", option, message)
         message = re.sub(rf"(?<=give ){name}\b|(?<= or ){name}(?=, not both)", option, message)
-        message = re.sub(rf"(?<=[ (]){name}=(?=[\w'\"(])", f"{option} ", message)
+        message = re.sub(
+            rf"(?<=leave out ){name}(?= and )|(?<= and ){name}(?=, got)", option, message
+        )
+        message = re.sub(rf"(?<=[ (]){name}=(?={VALUE}([,;) ]|$))", f"{option} ", message)
     return message
 
 
@@ -83,8 +87,8 @@ def app() -> None:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help=f"Write the keypoints; the suffix chooses: {', '.join(tables.SUFFIXES)}; of a store: "
-    f"{', '.join(writers.KINDS)}.",
+    help=f"Write the keypoints; the suffix chooses: {', '.join(tables.SUFFIXES)}, an older file is "
+    f"replaced; of a store: {', '.join(writers.KINDS)}, see --overwrite.",
 )
 @click.option(
     "--axes", help="The axes of a map, such as -3,-2 for channels-last.  [default: -2,-1]"
@@ -153,7 +157,8 @@ def decode(
     The columns of a table: image, instance and joint count from 0; name is the joint's; x and
     y are pixels of the heatmap, from the centre of the first; score is the maximum of the map;
     status says whether the keypoint is refined, or why not; cxx, cxy and cyy are its covariance
-    in pixels squared, where --fit is given; moved is its distance from the integer peak.
+    in pixels squared, where --fit is given; moved is its distance from the integer peak, which
+    the tables of a store do not have.
 
     A store is a Zarr directory or an HDF5 file, or a .npy with a .zarr target or one of the
     options for stores. It is decoded block by block, whatever its size; TARGET.incomplete
@@ -161,17 +166,18 @@ def decode(
     status is 1.
     """
     decoder = _decoder(axes, rule, kernel_size, sigma, fit)
-    asked = [name for name, value in store_options.items() if value not in (None, False)]
+    given = (name for name, value in store_options.items() if value not in (None, False))
+    asked = [f"--{name.replace('_', '-')}" for name in given]
     if source is not None and _is_store(source, output, asked=bool(asked)):
         for option, value in (("--overlay", overlay), ("--image", image), ("--stride", stride)):
             if value is not None:
                 raise ValueError(f"{option} is for maps that fit memory, {source} is a store")
-        _decode_store(source, output, decoder, key=key, **store_options)
+        target = _target_of_store(source, output, decoder, key=key, asked=asked)
+        _decode_store(source, target, decoder, key=key, **store_options)
         return
     if asked:
-        option = asked[0].replace("_", "-")
         got = "" if source is None else f", got {source}"
-        raise ValueError(f"--{option} needs a SOURCE that is a store: {readers.SOURCES}{got}")
+        raise ValueError(f"{asked[0]} needs a SOURCE that is a store: {readers.SOURCES}{got}")
     _check_targets((source, image), output, overlay)
     _check_photo_options(source, overlay, image, stride, key)
     _decode_maps(source, output, decoder, overlay=overlay, image=image, stride=stride, key=key)
@@ -225,8 +231,10 @@ def _decode_maps(
         _terminal.show(table, named=joints is not None)
         for path in contents:
             click.echo(f"wrote {path}")
-    lost = int(np.isin(table.status, LOST).sum())
-    _terminal.warn_of_layout(lost, shape=heatmaps.shape, axes=axes)
+    shape = np.moveaxis(heatmaps, axes, decoder.axes).shape  # of the file
+    _terminal.warn(
+        lambda *statuses: int(np.isin(table.status, statuses).sum()), shape, decoder.axes
+    )
 
 
 def _decoder(
@@ -239,8 +247,7 @@ def _decoder(
         )
     if fit and (sigma is None or kernel_size is not None or rule != rules.GUARDED.name):
         raise ValueError(
-            "--fit needs --sigma, and takes neither --rule nor --kernel-size: got --sigma "
-            f"{sigma}, --rule {rule}, --kernel-size {kernel_size}"
+            "--fit needs --sigma, as --sigma 2, and takes neither --rule nor --kernel-size"
         )
     if sigma is not None:
         checks.positive("--sigma", sigma)
@@ -263,7 +270,7 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
     if source.suffix == ".npz" and zarr:
         raise ValueError(
             f"--output must end in {', '.join(tables.SUFFIXES)} where SOURCE is a .npz file, got "
-            f"{str(output)!r}"
+            f"{str(output)!r}; save the array as .npy for a .zarr"
         )
     if source.suffix == ".npz":
         return False
@@ -272,14 +279,24 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
     return source.suffix != ".npy" or asked or zarr
 
 
-def _decode_store(
-    source: Path, output: Path | None, decoder: Decoder, *, key: str | None, **store_options: Any
-) -> None:
+def _target_of_store(
+    source: Path, output: Path | None, decoder: Decoder, *, key: str | None, asked: list[str]
+) -> Path:
+    """What is no store comes before what a store needs."""
+    with readers.opened(source, key=key, dim=len(decoder.axes)):
+        pass
     if output is None or output.suffix not in writers.KINDS:
+        why = f" with {asked[0]}" if source.suffix == ".npy" and asked else ""
         raise ValueError(
-            f"{source} is decoded as a store: --output must end in {', '.join(writers.KINDS)}"
-            f"{'' if output is None else f', got {str(output)!r}'}"
+            f"{source} is decoded as a store{why}: --output must end in "
+            f"{', '.join(writers.KINDS)}, got {'none' if output is None else repr(str(output))}"
         )
+    return output
+
+
+def _decode_store(
+    source: Path, output: Path, decoder: Decoder, *, key: str | None, **store_options: Any
+) -> None:
     options = vars(decoder) | store_options
     try:
         with _terminal.progress() as progress, _terminal.interruptible() as check:
@@ -294,9 +311,11 @@ def _decode_store(
         raise click.exceptions.Abort from None
     with _terminal.printing():
         click.echo(f"wrote {output}")
-    lost, about = writers.KINDS[output.suffix].count(output, LOST), writers.read_about(output)
-    if about is not None:
-        _terminal.warn_of_layout(lost, shape=tuple(about["shape"]), axes=decoder.axes)
+    if (about := writers.read_about(output)) is not None:
+        writer = writers.KINDS[output.suffix]
+        _terminal.warn(
+            lambda *statuses: writer.count(output, statuses), tuple(about["shape"]), decoder.axes
+        )
 
 
 def _check_targets(

@@ -1,6 +1,7 @@
 """What the ``dark-jax`` command shows on a terminal, and how Ctrl-C stops it."""
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -25,12 +26,17 @@ LEAST_WIDTH = 80
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Name the standard output in the OSError of a full disk behind it."""
+    """Name the standard output in the OSError of a full disk behind it.
+
+    A reader that has read enough is no error: nothing more is written to it.
+    """
     try:
         yield
         sys.stdout.flush()
+    except SystemExit:  # rich has found the pipe closed
+        pass
     except BrokenPipeError:
-        raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise OSError(error.errno, error.strerror, "standard output") from error
 
@@ -120,19 +126,30 @@ def show(table: tables.Table, *, named: bool) -> None:
     console.print(f"{refined.sum()} of {refined.size} keypoints refined{mean}")
 
 
-def warn_of_layout(lost: int, *, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    """Say how the maps of an array were read where most, ``lost``, have no keypoint inside."""
+def warn(count: Callable[..., int], shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """Say what is probably wrong with maps of which most have no keypoint.
+
+    Args:
+        count: of some statuses, how many keypoints have one of them.
+        shape: of the file's array.
+        axes: of a map in it.
+    """
     sides = [shape[axis] for axis in axes]
     total = math.prod(shape) // math.prod(sides)
-    if 2 * lost <= total:
-        return
-    side = " x ".join(map(str, sides))
-    click.echo(
-        f"dark-jax: {lost} of {total} keypoints are BORDER or NO_PEAK: shape {shape} was read as "
-        f"{total} maps of {side}; if the maps lie along other axes, name them with --axes, "
-        "as -3,-2 for channels last; logits go through a sigmoid first",
-        err=True,
-    )
+    lost, side = count(Status.BORDER, Status.NO_PEAK), " x ".join(map(str, sides))
+    if 2 * lost > total:
+        click.echo(
+            f"dark-jax: {lost} of {total} keypoints are BORDER or NO_PEAK: shape {shape} was read "
+            f"as {total} maps of {side}; if the maps lie along other axes, name them with --axes, "
+            "such as -3,-2 for channels last",
+            err=True,
+        )
+    elif 2 * (flat := count(Status.NOT_CONCAVE)) > total:
+        click.echo(
+            f"dark-jax: {flat} of {total} keypoints are NOT_CONCAVE: if the maps are logits, apply "
+            "a sigmoid first",
+            err=True,
+        )
 
 
 def _number(value: float | None, layout: str) -> str:

@@ -6,7 +6,7 @@ Coordinates here are image pixels: map a crop's keypoints back first.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,8 @@ def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # lists of unequal lengths, arrays of other libraries
         raise TypeError(f"{name} must be integers: {error}") from error
-    if array.size and array.dtype.kind not in "iu":
+    beyond = array.dtype == object and all(type(each) is int for each in array.flat)  # 64 bits
+    if array.size and array.dtype.kind not in "iu" and not beyond:
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
     try:
         return np.broadcast_to(array, shape)
@@ -143,12 +144,12 @@ def save(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> 
     """
     path = checks.path("path", path)
     check_target(path, suffixes=(".json",), option="path")
-    if isinstance(results, str | bytes | Mapping) or not isinstance(results, Sequence):
+    if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
         raise TypeError(f"results must be a list of dicts, got {type(results).__name__}")
-    for n, one in enumerate(results):
+    for n, one in enumerate(results := [*results]):
         if not isinstance(one, Mapping):
             raise TypeError(f"results[{n}] must be a dict, got {one!r}")
-    write_together({path: json_bytes(as_json("results", [*results]))})
+    write_together({path: json_bytes(as_json("results", results))})
 
 
 def average_precision(

@@ -192,11 +192,11 @@ class Rule:
             raise ValueError(f"{what} margin must be two integers of at least 0, got {margin}")
         object.__setattr__(self, "dims", dims)
         object.__setattr__(self, "margin", margin)
-        for name in ("floor", "longest"):
-            checks.positive(f"{what} {name}", getattr(self, name))
-        for name in ("ridge", "fixed_step"):
-            if getattr(self, name) not in (0, None):
-                checks.positive(f"{what} {name}", getattr(self, name))
+        numbers = {name: getattr(self, name) for name in ("floor", "ceiling", "longest", "ridge")}
+        numbers["fixed_step"] = 0 if self.fixed_step is None else self.fixed_step
+        for name, value in numbers.items():
+            if not isinstance(value, int | float | np.number) or not value >= 0:  # nor NaN
+                raise ValueError(f"{what} {name} must be a number of at least 0, got {value!r}")
         for name in ("scale_free", "refined_only", "clip_infinity", "covariance"):
             checks.flag(f"{what} {name}", getattr(self, name))
 

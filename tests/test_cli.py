@@ -135,7 +135,7 @@ def test_choice_of_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(tmp_path / "named.npz") == 0
     assert run(tmp_path / "two.npz", "--key", "b") == 0
     both = "it has a [1, 24, 20] float32, b [1, 24, 20] float32"
-    fails(capsys, f"choose one of its arrays, as --key 'a'; {both}", tmp_path / "two.npz")
+    fails(capsys, f"choose one of its arrays, such as --key 'a'; {both}", tmp_path / "two.npz")
     fails(capsys, f"no array 'c'; {both}", tmp_path / "two.npz", "--key", "c")
 
 
@@ -172,7 +172,7 @@ class TestBadInput:
         for message, source in {
             "nothing.txt: No such file or directory": tmp_path / "nothing.txt",
             "No such file or directory": tmp_path / "missing.npy",
-            "Is a directory": tmp_path / "folder.npy",
+            "HDF5 file or a .npy file, got": tmp_path / "folder.npy",
             "text.npy: not a readable .npy file (no array of numbers in it)": tmp_path / "text.npy",
             "text.npz: not a readable .npz file": tmp_path / "text.npz",
             "empty.npz: not a readable .npz file": tmp_path / "empty.npz",

@@ -70,7 +70,7 @@ class TestLayout:
         assert capsys.readouterr().err == (
             f"dark-jax: {lost} of 96 keypoints are BORDER or NO_PEAK: shape (4, 24, 20, 3) was "
             "read as 96 maps of 20 x 3; if the maps lie along other axes, name them with --axes, "
-            "as -3,-2 for channels last; logits go through a sigmoid first\n"
+            "such as -3,-2 for channels last\n"
         )
 
     @pytest.mark.parametrize("name", ["maps.npy", "half.npy", "none.npy"])
@@ -86,9 +86,31 @@ class TestLayout:
         half = maps.copy()
         half[0] = 0
         np.save("half.npy", half)
+        np.save("most.npy", half.reshape(6, 24, 20)[:5])
         np.save("none.npy", maps[:0])
         assert _cli.run(["decode", name, "-o", output]) == 0
         assert capsys.readouterr().err == ""
+        assert _cli.run(["decode", "most.npy", "-o", f"most{Path(output).suffix}"]) == 0
+        assert "3 of 5 keypoints are BORDER or NO_PEAK" in capsys.readouterr().err
+
+    def test_the_shape_is_the_file_s(
+        self, edges: np.ndarray, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Whatever axes are named, and whoever reads it."""
+        for options in ((), ("-o", "out.zarr")):
+            assert _cli.run(["decode", "last.npy", "--axes", "1,-1", *options]) == 0
+            assert "shape (4, 24, 20, 3) was read as 80 maps of 24 x 3;" in capsys.readouterr().err
+
+    def test_logits(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Above zero at their peaks, and below all around."""
+        logits = 20 * np.load("maps.npy") - 19
+        np.save("logits.npy", logits)
+        for options in ((), ("-o", "out.zarr")):
+            assert _cli.run(["decode", "logits.npy", *options]) == 0
+            assert capsys.readouterr().err == (
+                "dark-jax: 5 of 6 keypoints are NOT_CONCAVE: if the maps are logits, apply a "
+                "sigmoid first\n"
+            )
 
 
 class TestInstances:
@@ -129,7 +151,7 @@ class TestInstances:
         (
             ["own.npz", "-o", "out.zarr"],
             "--output must end in .csv, .json, .npz, .parquet where SOURCE is a .npz file, got "
-            "'out.zarr'",
+            "'out.zarr'; save the array as .npy for a .zarr",
         ),
         (
             ["x.pkl"],
@@ -171,6 +193,18 @@ class TestInstances:
             ["overwrite=True.npy"],
             "overwrite=True.npy: No such file or directory",
         ),
+        (["key x.npy"], "key x.npy: No such file or directory"),
+        (["d key=2.npy", "--key", "a"], "d key=2.npy: No such file or directory"),
+        (
+            ["fit d.npy"],
+            "fit d.npy: heatmaps must have shape [H, W], [J, H, W], [B, J, H, W] or "
+            "[B, I, J, H, W], got (3,)",
+        ),
+        (
+            ["maps.npy", "--rule", "HRNET", "--sigma", "2"],
+            "rule HRNET does not blur: leave out --kernel-size and --sigma, got --kernel-size "
+            "None, --sigma 2.0",
+        ),
         (["a  key=3.npy"], "a  key=3.npy: No such file or directory"),
         (["a\nb.npy"], "a b.npy: No such file or directory"),
     ],
@@ -179,6 +213,7 @@ def test_words_are_the_command_s(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its options, not Python's arguments; and paths as they were given."""
+    np.save("fit d.npy", np.ones(3))
     Path("x.pkl").write_bytes(b"\x80\x04.")
     Path("renamed.npy").write_bytes(Path("own.npz").read_bytes())
     Path("renamed.npz").write_bytes(Path("maps.npy").read_bytes())

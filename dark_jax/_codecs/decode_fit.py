@@ -223,10 +223,13 @@ def decode_fit(
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
     of_axes = isinstance(sigma, tuple | list)
-    sigma = sigma if of_axes else checks.real_array("sigma", sigma)
+    sigma = sigma if of_axes else checks.positive_array("sigma", sigma, others)
     varies = not of_axes and (isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0)
     if radius is None and varies:
-        raise TypeError(f"radius must be given where sigma is traced, or an array: got {sigma}")
+        raise TypeError(
+            "radius must be given, such as ceil(2.5 sigma), where sigma is an array or traced; or "
+            f"bind sigma before jit: got radius=None, sigma of shape {np.shape(sigma)}"
+        )
     blurs = None
     if radius is None or peak == "blurred" or of_axes:
         numbers = checks.positive_each("sigma", sigma, dim)
@@ -234,7 +237,7 @@ def decode_fit(
         blurs = numbers if peak == "blurred" else None
         radii = tuple(math.ceil(REACH * number) for number in numbers)
     else:
-        sigmas = (checks.positive_array("sigma", sigma, others),) * dim
+        sigmas = (sigma,) * dim
         radii = ()
     if radius is not None:
         radii = (checks.at_least_one("radius", radius),) * dim

@@ -47,8 +47,10 @@ def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.
 def _array(name: str, value: Any) -> Any:
     """``value`` as an array of any dtype, or TypeError."""
     if isinstance(value, Keypoints):
-        raise TypeError(f"{name} must be an array, got Keypoints: give keypoints.coords")
-    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be an array, got Keypoints: give keypoints.coords, or another of theirs"
+        )
+    if np.ma.is_masked(value):
         raise TypeError(f"{name} must be an array without a mask, got a masked one: fill it first")
     if isinstance(value, jax.Array | np.ndarray):
         return value
@@ -66,9 +68,10 @@ def _array(name: str, value: Any) -> Any:
 
 def is_real(dtype: np.dtype) -> bool:
     """Whether a dtype is of real numbers of at most 64 bits."""
-    kinds = jnp.floating, jnp.integer, jnp.bool_
-    real = any(jnp.issubdtype(dtype, kind) for kind in kinds) and dtype.kind != "m"  # a time
-    return real and dtype.itemsize <= 8
+    kind = getattr(dtype, "kind", None)  # a key has none
+    # bfloat16 and numbers of 8 bits or less are NumPy's void.
+    narrow = kind == "V" and any(jnp.issubdtype(dtype, k) for k in (jnp.floating, jnp.integer))
+    return (kind in tuple("biuf") or narrow) and dtype.itemsize <= 8
 
 
 def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") -> None:
@@ -79,13 +82,12 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
     if not isinstance(value, Keypoints):
         raise TypeError(f"{name} must be dark_jax.Keypoints, got {type(value).__name__}{cure}")
     for field, array in vars(value).items():
-        if not isinstance(array, jax.Array | np.ndarray):
+        if not isinstance(array, jax.Array | np.ndarray | np.generic):
             raise TypeError(f"{name}.{field} must be an array, got {type(array).__name__}")
         if isinstance(array, jax.core.Tracer) and not traced:
             raise TypeError(f"{name} must not be traced: return them from jit or vmap first")
-        kind = jnp.integer if field == "status" else jnp.floating
-        if not jnp.issubdtype(array.dtype, kind):
-            raise TypeError(f"{name}.{field} must be {kind.__name__}, got dtype {array.dtype}")
+        if not is_real(array.dtype):
+            raise TypeError(f"{name}.{field} must hold real numbers, got dtype {array.dtype}")
     shape = tuple(value.coords.shape)
     fit = {"scores": shape[:-1], "status": shape[:-1], "covariance": (*shape, *shape[-1:])}
     for field, expected in fit.items():
@@ -95,6 +97,8 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
             )
     if not traced:  # nobody waits for a device where the values do not matter
         codes = np.asarray(value.status)
+        if codes.dtype.kind not in "iu":
+            raise TypeError(f"{name}.status must be integers, got dtype {codes.dtype}")
         require(f"{name}.status", codes, lambda c: np.isin(c, [*Status]), f"0 to {max(Status)}")
 
 
@@ -109,7 +113,7 @@ def path(name: str, value: Any) -> Path:
     try:
         found = Path(value)
     except TypeError:
-        raise TypeError(f"{name} must be a path, got {value!r}") from None
+        raise TypeError(f"{name} must be a path, got {value!r:.200}") from None
     if "\0" in str(found):
         raise ValueError(f"{name} must be a path, without a NUL character, got {value!r}")
     return found

@@ -1,5 +1,6 @@
 """Heatmaps from ``.npy`` and ``.npz`` files, and the choice of one array among several."""
 
+import math
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ MOST_LISTED = 20
 # What USUAL_AXES are, with a map's.
 LAYOUTS = "[H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]"
 # Of a path and a key.
-ONE_ARRAY = "{}: leave out key={!r}: it is one array, without names to choose from"
+ONE_ARRAY = "{}: it is one array, without names to choose from: leave out key={!r}"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -150,17 +151,16 @@ def choose_array(
         return "heatmaps" if key is None else key, array
     found = [*members()]
     possible = [each for each in found if _can_be_heatmaps(each, dim)]
-    if key is None and len(possible) == 1:
+    if key is not None:
+        problem = f"no array {key!r}"
+    elif len(possible) == 1:
         return possible[0].name, get(possible[0].name)
-    problem = f"no array {key!r}"
-    if key is None:
-        example = possible[0].name if possible else ""
-        problem = (
-            f"choose one of its arrays, as key={example!r}"
-            if possible
-            else (f"none of its arrays can be heatmaps, real numbers along {dim} axes or more")
-        )
-        found = possible or found
+    elif possible:
+        found = possible
+        largest = max(found, key=lambda each: math.prod((each.shape or ())[-dim:]))
+        problem = f"choose one of its arrays, such as key={largest.name!r}"
+    else:
+        problem = f"none of its arrays can be heatmaps, real numbers along {dim} axes or more"
     listed = ", ".join(map(str, found[:MOST_LISTED])) or "none"
     more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
     raise ValueError(f"{path}: {problem}; it has {listed}{more}")

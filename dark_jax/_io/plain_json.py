@@ -7,50 +7,79 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 
 
-def _refused(name: str, value: Any) -> Any:
+class _UnsayableError(Exception):
+    """A value that JSON cannot say, and where it is in the whole."""
+
+    def __init__(self, error: type[Exception], problem: str) -> None:
+        self.error, self.problem, self.place = error, problem, ""
+
+
+def _refused(value: Any) -> Any:
     if isinstance(value, float):
-        raise ValueError(f"{name} must be a finite number or None, as JSON has them, got {value}")
-    raise TypeError(
-        f"{name} must be what JSON can say (text, numbers, True, False, None, lists and "
-        f"dictionaries of them), got {type(value).__name__}"
+        problem = f"must be a finite number or None, as JSON has them, got {value}"
+        raise _UnsayableError(ValueError, problem)
+    raise _UnsayableError(
+        TypeError,
+        "must be what JSON can say (text, numbers, True, False, None, lists and dictionaries of "
+        f"them), got {type(value).__name__}: give str(value), for one",
     )
 
 
-def as_json(name: str, value: Any, *, other: Callable[[str, Any], Any] = _refused) -> Any:
+def as_json(name: str, value: Any, *, other: Callable[[Any], Any] = _refused) -> Any:
     """``value`` as text, finite numbers, lists and dictionaries.
 
-    Numbers and arrays of NumPy and JAX become Python's.
+    Numbers and arrays of NumPy and JAX become Python's, and whole numbers that are keys text.
 
     Args:
         name: what errors call the value.
         value: whatever it is.
-        other: of a name and a value that JSON cannot say, what to say in its place.
+        other: of a value that JSON cannot say, what to say in its place.
 
     Raises:
-        TypeError: a part of the value is of another type; a key is no text.
-        ValueError: a number is not finite.
+        TypeError: a part of the value is of another type; a key is neither text nor a number.
+        ValueError: a number is not finite; two keys are one; the value contains itself.
     """
+    try:
+        return _said(value, other)
+    except _UnsayableError as error:
+        raise error.error(f"{name}{error.place} {error.problem}") from None
+    except RecursionError:
+        raise ValueError(f"{name} must not contain itself, or much within much") from None
+
+
+def _said(value: Any, other: Callable[[Any], Any]) -> Any:
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"{name} must have text as keys, got {key!r}")
-        return {
-            str(key): as_json(f"{name}[{key!r}]", each, other=other) for key, each in value.items()
-        }
-    if isinstance(value, jax.Array | np.ndarray):
+        found = {_key(key): _part(key, each, other) for key, each in value.items()}
+        if len(found) < len(value):
+            raise _UnsayableError(ValueError, f"must have keys that differ as text, got {[*value]}")
+        return found
+    if isinstance(value, jax.Array | np.ndarray) and not isinstance(value, jax.core.Tracer):
         value = np.asarray(value)
         value = [*value] if value.ndim else value[()]
     if isinstance(value, list | tuple):
-        return [as_json(f"{name}[{n}]", each, other=other) for n, each in enumerate(value)]
+        return [_part(n, each, other) for n, each in enumerate(value)]
     value = plain(value)
     if value is None or isinstance(value, str | int):  # a bool is an int
         return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return other(name, value)
+    return value if isinstance(value, float) and math.isfinite(value) else other(value)
+
+
+def _part(place: Any, value: Any, other: Callable[[Any], Any]) -> Any:
+    try:
+        return _said(value, other)
+    except _UnsayableError as error:
+        error.place = f"[{place!r}]{error.place}"
+        raise
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str | int):
+        raise _UnsayableError(TypeError, f"must have text as keys, got {key!r}")
+    return str(key)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,9 +97,11 @@ class Table(NamedTuple):
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a keypoint; NumPy scalars print as the shortest number that reads back."""
         columns = self.columns()
+        names = columns["name"] = columns["name"].astype(object)
+        names[names == ""] = None
         for values in zip(*columns.values(), strict=True):
             # NaN is what differs from itself.
-            known = (None if value != value or value == "" else value for value in values)
+            known = (None if value != value else value for value in values)
             yield dict(zip(columns, known, strict=True))
 
 
@@ -153,7 +155,8 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     """``value`` as names that a file can hold."""
     expected = "a list or a tuple of names"
     # Sets have no order; an index of pandas' is no sequence.
-    if isinstance(value, str | bytes | Set | Mapping) or not isinstance(value, Iterable):
+    unordered = str | bytes | set | frozenset | Mapping
+    if isinstance(value, unordered) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     for each in (value := tuple(value)):
         if not isinstance(each, str):

@@ -238,6 +238,10 @@ class Checkpoint:
 
     def _check_replaceable(self) -> None:
         """The same of the target, which must be ours; and that it can be deleted."""
+        if not self.target.is_dir():
+            raise FileExistsError(
+                f"{self.target} is not replaced: it is no folder of results; choose another target"
+            )
         if writers.read_about(self.target) is None:
             raise FileExistsError(
                 f"{self.target} is not replaced: dark_jax did not make it; choose another target"

@@ -67,12 +67,12 @@ def _described(rule: Rule, kernel_size: int) -> dict[str, Any]:
     return as_json("rule", fields, other=_in_words)
 
 
-def _in_words(name: str, value: Any) -> Any:
+def _in_words(value: Any) -> Any:
     """What JSON cannot say, of a rule's fields."""
     if isinstance(value, enum.Enum):
         return value.name
     if dataclasses.is_dataclass(value):
-        return as_json(name, vars(value), other=_in_words)
+        return as_json("rule", vars(value), other=_in_words)
     if isinstance(value, float):
         return str(value)
-    raise TypeError(f"{name} must be numbers, names or tuples of them, got {value!r}")
+    raise TypeError(f"a rule's fields must be numbers, names or tuples of them, got {value!r}")

@@ -19,6 +19,8 @@ from dark_jax._stores.blocks import Blocks, Region
 # Bytes.
 ALIGNMENT = 64
 SOURCES = "a Zarr directory, an HDF5 file or a .npy file"
+# What describes an array or a group, of version 3 and 2.
+ZARR = ("zarr.json", ".zarray", ".zgroup")
 NOT_STORED = "it is not stored, and would read as the fill value"
 
 
@@ -77,7 +79,7 @@ def is_store(path: Path) -> bool:
         ImportError: it may be an HDF5 file, and h5py is not installed.
     """
     if path.is_dir():
-        return True
+        return any((path / name).is_file() for name in ZARR)
     with path.open("rb"):  # "not found" is not "not HDF5"
         pass
     if path.suffix in (".npy", ".npz"):
@@ -100,14 +102,14 @@ def opened(path: Path, *, key: str | None = None, dim: int = 2) -> Iterator[Read
         ImportError: its library is not installed.
     """
     if key is not None:
-        key = "/".join(filter(None, key.split("/")))  # "/a/b" and "a//b" are "a/b"
+        key = "/".join(part for part in key.split("/") if part not in ("", "."))
+    if not is_store(path):
+        raise ValueError(f"source must be {SOURCES}, got {path}")
     if path.is_dir():
         yield _zarr(path, key, dim)
     elif path.suffix == ".npy":
         yield _npy(path, key)
     else:
-        if not is_store(path):
-            raise ValueError(f"source must be {SOURCES}, got {path}")
         h5py: Any = optional.load("h5py", extra="store")
         try:
             file = h5py.File(path, "r")
@@ -218,6 +220,8 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
             raise ValueError(f"{path}: {name!r} in it cannot be read ({error})") from error
         return node if isinstance(node, zarr.Array) else None
 
+    seen = {path.resolve()}
+
     def members(folder: Path = path, above: str = "") -> Iterator[Member]:
         if group.metadata.consolidated_metadata is not None:
             for name, node in group.members(max_depth=None):
@@ -226,7 +230,8 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
             return
         # Zarr's own list is none at all where one member is broken.
         for entry in sorted(folder.iterdir()):
-            if any((entry / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+            if any((entry / name).is_file() for name in ZARR) and entry.resolve() not in seen:
+                seen.add(entry.resolve())
                 with suppress(Exception):  # said where it is asked for by its name
                     node = group[above + entry.name]
                     if isinstance(node, zarr.Array):
@@ -240,34 +245,35 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
 def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str, Any]:
     """The same of an HDF5 file, whose links may lead nowhere."""
     h5py: Any = optional.load("h5py", extra="store")
+    lost = KeyError, OSError, RuntimeError
 
     def get(name: str) -> Any:
-        link = file.get(name, getlink=True) if name else None
+        link = None
         try:
+            link = file.get(name, getlink=True) if name else None
             node: Any = file[name] if link is not None else None
-        except (KeyError, OSError, RuntimeError) as error:  # a link to nothing, for one
-            raise ValueError(f"{path}: {name!r} in it cannot be read ({error.args[0]})") from error
+        except lost as error:
+            what = f"{link!r}: {error.args[0]}"
+            raise ValueError(f"{path}: {name!r} in it cannot be read ({what})") from error
         if not isinstance(node, h5py.Dataset):
             return None
         if node.shape is None:
             raise ValueError(f"{path}: {name!r} in it is null, without values")
         return node
 
-    def members() -> Iterator[Member]:
-        found: dict[str, Any] = {}
+    seen = {file["/"]}
 
-        def add(name: str, node: Any) -> None:
-            if isinstance(node, h5py.Dataset) and node not in found.values():
-                found[name] = node
-
-        lost = KeyError, OSError, RuntimeError
-        with suppress(*lost):
-            file.visititems(add)  # by one name each, and over no link that may lead nowhere
-        for name in file:
-            with suppress(*lost):
-                add(name, file[name])
-        for name, node in found.items():
-            yield Member(name, node.shape, node.dtype)
+    def members(group: Any = file, above: str = "") -> Iterator[Member]:
+        """Of each object by one name: links make circles."""
+        for name in group:
+            with suppress(*lost):  # said where it is asked for by its name
+                node = group[name]
+                if isinstance(node, h5py.Dataset | h5py.Group) and node not in seen:
+                    seen.add(node)
+                    if isinstance(node, h5py.Dataset):
+                        yield Member(above + name, node.shape, node.dtype)
+                    else:
+                        yield from members(node, f"{above}{name}/")
 
     return heatmap_files.choose_array(path, key, get=get, members=members, dim=dim)
 

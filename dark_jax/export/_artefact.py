@@ -68,7 +68,7 @@ def save(path: str | os.PathLike[str], artefact: bytes) -> None:
     atomic.write_together({path: artefact})
 
 
-@dataclass(frozen=True, eq=False)  # a function: hashed by identity, as jit wants it
+@dataclass(frozen=True, eq=False, repr=False)  # a function: hashed by identity, as jit wants it
 class Artefact:
     """A function that was exported; call it with arrays of the shapes in ``about["inputs"]``.
 
@@ -92,6 +92,10 @@ class Artefact:
     exported: jax.export.Exported
     about: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """What it takes and gives, not its bytes."""
+        return f"Artefact({', '.join(self.about['inputs'])} -> {self.about['outputs']})"
+
     @functools.cached_property
     def _compiled(self) -> Callable[..., Any]:
         return jax.jit(self.exported.call)
@@ -111,8 +115,9 @@ class Artefact:
         if tree != self.exported.in_tree or not any(0 in shape for shape in given):
             return None
         sizes: dict[Any, int] = {}
-        for aval, shape in zip(self.exported.in_avals, given, strict=True):
-            if len(shape) != len(aval.shape):
+        for aval, leaf, shape in zip(self.exported.in_avals, leaves, given, strict=True):
+            dtype = jax.dtypes.canonicalize_dtype(jnp.result_type(leaf))
+            if len(shape) != len(aval.shape) or dtype != aval.dtype:
                 return None
             for dim, size in zip(aval.shape, shape, strict=True):
                 expected = dim if isinstance(dim, int) else sizes.setdefault(dim, size)

@@ -52,7 +52,7 @@ def _kept(name: str, value: Any) -> dict[str, Any]:
     """``value`` as a dictionary whose keys are words; what JSON cannot say by its ``repr``."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} must be a dictionary of names and values, got {value!r}")
-    return as_json(name, value, other=lambda _, each: repr(each))
+    return as_json(name, value, other=repr)
 
 
 def export_decode(

@@ -101,7 +101,7 @@ def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None
     part, contents = PARTS[name], {}
     if options.json:
         contents[options.json] = plain_json.json_bytes(
-            plain_json.as_json("figures", found, other=lambda _, value: str(value))
+            plain_json.as_json("figures", found, other=str)
         )
     where = part.page if options.write is True else options.write
     if where:

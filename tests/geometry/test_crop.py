@@ -230,3 +230,18 @@ def test_errors(options: dict[str, Any], error: type[Exception], match: str) -> 
     given |= {"map_size": (4, 4), "convention": image.UDP} | options
     with pytest.raises(error, match=match):
         dark_jax.crop(given.pop("images"), given.pop("affine"), **given)
+
+
+@pytest.mark.parametrize("fill", [1e8, -1e30, np.inf, np.nan])
+def test_what_lies_outside_is_not_seen_inside(fill: float) -> None:
+    """Whatever is put there: a number that swallows the pixels' digits, or none at all."""
+    photo = np.ones((20, 20, 1), np.float32)
+    for corner, outside in ((2.5, 0), (15.25, 4)):
+        inside = np.array([[1.0, 0.0, corner], [0.0, 1.0, corner]])
+        found = dark_jax.crop(
+            photo, inside, size=(8, 8), map_size=(8, 8), convention=image.MMPOSE, fill=fill
+        )
+        seen = 8 - outside
+        np.testing.assert_array_equal(found[:seen, :seen], 1)
+        if outside:
+            np.testing.assert_array_equal(found[seen + 1 :], np.float32(fill))

@@ -20,6 +20,8 @@ from dark_jax import export
 
 ONE = keypoints_of(np.zeros((1, 1, 2)), np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1, 2, 2)))
 FORMATS = (".json", ".npz", ".parquet")
+CIRCLE: dict[str, Any] = {}
+CIRCLE["a"] = [CIRCLE]
 
 
 def strict(text: Any) -> Any:
@@ -57,6 +59,7 @@ def test_nothing_is_lost(tmp_path: Path, suffix: str) -> None:
         "status": np.arange(3),
         "scores": jnp.ones((2, 1)),
         "axes": (-2, np.int64(2**40)),
+        "joints": {0: "nose", 1: "tail"},
         "": "",
     }
     dark_jax.save(ONE, tmp_path / f"out{suffix}", about=about)
@@ -67,6 +70,7 @@ def test_nothing_is_lost(tmp_path: Path, suffix: str) -> None:
         "status": [0, 1, 2],
         "scores": [[1.0], [1.0]],
         "axes": [-2, 2**40],
+        "joints": {"0": "nose", "1": "tail"},
         "": "",
     }
 
@@ -86,7 +90,9 @@ def test_nothing_is_lost(tmp_path: Path, suffix: str) -> None:
         ({"a": {1, 2}}, TypeError, r"about\['a'\] must be what JSON can say.*got set"),
         ({"a": b"1"}, TypeError, r"about\['a'\] must be what JSON can say.*got bytes"),
         ({"a": 1j}, TypeError, r"about\['a'\] must be what JSON can say.*got complex"),
-        ({"a": {1: 2}}, TypeError, r"about\['a'\] must have text as keys, got 1"),
+        ({"a": {(1,): 2}}, TypeError, r"about\['a'\] must have text as keys, got \(1,\)"),
+        ({"a": {1: 2, "1": 3}}, ValueError, r"about\['a'\] must have keys that differ as text"),
+        (CIRCLE, ValueError, "about must not contain itself"),
         ([1], TypeError, r"about must be a dictionary, got \[1\]"),
         ("sigma", TypeError, "about must be a dictionary, got 'sigma'"),
     ],

@@ -225,9 +225,12 @@ class TestAveragePrecision:
         del unnamed["categories"], uncounted["annotations"][2]["num_keypoints"]
         (tmp_path / "cut.json").write_text("[{")
         for message, arguments in {
-            "annotations must say 'categories', got only images, annotations": (predicted, unnamed),
-            r"annotations\[2\] must say 'num_keypoints', got only": (predicted, uncounted),
-            r"results\[0\] must say 'image_id', got only keypoints": ([{"keypoints": []}], truth),
+            "annotations must have 'categories', got only images, annotations": (
+                predicted,
+                unnamed,
+            ),
+            r"annotations\[2\] must have 'num_keypoints', got only": (predicted, uncounted),
+            r"results\[0\] must have 'image_id', got only keypoints": ([{"keypoints": []}], truth),
             r"results\[0\]: image_id must be one of annotations' images \(10, 20\), got 7": (
                 [{**predicted[0], "image_id": 7}],
                 truth,
@@ -244,7 +247,7 @@ class TestAveragePrecision:
             ValueError, match=r"annotations\[0\]: keypoints must be 3 numbers for each"
         ):
             coco.average_precision(predicted, truth, sigmas=[0.1, 0.1])
-        with pytest.raises(TypeError, match="annotations must be a dict, got list"):
+        with pytest.raises(TypeError, match="annotations must be a dict or a path, got list"):
             coco.average_precision(predicted, [truth])  # pyright: ignore[reportArgumentType]
         with pytest.raises(OSError, match="none"):
             coco.average_precision(tmp_path / "none.json", truth)

@@ -52,19 +52,11 @@ def test_ids_are_only_names(renames: dict[str, Any]) -> None:
     assert coco.average_precision(found, other) == expected
 
 
-def test_ids_are_those_of_pycocotools() -> None:
-    """Where it finds persons by their ids: it knows no zero, and none but integers of 64 bits."""
-    pytest.importorskip("pycocotools")
+def pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
+    """Its ten figures."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth, results = renamed(
-        annotations(),
-        predictions(),
-        people=lambda n: -n,
-        images=lambda n: n - 2**40,
-        categories=lambda n: n + 2**40,
-    )
     theirs: Any = COCO()
     theirs.dataset = {**copy.deepcopy(truth), "info": {}}
     theirs.createIndex()
@@ -72,8 +64,30 @@ def test_ids_are_those_of_pycocotools() -> None:
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
+    return list(evaluation.stats)
+
+
+def test_ids_are_those_of_pycocotools() -> None:
+    """Where it finds persons by their ids: it knows no zero, and none but integers of 64 bits."""
+    pytest.importorskip("pycocotools")
+    truth, results = renamed(
+        annotations(),
+        predictions(),
+        people=lambda n: -n,
+        images=lambda n: n - 2**40,
+        categories=lambda n: n + 2**40,
+    )
     found = coco.average_precision(results, truth)
-    np.testing.assert_allclose([*found.values()], evaluation.stats, rtol=0, atol=1e-12)
+    assert list(found.values()) == pytest.approx(pycocotools(truth, results), abs=1e-12)
+
+
+@pytest.mark.parametrize("boxes", [[], [0.0, 0.0, 40.0, 40.0], [5.0, 5.0, 200.0, 300.0]])
+def test_boxes_of_results_are_their_sizes(boxes: list[float]) -> None:
+    """Where they have any: otherwise the extent of the keypoints is."""
+    pytest.importorskip("pycocotools")
+    results = [{**one, "bbox": boxes} for one in predictions()]
+    found = coco.average_precision(results, annotations())
+    assert list(found.values()) == pytest.approx(pycocotools(annotations(), results), abs=1e-12)
 
 
 def test_scores_alike_keep_their_order() -> None:
@@ -85,6 +99,10 @@ def test_scores_alike_keep_their_order() -> None:
     for images in (lambda n: n - 2**40, lambda n: 3 * n, lambda n: 2**63 + n):
         other, found = renamed(truth, results, images=images)
         assert coco.average_precision(found, other) == expected
+        other["images"].reverse()
+        assert coco.average_precision(found, other) == expected
+    other, found = renamed(truth, results, images=lambda n: -n)
+    assert coco.average_precision(found, other) != expected
 
 
 def test_persons_elsewhere_do_not_count() -> None:
@@ -128,9 +146,9 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
     [
         ("images", None, TypeError, "annotations: images must be a list, got NoneType"),
         ("images/1", 3, TypeError, r"images\[1\] must be a dict, got int"),
-        ("images/1/id", KeyError, ValueError, r"images\[1\] must say 'id', got only width, hei"),
+        ("images/1/id", KeyError, ValueError, r"images\[1\] must have 'id', got only width, hei"),
         ("images/1/id", "20", TypeError, r"images\[1\]: id must be an integer, got '20'"),
-        ("categories/0", {}, ValueError, r"categories\[0\] must say 'id', got only nothing"),
+        ("categories/0", {}, ValueError, r"categories\[0\] must have 'id', got only nothing"),
         (
             "categories",
             [],
@@ -142,7 +160,7 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             "annotations/1/id",
             1,
             ValueError,
-            r"annotations\[1\]: id must be a person's own, got 1 once more",
+            r"annotations\[1\]: id must be no other person's, got 1 again",
         ),
         ("annotations/1/id", "1", TypeError, r"annotations\[1\]: id must be an integer, got '1'"),
         ("annotations/1/id", True, TypeError, r"annotations\[1\]: id must be an integer, got True"),
@@ -166,14 +184,19 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             r"annotations\[1\]: area must be finite, got nan",
         ),
         ("annotations/1/area", [5], ValueError, r"annotations\[1\]: area must be a number, got 1"),
-        ("annotations/1/area", None, TypeError, r"annotations\[1\]: area must be an array of real"),
+        (
+            "annotations/1/area",
+            None,
+            TypeError,
+            r"annotations\[1\]: area must be a number, got None",
+        ),
         (
             "annotations/1/bbox",
             [1, 2, 3],
             ValueError,
             r"annotations\[1\]: bbox must be 4 numbers, .*3",
         ),
-        ("annotations/1/bbox", None, TypeError, r"annotations\[1\]: bbox must be an array of real"),
+        ("annotations/1/bbox", None, TypeError, r"annotations\[1\]: bbox must be 4 numbers, "),
         ("annotations/1/iscrowd", "0", TypeError, r"annotations\[1\]: iscrowd .* integer, got '0'"),
         (
             "annotations/1/num_keypoints",
@@ -191,23 +214,23 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             "annotations/1/keypoints/3",
             "x",
             TypeError,
-            r"annotations\[1\]: keypoints must hold real",
+            r"annotations\[1\]: keypoints must be 3 numbers",
         ),
         (
             "annotations/1/keypoints/3",
             [1],
             TypeError,
-            r"annotations\[1\]: keypoints must be an array",
+            r"annotations\[1\]: keypoints must be 3 numbers",
         ),
         ("results/1", "one", TypeError, r"results\[1\] must be a dict, got str"),
         ("results/1", [{}], TypeError, r"results\[1\] must be a dict, got list"),
-        ("results/1/score", "0.5", TypeError, r"results\[1\]: score must hold real numbers"),
+        ("results/1/score", "0.5", TypeError, r"results\[1\]: score must be a number, got '0.5'"),
         ("results/1/score", np.nan, ValueError, r"results\[1\]: score must be finite, got nan"),
         (
             "results/1/score",
             KeyError,
             ValueError,
-            r"results\[1\] must say 'score', got only image_id",
+            r"results\[1\] must have 'score', got only image_id",
         ),
         (
             "results/1/category_id",
@@ -246,8 +269,12 @@ def test_sigmas(sigmas: Any, error: type[Exception], message: str) -> None:
 
 
 def test_what_may_be_missing() -> None:
-    """Nobody says ``iscrowd`` where there is no crowd."""
+    """Nobody says ``iscrowd`` where there is no crowd; and it may be false as well as 0."""
     truth = annotations()
+    expected = coco.average_precision(predictions(), truth)
+    for person in truth["annotations"]:
+        person["iscrowd"] = bool(person["iscrowd"])
+    assert coco.average_precision(predictions(), truth) == expected
     truth["annotations"] = truth["annotations"][:3]
     expected = coco.average_precision(predictions(), truth)
     for person in truth["annotations"]:

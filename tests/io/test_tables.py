@@ -295,7 +295,7 @@ def test_lists_and_arrays_of_names(tmp_path: Path) -> None:
     [
         ({"status": np.int8(9)}, ValueError, "keypoints.status must be 0 to 5, got 9"),
         ({"status": np.int8(-1)}, ValueError, "keypoints.status must be 0 to 5, got -1"),
-        ({"status": np.float32(0)}, TypeError, "keypoints.status must be integer, got .*float32"),
+        ({"status": np.float32(0)}, TypeError, "keypoints.status must be integers, got .*float32"),
         (
             {"scores": np.zeros(1, np.float32)},
             ValueError,
@@ -304,7 +304,7 @@ def test_lists_and_arrays_of_names(tmp_path: Path) -> None:
         (
             {"scores": np.complex64(0)},
             TypeError,
-            "keypoints.scores must be floating, got .*complex",
+            "keypoints.scores must hold real numbers, got .*complex",
         ),
         ({"covariance": None}, TypeError, "keypoints.covariance must be an array, got NoneType"),
     ],

@@ -107,7 +107,7 @@ def test_no_bar(
     ("message", "arguments"),
     [
         ("no.zarr: No such file or directory", ["no.zarr", "-o", "o.zarr"]),
-        ("folder.zarr: not a readable Zarr store", ["folder.zarr", "-o", "o.zarr"]),
+        ("SOURCE must be a .npz file, a Zarr", ["folder.zarr", "-o", "o.zarr"]),
         ("SOURCE must be a .npz file, a Zarr directory, an HDF5", ["text.h5", "-o", "o.zarr"]),
         ("cut.h5: not a readable HDF5 file (", ["cut.h5", "-o", "o.zarr"]),
         ("text.npy: not a readable .npy file", ["text.npy", "-o", "o.zarr"]),
@@ -115,9 +115,9 @@ def test_no_bar(
         ("flat.npy must have maps of at least one pixel", ["flat.npy", "-o", "o.zarr"]),
         ("complex.npy must hold real numbers", ["complex.npy", "-o", "o.zarr"]),
         ("row.npy must have axes (-2, -1), got shape (5,)", ["row.npy", "-o", "o.zarr"]),
-        ("maps.npy: leave out --key 'a'", ["maps.npy", "-o", "o.zarr", "--key", "a"]),
+        ("choose from: leave out --key 'a'", ["maps.npy", "-o", "o.zarr", "--key", "a"]),
         (
-            "array.zarr: leave out --key 'a': it is one",
+            "array.zarr: it is one array, without",
             ["array.zarr", "-o", "o.zarr", "--key", "a"],
         ),
         ("group.zarr: no array 'c'; it has", ["group.zarr", "-o", "o.zarr", "--key", "c"]),
