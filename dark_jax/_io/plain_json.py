@@ -52,6 +52,8 @@ def as_json(name: str, value: Any, *, other: Callable[[Any], Any] = _refused) ->
 
 
 def _said(value: Any, other: Callable[[Any], Any]) -> Any:
+    if type(value) is float and math.isfinite(value):  # most are
+        return value
     if isinstance(value, Mapping):
         found = {_key(key): _part(key, each, other) for key, each in value.items()}
         if len(found) < len(value):

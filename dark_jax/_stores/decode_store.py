@@ -99,8 +99,9 @@ def decode_store(
         source: a Zarr array or group (a directory), an HDF5 file or a ``.npy`` file in C order;
             real, ``[..., H, W]`` or laid out as ``axes`` say. Without a map in it, the results
             are empty.
-        target: ``.zarr``, a group of ``coords``, ``scores``, ``status`` and with ``fit``
-            ``covariance``, as of :class:`Keypoints`; or ``.parquet``, a folder of long tables
+        target: ``.zarr``, a group of ``coords``, ``scores``, ``status`` (numbers, whose names are
+            the group's attribute ``status``) and with ``fit`` ``covariance``, as of
+            :class:`Keypoints`; or ``.parquet``, a folder of long tables
             as :func:`save` writes them, for ``[B, I, J, H, W]`` (I instances an image) and
             whatever lacks the first of these axes. Both keep the parameters and the version.
         key: which array of a group or an HDF5 file, by its name or path; if not given,
