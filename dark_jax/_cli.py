@@ -64,13 +64,11 @@ def _with_options(message: str) -> str:
     }
     message = re.sub("^target(?= )", options["output"], message)
     for name, option in options.items():
-        # An argument begins the message, or stands in a cure, or before "=".
+        # Where an argument stands: at the beginning, in a cure, or before "=".
+        names = rf"^{name}(?= must )|(?<=give ){name}\b|(?<= or ){name}(?=, not both)"
+        names += rf"|(?<=leave out ){name}(?= and )|(?<= and ){name}(?=, got)"
         message = re.sub(rf"(^|(?<=[ (])){name}=True(?![\w./])", option, message)
-        message = re.sub(rf"^{name}(?= must )", option, message)
-        message = re.sub(rf"(?<=give ){name}\b|(?<= or ){name}(?=, not both)", option, message)
-        message = re.sub(
-            rf"(?<=leave out ){name}(?= and )|(?<= and ){name}(?=, got)", option, message
-        )
+        message = re.sub(names, option, message)
         message = re.sub(rf"(?<=[ (]){name}=(?={VALUE}([,;) ]|$))", f"{option} ", message)
     return message
 

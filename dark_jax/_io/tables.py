@@ -148,7 +148,8 @@ def make_table(
 
 def _readable(values: jax.Array | np.ndarray) -> np.ndarray:
     """As float32 or float64: files have no bfloat16."""
-    return np.asarray(values).astype(np.float64 if values.dtype == np.float64 else np.float32)
+    dtype = np.float64 if values.dtype == np.float64 else np.float32
+    return np.asarray(values).astype(dtype, copy=False)
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:

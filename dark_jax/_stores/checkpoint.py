@@ -166,13 +166,7 @@ class Checkpoint:
                 self.check_unchanged(self.source, begun["source"])
             return False
         if resume and there:
-            done = writers.read_about(self.target)
-            if done is None:
-                raise FileExistsError(
-                    f"{self.target} cannot be resumed: dark_jax did not make it; choose another "
-                    "target"
-                )
-            self._check_same(done)
+            self._check_same(self._made("cannot be resumed"))
             return True
         if begun is not None and not overwrite:
             raise FileExistsError(
@@ -180,12 +174,21 @@ class Checkpoint:
                 "overwrite=True"
             )
         if there and not overwrite:
-            foreign = writers.read_about(self.target) is None
-            cure = "dark_jax did not make it;" if foreign else "replace it with overwrite=True, or"
-            raise FileExistsError(f"{self.target} exists: {cure} choose another target")
+            self._made("exists")
+            raise FileExistsError(
+                f"{self.target} exists: replace it with overwrite=True, or choose another target"
+            )
         if there:
             self._check_replaceable()
         return False
+
+    def _made(self, problem: str) -> dict[str, Any]:
+        """What made the results at the target; FileExistsError if they are none of ours."""
+        done = writers.read_about(self.target)
+        if done is None:
+            made = "dark_jax did not make it" if self.target.is_dir() else "it is a file, no folder"
+            raise FileExistsError(f"{self.target} {problem}: {made}; choose another target")
+        return done
 
     def _begun(self) -> dict[str, Any] | None:
         """What an unfinished run was begun with."""
@@ -238,14 +241,7 @@ class Checkpoint:
 
     def _check_replaceable(self) -> None:
         """The same of the target, which must be ours; and that it can be deleted."""
-        if not self.target.is_dir():
-            raise FileExistsError(
-                f"{self.target} is not replaced: it is no folder of results; choose another target"
-            )
-        if writers.read_about(self.target) is None:
-            raise FileExistsError(
-                f"{self.target} is not replaced: dark_jax did not make it; choose another target"
-            )
+        self._made("is not replaced")
         _check_made(self.target, self.writer.made)
         for path in (self.target, *filter(Path.is_dir, self.target.rglob("*"))):
             if not os.access(path, os.W_OK):

@@ -207,10 +207,9 @@ def _check_options(
         raise ValueError(
             f"give workers or scheduler, not both: got workers={workers}, scheduler={scheduler!r}"
         )
-    given = {"resume": resume, "overwrite": overwrite}
-    given["accept_changed_source"] = accept_changed_source
-    for name, value in given.items():
-        checks.flag(name, value)
+    checks.flag("resume", resume)
+    checks.flag("overwrite", overwrite)
+    checks.flag("accept_changed_source", accept_changed_source)
     if resume and overwrite:
         raise ValueError("give resume or overwrite, not both: got resume=True, overwrite=True")
     if accept_changed_source and not resume:

@@ -41,6 +41,20 @@ def assert_refused(stores: Path, source: Path, target: Path, error: type, messag
         assert tree(stores) == before
 
 
+@pytest.mark.parametrize("suffix", TARGETS)
+def test_a_file_is_no_folder_of_results(stores: Path, expected: Keypoints, suffix: str) -> None:
+    """Such as a table that ``save`` has written: it is left as it is, and not called foreign."""
+    if suffix == ".parquet":
+        dark_jax.save(expected, stores / "out.parquet")
+    else:
+        (stores / "out.zarr").write_text("a file")
+    for options in WAYS:
+        message = r"out\.\w+ (exists|cannot be resumed|is not replaced): it is a file, no folder;"
+        with pytest.raises(FileExistsError, match=message):
+            decode_store(stores / "maps.npy", stores / f"out{suffix}", **options)
+    assert (stores / f"out{suffix}").is_file()
+
+
 class TestSourceAndTarget:
     """One must not be the other, or lie in it, by whatever name."""
 
