@@ -125,21 +125,20 @@ def test_a_damaged_member_of_hdf5(tmp_path: Path, maps: np.ndarray, expected: Ke
         scores_of(path, tmp_path / "out.zarr", key="b")
 
 
-def test_thousands_of_members(tmp_path: Path, maps: np.ndarray) -> None:
-    """Listed once each: twice as many take about twice as long, not four times."""
-    import time
-
-    took = []
-    for count in (1000, 4000):
-        with h5py.File(tmp_path / f"{count}.h5", "w") as file:
-            for n in range(count):
-                file[f"n{n}"] = n
-            file["maps"] = maps[:2]
-        start = time.perf_counter()
-        with readers.opened(tmp_path / f"{count}.h5") as reader:
-            assert reader.key == "maps"
-        took.append(time.perf_counter() - start)
-    assert took[1] < 10 * took[0]
+def test_each_member_is_met_once(
+    tmp_path: Path, maps: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not compared with every other one: files have thousands."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for n in range(100):
+            file[f"n{n}"] = n
+        file["pred/maps"] = maps[:2]
+    compared = []
+    same = h5py.Dataset.__eq__
+    monkeypatch.setattr(h5py.Dataset, "__eq__", lambda *two: compared.append(two) or same(*two))
+    with readers.opened(tmp_path / "in.h5") as reader:
+        assert reader.key == "pred/maps"
+    assert len(compared) < 100
 
 
 def test_many_are_not_all_listed(tmp_path: Path) -> None:
