@@ -37,6 +37,7 @@ def test_save(tmp_path: Path, small: bytes) -> None:
         assert target.read_bytes() == artefact
     for path in (target, str(target)):
         np.testing.assert_array_equal(export.load(path)(np.zeros(2, np.float32)), [1, 1])
+    assert repr(export.load(target)) == "Artefact(float32[2] -> float32[2])"
     with pytest.raises(TypeError, match="artefact must be bytes, got PosixPath"):
         export.save(tmp_path / "other.zip", target)  # pyright: ignore[reportArgumentType]
     with pytest.raises(OSError, match="there is no folder"):
@@ -159,26 +160,35 @@ def test_missing_flatbuffers(monkeypatch: pytest.MonkeyPatch, small: bytes) -> N
 
 
 def test_threads_leave_the_option_of_jax_alone() -> None:
-    """Exporting changes how programs name their lines, for the process; and puts it back."""
+    """Exporting changes how programs name their lines, for the process; and puts it back.
+
+    The second begins, if it can, while the first is at it, and ends after it.
+    """
     before = jax.config.jax_traceback_in_locations_limit  # pyright: ignore[reportAttributeAccessIssue]
     assert before != 0
-    together, made = threading.Barrier(4), []
+    first_begun, second_begun, first_done = (threading.Event() for _ in range(3))
 
-    def nested(values: Any) -> Any:
-        export.export_function(jnp.abs, np.zeros(2, np.float32), platforms=("cpu",))
+    def first(values: Any) -> Any:
+        first_begun.set()
+        second_begun.wait(timeout=1)
         return values
 
-    def work() -> None:
-        together.wait()
-        for function in (jnp.abs, jnp.negative, nested):
-            made.append(
-                export.export_function(function, np.zeros(2, np.float32), platforms=("cpu",))
-            )
+    def second(values: Any) -> Any:
+        second_begun.set()
+        first_done.wait(timeout=10)
+        return values
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 12
+    def nested(values: Any) -> Any:
+        exported(first)
+        return values
+
+    def exported(function: Any) -> bytes:
+        return export.export_function(function, np.zeros(2, np.float32), platforms=("cpu",))
+
+    other = threading.Thread(target=lambda: first_begun.wait(10) and exported(second))
+    other.start()
+    exported(nested)
+    first_done.set()
+    other.join()
+    assert second_begun.is_set()
     assert jax.config.jax_traceback_in_locations_limit == before  # pyright: ignore[reportAttributeAccessIssue]

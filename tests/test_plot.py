@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -75,3 +76,36 @@ def test_what_cannot_be_drawn_is_named(maps: np.ndarray, keypoints: Keypoints) -
         plot.overlay(both, heatmaps=twice, photo=photo)
     with pytest.raises(ValueError, match=r"photo must be .* got shape \(96, 80\)"):
         plot.overlay(keypoints, heatmaps=maps, photo=photo[..., 0])
+
+
+def test_photos_are_upright(tmp_path: Path) -> None:
+    """As cameras mean them: a photo that says it was taken on its side is turned."""
+    from PIL import Image
+
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the left of the file is the top of the picture
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=turned)
+    found = plot.read_photo(str(tmp_path / "photo.png"))
+    assert found.shape == (40, 20, 3)
+    assert (found[:20] == 255).all()
+    assert (found[20:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_photos_are_refused(tmp_path: Path, dtype: type) -> None:
+    """RGB would cut their values off at 255."""
+    from PIL import Image
+
+    Image.fromarray(np.full((20, 40), 300, dtype)).save(tmp_path / "deep.tiff")
+    with pytest.raises(ValueError, match=r"deep\.tiff: has more than 8 bits a channel"):
+        plot.read_photo(tmp_path / "deep.tiff")
+    with pytest.raises(TypeError, match="path must be a path, got 3"):
+        plot.read_photo(3)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("stride", [0, -1.0, np.nan, np.inf])
+def test_strides_are_positive(maps: np.ndarray, keypoints: Keypoints, stride: float) -> None:
+    with pytest.raises(ValueError, match="stride must be a positive, finite number, got"):
+        plot.overlay(keypoints, heatmaps=maps, stride=stride)

@@ -276,6 +276,7 @@ def test_calls_that_do_not_fit(artefact: bytes) -> None:
         (values.astype(np.float16), "expected float32"),
         (values[:0, :, 1:], r"expected \(batch, joints, 20, 18\)"),
         (values[:0, 0], "Rank mismatch"),
+        (values[:0].astype(np.float16), "expected float32"),
     ):
         with pytest.raises(ValueError, match=message):
             decode(wrong)
