@@ -66,10 +66,9 @@ def _with_options(message: str) -> str:
     for name, option in options.items():
         # Where an argument stands: at the beginning, in a cure, or before "=".
         names = rf"^{name}(?= must )|(?<=give ){name}\b|(?<= or ){name}(?=, not both)"
-        names += rf"|(?<=leave out ){name}(?= and )|(?<= and ){name}(?=, got)"
         message = re.sub(rf"(^|(?<=[ (])){name}=True(?![\w./])", option, message)
         message = re.sub(names, option, message)
-        message = re.sub(rf"(?<=[ (]){name}=(?={VALUE}([,;) ]|$))", f"{option} ", message)
+        message = re.sub(rf"(^|(?<=[ (])){name}=(?={VALUE}([,;) ]|$))", f"{option} ", message)
     return message
 
 

@@ -28,12 +28,11 @@ _STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", 
 
 def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """``value`` as integers of any size, broadcast to ``shape``."""
-    try:
-        array = np.asarray(value)
-    except Exception as error:  # lists of unequal lengths, arrays of other libraries
-        raise TypeError(f"{name} must be integers: {error}") from error
-    beyond = array.dtype == object and all(type(each) is int for each in array.flat)  # 64 bits
-    if array.size and array.dtype.kind not in "iu" and not beyond:
+    array = checks.numpy_array(name, value)
+    if isinstance(value, list | tuple) and array.dtype.kind in "fO":  # beyond 64 bits, perhaps
+        array = np.asarray(value, object)
+    beyond = all(type(each) is int or isinstance(each, np.integer) for each in array.flat)
+    if array.size and array.dtype.kind not in "iu" and not (array.dtype == object and beyond):
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
     try:
         return np.broadcast_to(array, shape)
@@ -195,7 +194,7 @@ def average_precision(
         https://cocodataset.org/#keypoints-eval; https://github.com/MiXaiLL76/faster_coco_eval.
     """
     library: Any = optional.load("faster_coco_eval", extra="eval")
-    if np.ndim(sigmas) != 1:
+    if np.ndim(checks.numpy_array("sigmas", sigmas)) != 1:
         raise ValueError(f"sigmas must be a number for each joint, got {sigmas!r}")
     checks.positive_array("sigmas", sigmas, (len(sigmas),))
     truth, predicted = coco_files.renumbered(

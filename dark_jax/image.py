@@ -111,7 +111,9 @@ class Convention:
         """Refuse what no box can be mapped by."""
         what = f"convention {self.name}:"
         for name in ("box_middle", "map_middle", "input_middle", "box_less", "map_less"):
-            checks.finite(f"{what} {name}", getattr(self, name), ())
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not abs(value) < float("inf"):
+                raise ValueError(f"{what} {name} must be a finite number, got {value!r}")
         checks.flag(f"{what} one_scale", self.one_scale)
         if self.turn not in (1, -1):
             raise ValueError(f"{what} turn must be 1 or -1, got {self.turn!r}")

@@ -36,7 +36,7 @@ def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         OSError: the file cannot be opened.
         TypeError: ``path`` is no path.
-        ValueError: it is not a picture that can be read, or has more than 8 bits a channel.
+        ValueError: it is not a picture that can be read, or a grey one of more than 8 bits.
         ImportError: Pillow is not installed.
 
     Example:
@@ -64,7 +64,7 @@ def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
         except Exception as error:  # every format breaks in its own way
             raise ValueError(f"{path}: not a readable picture ({error})") from error
     if pixels is None:
-        raise ValueError(f"{path}: has more than 8 bits a channel: save it with 8")
+        raise ValueError(f"{path}: is a grey picture of more than 8 bits: save it with 8")
     return np.asarray(pixels)
 
 

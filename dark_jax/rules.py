@@ -181,8 +181,8 @@ class Rule:
         for name, kind in {"padding": Padding, "rescale": Rescale, "stencil": Stencil}.items():
             if not isinstance(value := getattr(self, name), kind):
                 raise TypeError(f"{what} {name} must be a rules.{kind.__name__}, got {value!r}")
-        if self.kernel is not None and not callable(self.kernel):
-            raise TypeError(f"{what} kernel must be a function of a size, got {self.kernel!r}")
+        if self.kernel is not None:
+            checks.function(f"{what} kernel", self.kernel)
         checks.odd_kernel(f"{what} kernel_size", self.kernel_size)
         dims = checks.integers(f"{what} dims", self.dims, "some of 1, 2 and 3")
         if not dims or not set(dims) <= {1, 2, 3}:
@@ -194,6 +194,8 @@ class Rule:
         object.__setattr__(self, "margin", margin)
         numbers = {name: getattr(self, name) for name in ("floor", "ceiling", "longest", "ridge")}
         numbers["fixed_step"] = 0 if self.fixed_step is None else self.fixed_step
+        if not isinstance(self.missing, int | float | np.number | None):
+            raise TypeError(f"{what} missing must be a number or None, got {self.missing!r}")
         for name, value in numbers.items():
             if not isinstance(value, int | float | np.number) or not value >= 0:  # nor NaN
                 raise ValueError(f"{what} {name} must be a number of at least 0, got {value!r}")

@@ -202,8 +202,7 @@ class TestInstances:
         ),
         (
             ["maps.npy", "--rule", "HRNET", "--sigma", "2"],
-            "rule HRNET does not blur: leave out --kernel-size and --sigma, got --kernel-size "
-            "None, --sigma 2.0",
+            "rule HRNET does not blur: leave out --sigma 2.0",
         ),
         (["a  key=3.npy"], "a  key=3.npy: No such file or directory"),
         (["a\nb.npy"], "a b.npy: No such file or directory"),

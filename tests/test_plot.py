@@ -99,7 +99,7 @@ def test_deep_photos_are_refused(tmp_path: Path, dtype: type) -> None:
     from PIL import Image
 
     Image.fromarray(np.full((20, 40), 300, dtype)).save(tmp_path / "deep.tiff")
-    with pytest.raises(ValueError, match=r"deep\.tiff: has more than 8 bits a channel"):
+    with pytest.raises(ValueError, match=r"deep\.tiff: is a grey picture of more than 8 bits"):
         plot.read_photo(tmp_path / "deep.tiff")
     with pytest.raises(TypeError, match="path must be a path, got 3"):
         plot.read_photo(3)  # pyright: ignore[reportArgumentType]

@@ -74,16 +74,17 @@ def check_settings(
         raise TypeError(f"rule must be a Rule of dark_jax.rules, as {names}, got {rule!r}")
     if dim not in rule.dims:
         expected = " or ".join(map(str, rule.dims))
-        raise ValueError(f"rule {rule.name} is for maps of {expected} axes, got {dim} axes")
+        raise ValueError(
+            f"rule {rule.name} is for maps of {expected} axes, got {dim}: give other axes, or "
+            "rules.GUARDED"
+        )
     if kernel_size is not None and sigma is not None:
         raise ValueError(
             f"give kernel_size or sigma, not both: got kernel_size={kernel_size}, sigma={sigma}"
         )
     if rule.kernel is None and not (kernel_size is None and sigma is None):
-        raise ValueError(
-            f"rule {rule.name} does not blur: leave out kernel_size and sigma, got "
-            f"kernel_size={kernel_size}, sigma={sigma}"
-        )
+        given = f"kernel_size={kernel_size}" if sigma is None else f"sigma={sigma}"
+        raise ValueError(f"rule {rule.name} does not blur: leave out {given}")
     if checks.flag("covariance", covariance) and not rule.covariance:
         raise ValueError(
             f"covariance must be False with rule {rule.name}, which does not estimate it; "

@@ -223,6 +223,8 @@ def decode_fit(
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
     of_axes = isinstance(sigma, tuple | list)
+    if isinstance(sigma, int | float):
+        checks.positive("sigma", sigma)
     sigma = sigma if of_axes else checks.positive_array("sigma", sigma, others)
     varies = not of_axes and (isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0)
     if radius is None and varies:

@@ -48,22 +48,28 @@ def _array(name: str, value: Any) -> Any:
     """``value`` as an array of any dtype, or TypeError."""
     if isinstance(value, Keypoints):
         raise TypeError(
-            f"{name} must be an array, got Keypoints: give keypoints.coords, or another of theirs"
+            f"{name} must be an array, got Keypoints: give keypoints.coords, or another of its "
+            "arrays"
         )
     if np.ma.is_masked(value):
         raise TypeError(f"{name} must be an array without a mask, got a masked one: fill it first")
     if isinstance(value, jax.Array | np.ndarray):
         return value
-    try:
-        traced = isinstance(value, list | tuple) and any(
-            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)
-        )
-        array = jnp.asarray(value) if traced else np.asarray(value)
-    except Exception as error:  # lists of unequal lengths, arrays of other libraries
-        raise TypeError(f"{name} must be an array of real numbers: {error}") from error
+    traced = isinstance(value, list | tuple) and any(
+        isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)
+    )
+    array = jnp.asarray(value) if traced else numpy_array(name, value)
     if array.dtype == object:
         raise TypeError(f"{name} must be an array of real numbers, got {value!r:.200}")
     return array
+
+
+def numpy_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as NumPy reads it, or TypeError."""
+    try:
+        return np.asarray(value)
+    except Exception as error:  # lists of unequal lengths, arrays of other libraries
+        raise TypeError(f"{name} must be an array of numbers: {error}") from error
 
 
 def is_real(dtype: np.dtype) -> bool:
@@ -83,7 +89,8 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
         raise TypeError(f"{name} must be dark_jax.Keypoints, got {type(value).__name__}{cure}")
     for field, array in vars(value).items():
         if not isinstance(array, jax.Array | np.ndarray | np.generic):
-            raise TypeError(f"{name}.{field} must be an array, got {type(array).__name__}")
+            got = type(array).__name__
+            raise TypeError(f"{name}.{field} must be an array, got {got}: give jnp.asarray of it")
         if isinstance(array, jax.core.Tracer) and not traced:
             raise TypeError(f"{name} must not be traced: return them from jit or vmap first")
         if not is_real(array.dtype):
@@ -95,10 +102,12 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
             raise ValueError(
                 f"{name}.{field} must have shape {expected} beside coords {shape}, got {tuple(got)}"
             )
-    if not traced:  # nobody waits for a device where the values do not matter
+    if not traced:  # otherwise the values are not fetched from the device
         codes = np.asarray(value.status)
         if codes.dtype.kind not in "iu":
-            raise TypeError(f"{name}.status must be integers, got dtype {codes.dtype}")
+            raise TypeError(
+                f"{name}.status must be integers, got dtype {codes.dtype}: give .astype(int)"
+            )
         require(f"{name}.status", codes, lambda c: np.isin(c, [*Status]), f"0 to {max(Status)}")
 
 
@@ -230,6 +239,8 @@ def positive(name: str, value: Any) -> float:
         if isinstance(value, str | bytes | bool | np.bool_):
             raise TypeError
         number = float(value)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be {expected}, got {value!r}") from None
     if not (math.isfinite(number) and number > 0):
@@ -240,7 +251,7 @@ def positive(name: str, value: Any) -> float:
 
 
 def _no_blob(name: str, number: float) -> str:
-    """What an infinite sigma says."""
+    """The probable cause of an infinite sigma, for its error."""
     if name != "sigma" or number != math.inf:
         return ""
     return (
@@ -270,7 +281,12 @@ def positive_array(
     array = broadcastable(name, value, shape)
     require(name, array, lambda known: np.isfinite(known) & (known > 0), "positive and finite")
     held = f"at least {_SMALLEST:.1e} and at most {_LARGEST:.1e}"
-    require(name, array, lambda known: (known >= _SMALLEST) & (known <= _LARGEST), held)
+
+    def held_by_float32(known: np.ndarray) -> np.ndarray:
+        known = known.astype(float)  # float16 does not hold the limits
+        return (known >= _SMALLEST) & (known <= _LARGEST)
+
+    require(name, array, held_by_float32, held)
     return array
 
 
@@ -298,8 +314,12 @@ def require(
     good: Callable[[np.ndarray], np.ndarray],
     expected: str,
 ) -> None:
-    """ValueError unless all values are ``good``, when they are not traced."""
-    if not isinstance(array, jax.core.Tracer):
+    """ValueError unless all values are ``good``, where they are known.
+
+    Those of a traced array are not, nor those of one that lies on other hosts' devices too.
+    """
+    traced = isinstance(array, jax.core.Tracer)
+    if not traced and (isinstance(array, np.ndarray) or array.is_fully_addressable):
         known = np.asarray(array)
         wrong = ~good(known)
         if wrong.any():

@@ -20,28 +20,29 @@ def loaded(name: str, value: Any, kind: type) -> Any:
         what = f"{name} in {value}"
         try:
             value = json.loads(Path(value).read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{what}: not readable as JSON ({error})") from error
     if not isinstance(value, Mapping if kind is dict else Sequence):
-        raise TypeError(f"{what} must be a {kind.__name__} or a path, got {type(value).__name__}")
+        expected = kind.__name__ if what != name else f"{kind.__name__} or a path"
+        raise TypeError(f"{what} must be a {expected}, got {type(value).__name__}")
     return kind(value)
 
 
 def renumbered(
     annotations: dict[str, Any], results: list[Any], *, joints: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What is scored of both, with ids from 1 on.
+    """The parts of both that are scored, with ids from 1 on.
 
-    Those who score read ids as they like: a person whose id is 0, negative or beyond 64 bits is
-    never found, and persons of one id are one.
+    COCO's code never finds a person whose id is 0, and faster-coco-eval none whose id is negative
+    or needs more than 64 bits; both take two persons of one id for one.
 
     Raises:
         TypeError: a part is of another type than COCO's.
         ValueError: a part is missing, or not what it must be.
     """
     lists = dict.fromkeys(["images", "categories", "annotations"], _list)
-    told = _parts("annotations", annotations, lists)
-    images, categories = (_numbers_of(kind, told[kind]) for kind in ("images", "categories"))
+    given = _parts("annotations", annotations, lists)
+    images, categories = (_numbers_of(kind, given[kind]) for kind in ("images", "categories"))
     pose = {
         "category_id": _one_of("categories", categories),
         "keypoints": _row(3 * joints, f"3 numbers for each of the {joints} sigmas"),
@@ -49,17 +50,22 @@ def renumbered(
     annotated = {"id": _integer, "image_id": _integer, **pose, "num_keypoints": _integer}
     annotated |= {"area": _number, "bbox": _row(4, "4 numbers, (x, y, w, h)")}
     predicted = {"image_id": _one_of("images", images), **pose, "score": _number}
-    if results and isinstance(results[0], Mapping) and results[0].get("bbox"):
-        predicted["bbox"] = annotated["bbox"]  # whose area counts, if the first result has one
+    first = results[0] if results and isinstance(results[0], Mapping) else {}
+    if first.get("bbox") is not None and np.size(first["bbox"]):
+        predicted["bbox"] = annotated["bbox"]  # its area counts, if the first result has one
 
     people: dict[int, dict[str, Any]] = {}
-    for n, one in enumerate(told["annotations"]):
+    for n, one in enumerate(given["annotations"]):
         name = f"annotations[{n}]"
         found = _parts(name, one, annotated)
-        crowd = one.get("iscrowd", 0)
-        found["iscrowd"] = int(crowd) if crowd in (0, 1) else _integer(f"{name}: iscrowd", crowd)
+        if (crowd := one.get("iscrowd", 0)) not in (0, 1):
+            raise ValueError(f"{name}: iscrowd must be 0 or 1, got {crowd!r}")
+        found["iscrowd"] = int(crowd)
         if found["id"] in people:
-            raise ValueError(f"{name}: id must be no other person's, got {found['id']} again")
+            raise ValueError(
+                f"{name}: id must differ from all others, got {found['id']} again: give each "
+                "person an id of its own"
+            )
         people[found["id"]] = found
     there = [one for one in people.values() if one["image_id"] in images]
     truth = {
@@ -78,15 +84,15 @@ def _numbers_of(kind: str, entries: list[Any]) -> dict[int, int]:
     return {old: new for new, old in enumerate(sorted({*ids}), 1)}
 
 
-def _parts(name: str, told: Any, parts: Mapping[str, Check]) -> dict[str, Any]:
+def _parts(name: str, entry: Any, parts: Mapping[str, Check]) -> dict[str, Any]:
     """The parts of an entry, each as its check gives it."""
-    if not isinstance(told, Mapping):
-        raise TypeError(f"{name} must be a dict, got {type(told).__name__}")
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"{name} must be a dict, got {type(entry).__name__}")
     for part in parts:
-        if part not in told:
-            got = ", ".join(map(str, told)) or "nothing"
+        if part not in entry:
+            got = ", ".join(map(str, entry)) or "nothing"
             raise ValueError(f"{name} must have {part!r}, got only {got}")
-    return {part: check(f"{name}: {part}", told[part]) for part, check in parts.items()}
+    return {part: check(f"{name}: {part}", entry[part]) for part, check in parts.items()}
 
 
 def _list(name: str, value: Any) -> list[Any]:
@@ -122,10 +128,7 @@ def _row(count: int, expected: str) -> Check:
 
 def _numbers(name: str, value: Any, shape: tuple[int, ...], expected: str) -> np.ndarray:
     """``value`` as float64 of this shape, all of them finite."""
-    try:
-        array = np.asarray(value)
-    except Exception:  # lists of unequal lengths, arrays of other libraries
-        array = np.asarray(None)
+    array = checks.numpy_array(name, value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be {expected}, got {value!r:.200}")
     if array.shape != shape:

@@ -1,7 +1,6 @@
 """Heatmaps from ``.npy`` and ``.npz`` files, and the choice of one array among several."""
 
 import math
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -114,8 +113,8 @@ def _member(path: Path, archive: Any, key: str | None, dim: int) -> np.ndarray:
             try:
                 with archive.zip.open(f"{name}.npy") as member:
                     header = read_header(member)
-            except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-                continue  # no array, or a damaged one: named only when it is asked for
+            except Exception:  # no array, or a damaged one: an error where it is asked for
+                continue
             yield Member(name, header.shape, header.dtype)
 
     return choose_array(path, key, get=get, members=members, dim=dim)[1]

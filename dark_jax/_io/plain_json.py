@@ -40,7 +40,7 @@ def as_json(name: str, value: Any, *, other: Callable[[Any], Any] = _refused) ->
         other: of a value that JSON cannot say, what to say in its place.
 
     Raises:
-        TypeError: a part of the value is of another type; a key is neither text nor a number.
+        TypeError: a part of the value is of another type; a key is neither text nor a whole number.
         ValueError: a number is not finite; two keys are one; the value contains itself.
     """
     try:
@@ -48,7 +48,7 @@ def as_json(name: str, value: Any, *, other: Callable[[Any], Any] = _refused) ->
     except _UnsayableError as error:
         raise error.error(f"{name}{error.place} {error.problem}") from None
     except RecursionError:
-        raise ValueError(f"{name} must not contain itself, or much within much") from None
+        raise ValueError(f"{name} must not contain itself, or be nested too deeply") from None
 
 
 def _said(value: Any, other: Callable[[Any], Any]) -> Any:
@@ -79,8 +79,8 @@ def _part(place: Any, value: Any, other: Callable[[Any], Any]) -> Any:
 
 
 def _key(key: Any) -> str:
-    if not isinstance(key, str | int):
-        raise _UnsayableError(TypeError, f"must have text as keys, got {key!r}")
+    if isinstance(key, bool) or not isinstance(key, str | int | np.integer):
+        raise _UnsayableError(TypeError, f"must have text as keys, got {key!r}: give str(key)")
     return str(key)
 
 

@@ -246,8 +246,9 @@ def save(
     ``image``, ``instance`` and ``joint`` (counted from 0), the joint's ``name``, ``x``, ``y``,
     ``score``, the name of the ``status``, and the covariance ``cxx``, ``cxy``, ``cyy``. What is
     missing is an empty cell, or null: the coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and
-    every number that is not finite. The command ``dark-jax`` adds a column ``moved``, the distance
-    of a refined keypoint from its integer peak in pixels. ``.npz`` has the arrays as they are:
+    every number that is not finite. Rows and volumes have the columns of their axes. The command
+    ``dark-jax`` adds a column ``moved``, the distance of a refined keypoint from its integer peak
+    in pixels, for maps that fit memory. ``.npz`` has the arrays as they are:
     ``coords``, ``scores``, ``covariance`` and ``status``, whose numbers count from 0 in
     ``status_names``; beside them ``axes`` and ``joints``. COCO's own format is
     :func:`dark_jax.coco.save`.
@@ -270,7 +271,8 @@ def save(
         TypeError: ``keypoints`` are no :class:`Keypoints`, ``path`` is no path, ``axes`` or
             ``joints`` are no names, ``about`` is no dictionary that JSON can hold.
         ValueError: ``path`` has another suffix; ``axes`` are not what the scores have;
-            ``joints`` are not one name each; a number in ``about`` is not finite.
+            ``joints`` are not one name each; a number in ``about`` is not finite; the arrays of
+            ``keypoints`` do not fit together, or a status is none.
         OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
         ImportError: pyarrow is not installed, and ``path`` ends in ``.parquet``.
 

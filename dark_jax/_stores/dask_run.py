@@ -94,8 +94,8 @@ def _client(distributed: Any, *, workers: int | None, scheduler: str | None) -> 
             )
         except RuntimeError as error:
             raise RuntimeError(
-                f"workers={workers} did not start ({error}): in a script, call decode_store under "
-                'its if __name__ == "__main__":'
+                f"workers={workers} did not start ({error}): a Python script must call "
+                'decode_store under its if __name__ == "__main__":'
             ) from error
         with local, distributed.Client(local) as client:
             yield client

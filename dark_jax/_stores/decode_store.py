@@ -169,8 +169,8 @@ def decode_store(
         )
     _check_options(workers, scheduler, resume, overwrite, accept_changed_source)
     checks.flag("refuse_missing_chunks", refuse_missing_chunks)
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be called with two numbers, got {progress!r}")
+    if progress is not None:
+        checks.function("progress", progress)
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key must be the name or the path of an array, got {key!r}")
     axes = checks.map_axes("axes", axes)

@@ -232,7 +232,7 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
         for entry in sorted(folder.iterdir()):
             if any((entry / name).is_file() for name in ZARR) and entry.resolve() not in seen:
                 seen.add(entry.resolve())
-                with suppress(Exception):  # said where it is asked for by its name
+                with suppress(Exception):  # an error where it is asked for by its name
                     node = group[above + entry.name]
                     if isinstance(node, zarr.Array):
                         yield Member(node.path, node.shape, node.dtype)
@@ -243,19 +243,19 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
 
 
 def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str, Any]:
-    """The same of an HDF5 file, whose links may lead nowhere."""
+    """The dataset of an HDF5 file that ``key`` chooses; links in it may lead nowhere."""
     h5py: Any = optional.load("h5py", extra="store")
-    lost = KeyError, OSError, RuntimeError
 
     def get(name: str) -> Any:
         link = None
         try:
             link = file.get(name, getlink=True) if name else None
             node: Any = file[name] if link is not None else None
-        except lost as error:
-            what = f"{link!r}: {error.args[0]}"
+            dtype = node.dtype if isinstance(node, h5py.Dataset) else None
+        except Exception as error:  # a link to nothing, a damaged header, a type NumPy lacks
+            what = f"{link!r}: {error.args[0]}" if error.args else repr(link)
             raise ValueError(f"{path}: {name!r} in it cannot be read ({what})") from error
-        if not isinstance(node, h5py.Dataset):
+        if dtype is None:
             return None
         if node.shape is None:
             raise ValueError(f"{path}: {name!r} in it is null, without values")
@@ -266,7 +266,7 @@ def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str,
     def members(group: Any = file, above: str = "") -> Iterator[Member]:
         """Of each object by one name: links make circles."""
         for name in group:
-            with suppress(*lost):  # said where it is asked for by its name
+            with suppress(Exception):  # an error where it is asked for by its name
                 node = group[name]
                 if isinstance(node, h5py.Dataset | h5py.Group) and node not in seen:
                     seen.add(node)

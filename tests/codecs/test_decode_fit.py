@@ -227,7 +227,7 @@ def test_gradient() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sigma": 0.0}, ValueError, "sigma must be positive and finite, got 0"),
+        ({"sigma": 0.0}, ValueError, "sigma must be a positive, finite number, got 0"),
         ({"sigma": (1.0, 2.0, 3.0)}, ValueError, "sigma must be one number, or one for each of 2"),
         ({"sigma": np.ones(3), "radius": 3}, ValueError, r"sigma must broadcast to \(2,\)"),
         ({"radius": 0}, ValueError, "radius must be an integer of at least 1, got 0"),

@@ -216,6 +216,18 @@ def test_an_estimate_of_nothing(decode: Callable[[Any], Any]) -> None:
         decode(nothing)
 
 
+def test_short_floats_are_numbers() -> None:
+    """Of float16, which does not hold the limits of float32, without a warning."""
+    for sigma in (np.float16(2), jnp.float16(2), jnp.bfloat16(2)):
+        found = dark_jax.decode_fit(MAPS, sigma=sigma, radius=3)  # pyright: ignore[reportArgumentType]
+        expected = dark_jax.decode_fit(MAPS, sigma=2.0, radius=3)
+        np.testing.assert_array_equal(found.coords, expected.coords)
+    with pytest.raises(TypeError, match="sigma must be a positive, finite number, got True"):
+        dark_jax.decode_fit(MAPS, sigma=True)
+    with pytest.raises(ValueError, match="sigma must be a positive, finite number, got inf"):
+        dark_jax.decode(MAPS, sigma=10**400)
+
+
 @pytest.mark.parametrize("sigma", [1e300, 1e-300, np.float64(1e39)])
 def test_numbers_beyond_float32(sigma: float) -> None:
     """Finite, but not where they are computed with."""
@@ -232,7 +244,7 @@ RULE_FIELDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"padding": "zeros"}, TypeError, "padding must be a rules.Padding, got 'zeros'"),
     ({"rescale": "no"}, TypeError, "rescale must be a rules.Rescale, got 'no'"),
     ({"stencil": (2, 4)}, TypeError, r"stencil must be a rules.Stencil, got \(2, 4\)"),
-    ({"kernel": 11}, TypeError, "kernel must be a function of a size, got 11"),
+    ({"kernel": 11}, TypeError, "kernel must be a function, got 11"),
     ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer of at least 1, got 4"),
     ({"dims": 2}, TypeError, "dims must be some of 1, 2 and 3, got 2"),
     ({"dims": (4,)}, ValueError, r"dims must be some of 1, 2 and 3, got \(4,\)"),
@@ -241,6 +253,7 @@ RULE_FIELDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ridge": -1.0}, ValueError, r"ridge must be a number of at least 0, got -1\.0"),
     ({"fixed_step": np.nan}, ValueError, "fixed_step must be a number of at least 0, got nan"),
     ({"longest": None}, ValueError, "longest must be a number of at least 0, got None"),
+    ({"missing": "x"}, TypeError, "missing must be a number or None, got 'x'"),
     ({"scale_free": 1}, TypeError, "scale_free must be True or False, got 1"),
 ]
 
@@ -258,7 +271,8 @@ def test_stencils_and_conventions_of_ones_own() -> None:
         with pytest.raises(ValueError, match="a stencil must have a reach of 1 or 2 and 2 or 4"):
             rules.Stencil(reach, corners)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"map_middle": np.nan}, "map_middle must be finite, got nan"),
+        ({"map_middle": np.nan}, "map_middle must be a finite number, got nan"),
+        ({"box_middle": np.array(0.5)}, "box_middle must be a finite number, got array"),
         ({"turn": 0}, "turn must be 1 or -1, got 0"),
     ]
     for fields, message in wrong:

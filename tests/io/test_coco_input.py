@@ -81,13 +81,16 @@ def test_ids_are_those_of_pycocotools() -> None:
     assert list(found.values()) == pytest.approx(pycocotools(truth, results), abs=1e-12)
 
 
-@pytest.mark.parametrize("boxes", [[], [0.0, 0.0, 40.0, 40.0], [5.0, 5.0, 200.0, 300.0]])
-def test_boxes_of_results_are_their_sizes(boxes: list[float]) -> None:
+@pytest.mark.parametrize(
+    "boxes", [[], np.array([0, 0, 40, 40]), [0.0, 0.0, 40.0, 40.0], [5.0, 5.0, 200.0, 300.0]]
+)
+def test_boxes_of_results_are_their_sizes(boxes: Any) -> None:
     """Where they have any: otherwise the extent of the keypoints is."""
     pytest.importorskip("pycocotools")
     results = [{**one, "bbox": boxes} for one in predictions()]
     found = coco.average_precision(results, annotations())
-    assert list(found.values()) == pytest.approx(pycocotools(annotations(), results), abs=1e-12)
+    plain = [{**one, "bbox": [*boxes]} for one in results]
+    assert list(found.values()) == pytest.approx(pycocotools(annotations(), plain), abs=1e-12)
 
 
 def test_scores_alike_keep_their_order() -> None:
@@ -160,7 +163,7 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             "annotations/1/id",
             1,
             ValueError,
-            r"annotations\[1\]: id must be no other person's, got 1 again",
+            r"annotations\[1\]: id must differ from all others, got 1 again",
         ),
         ("annotations/1/id", "1", TypeError, r"annotations\[1\]: id must be an integer, got '1'"),
         ("annotations/1/id", True, TypeError, r"annotations\[1\]: id must be an integer, got True"),
@@ -197,7 +200,12 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             r"annotations\[1\]: bbox must be 4 numbers, .*3",
         ),
         ("annotations/1/bbox", None, TypeError, r"annotations\[1\]: bbox must be 4 numbers, "),
-        ("annotations/1/iscrowd", "0", TypeError, r"annotations\[1\]: iscrowd .* integer, got '0'"),
+        (
+            "annotations/1/iscrowd",
+            "0",
+            ValueError,
+            r"annotations\[1\]: iscrowd must be 0 or 1, got '0'",
+        ),
         (
             "annotations/1/num_keypoints",
             None,
@@ -220,7 +228,13 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
             "annotations/1/keypoints/3",
             [1],
             TypeError,
-            r"annotations\[1\]: keypoints must be 3 numbers",
+            r"annotations\[1\]: keypoints must be an array of numbers",
+        ),
+        (
+            "annotations/1/iscrowd",
+            2,
+            ValueError,
+            r"annotations\[1\]: iscrowd must be 0 or 1, got 2",
         ),
         ("results/1", "one", TypeError, r"results\[1\] must be a dict, got str"),
         ("results/1", [{}], TypeError, r"results\[1\] must be a dict, got list"),
@@ -255,6 +269,7 @@ def test_what_is_no_coco(where: str, value: Any, error: type[Exception], message
 @pytest.mark.parametrize(
     ("sigmas", "error", "message"),
     [
+        ([[0.1], [0.1, 0.2]], TypeError, "sigmas must be an array of numbers: "),
         (0.1, ValueError, r"sigmas must be a number for each joint, got 0\.1"),
         (None, ValueError, "sigmas must be a number for each joint, got None"),
         ({0: 0.1}, ValueError, "sigmas must be a number for each joint"),
@@ -293,3 +308,14 @@ def test_scores_of_any_number_type() -> None:
     for scores in (True, np.int64(1), np.float32(1)):
         (*_, last) = coco.results(keypoints(poses), image_ids=IMAGES, scores=scores)
         assert type(last["score"]) is float
+
+
+def test_ids_of_any_size() -> None:
+    """Also several at once, which NumPy takes for floats or objects."""
+    poses, _ = people()
+    for ids in ([2**63, -1, 2, 3], [10**20, np.int64(1), 2, 3], [2**40] * 4):
+        found = coco.results(keypoints(poses), image_ids=ids)  # pyright: ignore[reportArgumentType]
+        assert [one["image_id"] for one in found] == ids
+    for wrong in ([1.5, 2, 3, 4], [True, 2, 3, None], "1234"):
+        with pytest.raises(TypeError, match="image_ids must be integers, got dtype"):
+            coco.results(keypoints(poses), image_ids=wrong)  # pyright: ignore[reportArgumentType]

@@ -66,6 +66,6 @@ def test_workers_of_a_script_without_a_guard(stores: Path) -> None:
     )
     assert found.returncode == 1
     assert "RuntimeError: workers=1 did not start" in found.stderr
-    assert 'call decode_store under its if __name__ == "__main__":' in found.stderr
+    assert 'must call decode_store under its if __name__ == "__main__":' in found.stderr
     assert not (stores / "o.zarr").exists()
     assert not (stores / "o.zarr.incomplete").exists()

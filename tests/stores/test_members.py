@@ -125,6 +125,16 @@ def test_a_damaged_member_of_hdf5(tmp_path: Path, maps: np.ndarray, expected: Ke
         scores_of(path, tmp_path / "out.zarr", key="b")
 
 
+def test_a_type_that_numpy_lacks(tmp_path: Path, maps: np.ndarray, expected: Keypoints) -> None:
+    path = write(tmp_path / "in.h5", {"maps": maps})
+    with h5py.File(path, "a") as file:
+        space = h5py.h5s.create_simple((3,))
+        h5py.h5d.create(file.id, b"time", h5py.h5t.UNIX_D32LE, space)
+    np.testing.assert_array_equal(scores_of(path, tmp_path / "out.zarr"), expected.scores)
+    with pytest.raises(ValueError, match=r"'time' in it cannot be read .*No NumPy equivalent"):
+        scores_of(path, tmp_path / "out.zarr", key="time")
+
+
 def test_each_member_is_met_once(
     tmp_path: Path, maps: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,10 +260,16 @@ def test_damaged_members_of_npz(tmp_path: Path, maps: np.ndarray) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("readme.txt", "no array")
         archive.writestr("broken.npy", b"\x93NUMPY\x09")
+        archive.writestr("cut.npy", bytes(range(256)) * 9, zipfile.ZIP_DEFLATED)
+        at = archive.getinfo("cut.npy").header_offset + 30 + len("cut.npy")
+    contents = bytearray(path.read_bytes())
+    contents[at : at + 9] = b"\xff" * 9  # no deflate stream begins so
+    path.write_bytes(contents)
     found = heatmap_files.read_heatmaps(path)
     np.testing.assert_array_equal(found, maps)
     for key, message in {
         "broken": "not a readable .npz file",
+        "cut": "not a readable .npz file",
         "objects": r"not a readable .npz file \(no array of numbers in it\)",
         "readme.txt": r"no array 'readme\.txt'; it has maps \[11, 3, 24, 20\] float32",
     }.items():

@@ -101,7 +101,7 @@ def test_names_that_are_too_long(tmp_path: Path, maps: np.ndarray) -> None:
         ({"source": None}, TypeError, "source must be a path, got None"),
         ({"target": 3}, TypeError, "target must be a path, got 3"),
         ({"target": b"out.zarr"}, TypeError, "target must be a path, got b'out.zarr'"),
-        ({"progress": 3}, TypeError, "progress must be called with two numbers, got 3"),
+        ({"progress": 3}, TypeError, "progress must be a function, got 3"),
         ({"workers": "2"}, TypeError, "workers must be an integer of at least 1, got '2'"),
         ({"scheduler": 3}, TypeError, "scheduler must be an address, .*, got 3"),
         ({"scheduler": ""}, TypeError, "scheduler must be an address, .*, got ''"),
