@@ -115,7 +115,11 @@ def app() -> None:
     help="The photo behind the overlay; heatmap pixel i covers its pixels S i to S i + S - 1.",
 )
 @click.option("--stride", type=float, help="S, photo pixels per heatmap pixel.")
-@click.option("--key", help="Which array of several.  [default: heatmaps, else the only one]")
+@click.option(
+    "--key",
+    help="Which array of several, such as pred/maps.  [default: heatmaps, else the only one "
+    "that can be any]",
+)
 @click.option("--workers", type=int, help="Store: decode in this many processes, not in threads.")
 @click.option("--scheduler", help="Store: decode on this dask cluster, such as tcp://host:8786.")
 @click.option("--resume", is_flag=True, help="Store: go on where a run has ended.")
