@@ -203,6 +203,6 @@ def test_the_device_of_the_caller(stores: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_progress_that_cannot_be_called(stores: Path) -> None:
-    with pytest.raises(TypeError, match="progress must be called with two numbers, got 5"):
+    with pytest.raises(TypeError, match="progress must be a function, got 5"):
         decode_store(stores / "maps.npy", stores / "out.zarr", progress=5)  # pyright: ignore[reportArgumentType]
     assert not (stores / "out.zarr.incomplete").exists()
