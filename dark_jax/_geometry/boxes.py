@@ -155,8 +155,9 @@ def box_to_affine(
         ValueError: ``boxes`` is not ``[..., 4]``, or known now not finite, or without a
             positive width and height; ``size`` is not ``(H, W)``, each at least 1 (2 under
             ``DARKPOSE`` and ``UDP``); ``padding`` known now is not positive and finite;
-            ``rotation`` known now is not finite; either does not broadcast to ``boxes.shape[:-1]``;
-            ``keep_aspect`` is False with a convention of one scale for both axes.
+            ``rotation``, when not traced, is not finite; either does not broadcast to
+            ``boxes.shape[:-1]``; ``keep_aspect`` is False with a convention of one scale for
+            both axes.
 
     Example:
         >>> import dark_jax

@@ -183,7 +183,7 @@ class Checkpoint:
         return False
 
     def _made(self, problem: str) -> dict[str, Any]:
-        """What made the results at the target; FileExistsError if they are none of ours."""
+        """What made the results at the target; FileExistsError if dark_jax did not make them."""
         done = writers.read_about(self.target)
         if done is None:
             made = "dark_jax did not make it" if self.target.is_dir() else "it is a file, no folder"
