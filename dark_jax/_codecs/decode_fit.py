@@ -222,22 +222,21 @@ def decode_fit(
     others = other_sizes(heatmaps.shape, axes)
     if peak not in ("raw", "blurred"):
         raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
-    of_axes = isinstance(sigma, tuple | list)
-    if isinstance(sigma, int | float):
-        checks.positive("sigma", sigma)
-    sigma = sigma if of_axes else checks.positive_array("sigma", sigma, others)
-    varies = not of_axes and (isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0)
+    numbers = isinstance(sigma, int | float | tuple | list)
+    if not numbers:
+        sigma = checks.positive_array("sigma", sigma, others)
+    varies = not numbers and (isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0)
     if radius is None and varies:
         raise TypeError(
             "radius must be given, such as ceil(2.5 sigma), where sigma is an array or traced; or "
             f"bind sigma before jit: got radius=None, sigma of shape {np.shape(sigma)}"
         )
     blurs = None
-    if radius is None or peak == "blurred" or of_axes:
-        numbers = checks.positive_each("sigma", sigma, dim)
-        sigmas = tuple(np.asarray(number) for number in numbers)
-        blurs = numbers if peak == "blurred" else None
-        radii = tuple(math.ceil(REACH * number) for number in numbers)
+    if radius is None or peak == "blurred" or numbers:
+        each = checks.positive_each("sigma", sigma, dim)
+        sigmas = tuple(np.asarray(number) for number in each)
+        blurs = each if peak == "blurred" else None
+        radii = tuple(math.ceil(REACH * number) for number in each)
     else:
         sigmas = (sigma,) * dim
         radii = ()
