@@ -26,7 +26,7 @@ def _maps(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray
     array = checks.real_array(name, value)
     if len(array.shape) != len(layout.split(",")):
         raise ValueError(f"{name} must have shape {layout}, got {tuple(array.shape)}")
-    checks.not_empty(name, tuple(array.shape), (-2, -1))
+    checks.map_sides(name, tuple(array.shape), (-2, -1))
     return array
 
 

@@ -20,6 +20,9 @@ from dark_jax._core.keypoints import Keypoints, Status
 
 # What float32, in which most is computed, holds without being subnormal.
 _SMALLEST, _LARGEST = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
+# What float32 and int32 count.
+_LONGEST_SIDE, _LARGEST_MAP = 2**24, 2**31 - 1
+_COUNTABLE = f"at most {_LONGEST_SIDE} pixels along an axis and {_LARGEST_MAP} in all"
 _BIND = "it is static: bind it before jit, as by functools.partial"
 
 
@@ -134,7 +137,7 @@ def maps_along(
     """``value`` as maps along ``axes``, and these as indices from 0, in increasing order."""
     array, axes = real_array(name, value), map_axes("axes", axes)
     found = axes_of(name, tuple(array.shape), axes)
-    not_empty(name, tuple(array.shape), found)
+    map_sides(name, tuple(array.shape), found)
     return array, found
 
 
@@ -177,10 +180,16 @@ def other_axis(name: str, value: Any, ndim: int, axes: tuple[int, ...]) -> int:
     return axis % ndim
 
 
-def not_empty(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    """ValueError if the maps along ``axes`` of an array of this name and ``shape`` are empty."""
+def map_sides(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """ValueError if the maps along ``axes`` of an array of this name and ``shape`` are empty.
+
+    Or so large that float32 and int32 cannot count their pixels.
+    """
     if any(shape[axis] == 0 for axis in axes):
         raise ValueError(f"{name} must have maps of at least one pixel, got shape {shape}")
+    sides = [shape[axis] for axis in axes if isinstance(shape[axis], int)]
+    if max(sides, default=0) > _LONGEST_SIDE or math.prod(sides) > _LARGEST_MAP:
+        raise ValueError(f"{name} must have maps of {_COUNTABLE}, got shape {shape}: cut them up")
 
 
 def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
@@ -335,6 +344,8 @@ def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
     sides = tuple(integer(name, side, f"{layout} of positive integers") for side in value)
     if min(sides) < 1:
         raise ValueError(f"{name} must be {layout}, each at least 1, got {sides}")
+    if max(sides) > _LONGEST_SIDE or math.prod(sides) > _LARGEST_MAP:
+        raise ValueError(f"{name} must be that of maps of {_COUNTABLE}, got {sides}")
     return sides
 
 

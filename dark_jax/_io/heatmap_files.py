@@ -86,7 +86,7 @@ def read_heatmaps(
         )
         raise ValueError(f"{path}: heatmaps must have {expected}, got {array.shape}")
     found = checks.axes_of(f"{path}: heatmaps", array.shape, axes)
-    checks.not_empty(f"{path}: heatmaps", array.shape, found)
+    checks.map_sides(f"{path}: heatmaps", array.shape, found)
     return np.moveaxis(array, found, range(-len(found), 0))
 
 

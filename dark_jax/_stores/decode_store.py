@@ -262,7 +262,7 @@ def _job(
     """All that is known before anything is written, the decoder's objections included."""
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
     axes = checks.axes_of(reader.where, reader.shape, decoder.axes)
-    checks.not_empty(reader.where, reader.shape, axes)
+    checks.map_sides(reader.where, reader.shape, axes)
     grid = cut_into_blocks(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
     if len(grid.others) >= len(tables.USUAL_AXES) and kind is writers.ParquetWriter:
         raise ValueError(
