@@ -108,6 +108,8 @@ class Rule:
         longest: the longest credible step in pixels, or the blur's sigma if that is more; the
             status of a longer one is ``STEP_TOO_LONG``.
         missing: both coordinates of a map without a positive maximum; None keeps its argmax.
+        flat_top: where pixels tie for the maximum the step starts at the middle of those that
+            touch the first, within 7 pixels of it. If False, at the first in row-major order.
 
     Example:
         >>> import dataclasses
@@ -142,6 +144,7 @@ class Rule:
     covariance: bool = False
     longest: float = 1.5
     missing: float | None = -1.0
+    flat_top: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what ``decode`` would not do."""
@@ -199,7 +202,7 @@ class Rule:
         for name, value in numbers.items():
             if not isinstance(value, int | float | np.number) or not value >= 0:  # nor NaN
                 raise ValueError(f"{what} {name} must be a number of at least 0, got {value!r}")
-        for name in ("scale_free", "refined_only", "clip_infinity", "covariance"):
+        for name in ("scale_free", "refined_only", "clip_infinity", "covariance", "flat_top"):
             checks.flag(f"{what} {name}", getattr(self, name))
 
     def __repr__(self) -> str:
@@ -233,6 +236,7 @@ GUARDED = Rule(
     refined_only=True,
     covariance=True,
     missing=None,
+    flat_top=True,
 )
 DARKPOSE = Rule(
     name="DARKPOSE",

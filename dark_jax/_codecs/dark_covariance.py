@@ -9,7 +9,7 @@ import numpy as np
 
 from dark_jax._ops.pixels import Position, box, read
 from dark_jax._ops.quadratic import Quadratic
-from dark_jax._ops.window import Kernels, gram
+from dark_jax._ops.window import Kernels, gram, kernel_variances
 
 # Pixels to each side whose noise is measured, by the number of axes: enough of them for what is
 # left when a blob is taken out, and few enough to leave the neighbours out.
@@ -41,14 +41,12 @@ def without_blur(
     It is not where the blob is narrower than pixels can tell.
     """
     wide = model.negative_inverse(valid)
-    places = [np.arange(len(kernel)) - len(kernel) // 2 for kernel in kernels]
-    widths = [float(kernel @ place**2) for kernel, place in zip(kernels, places, strict=True)]
 
     def negative(matrix: jax.Array) -> Quadratic:
         return model._replace(hessian=tuple(tuple(-row) for row in matrix))
 
-    narrow = wide - jnp.asarray(np.diag(widths), wide.dtype)
-    least = jnp.asarray(NARROWEST_BLOB**2 * np.eye(len(widths)), wide.dtype)
+    narrow = wide - jnp.asarray(np.diag(kernel_variances(kernels)), wide.dtype)
+    least = jnp.asarray(NARROWEST_BLOB**2 * np.eye(len(kernels)), wide.dtype)
     known = valid & negative(narrow - least).concave
     return negative(negative(narrow).negative_inverse(known)), known
 

@@ -12,16 +12,19 @@ from dark_jax._codecs import dark_covariance
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Status, status_of, unknown_covariance
 from dark_jax._core.numerics import as_float, inverse_power_of_two
+from dark_jax._ops.flat_top import at_middle, is_cut
 from dark_jax._ops.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
 from dark_jax._ops.peak import Peak, find_peak
 from dark_jax._ops.pixels import Position, box, inside, read
 from dark_jax._ops.quadratic import Quadratic
-from dark_jax._ops.window import Kernels, blurred
+from dark_jax._ops.window import Kernels, blurred, kernel_variances
 from dark_jax.rules import Rescale, Rule
 
 # A map with a value below this many times the window's most negative pixel is computed in
 # float64: its digits have cancelled.
 CANCELLED = 0.1
+# The longest step in pixels that the width of a blob makes credible.
+WIDEST = 3.0
 
 
 class DarkSettings(NamedTuple):
@@ -45,6 +48,11 @@ class DarkSettings(NamedTuple):
             return (np.ones(1),) * self.dim
         assert self.kernel_size is not None
         return (self.rule.kernel(self.kernel_size),) * self.dim
+
+    @property
+    def radii(self) -> tuple[int, ...]:
+        """Those of the window that the blurred stencil depends on, (x, y, ...)."""
+        return tuple(self.rule.stencil.reach + len(kernel) // 2 for kernel in self.kernels)
 
     @property
     def longest(self) -> float:
@@ -110,6 +118,12 @@ class Refined(NamedTuple):
     exact: jax.Array | None
 
 
+def find_start(heatmap: jax.Array, rule: Rule) -> Peak:
+    """Where the rule starts on a map: its maximum, and of several the rule's."""
+    peak = find_peak(heatmap)
+    return at_middle(heatmap, peak) if rule.flat_top else peak
+
+
 def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -> Refined:
     """Refine a peak of one map from the pixels around it."""
     rule = settings.rule
@@ -122,7 +136,8 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
         largest = float(jnp.finfo(around.dtype).max) / 2
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
-    coords, status = _step(values, peak, finite, heatmap.shape, settings)
+    cut = _is_cut(peak, around, settings)
+    coords, status = _step(values, peak, finite, cut, heatmap.shape, settings)
     covariance = unknown_covariance(coords, status)
     if settings.covariance:
         covariance = _covariance(heatmap, peak, values, status, settings)
@@ -169,9 +184,7 @@ def _covariance(
 
 def _read_window(heatmap: jax.Array, position: Position, settings: DarkSettings) -> jax.Array:
     """The pixels that the blurred stencil depends on."""
-    reach = settings.rule.stencil.reach
-    radii = tuple(reach + len(kernel) // 2 for kernel in settings.kernels)
-    return read(heatmap, position, box(radii), settings.rule.padding)
+    return read(heatmap, position, box(settings.radii), settings.rule.padding)
 
 
 def _used(peak: Peak, shape: tuple[int, ...], rule: Rule) -> jax.Array:
@@ -198,8 +211,19 @@ def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> ja
     return free | flat
 
 
+def _is_cut(peak: Peak, around: jax.Array, settings: DarkSettings) -> jax.Array:
+    """Whether a flat top is wider than what the step is made of."""
+    # The gradient reaches a pixel, whatever the second differences reach.
+    return is_cut(peak, around, settings.radii, beyond=settings.rule.stencil.reach - 1)
+
+
 def _step(
-    values: jax.Array, peak: Peak, finite: jax.Array, shape: tuple[int, ...], settings: DarkSettings
+    values: jax.Array,
+    peak: Peak,
+    finite: jax.Array,
+    cut: jax.Array,
+    shape: tuple[int, ...],
+    settings: DarkSettings,
 ) -> tuple[jax.Array, jax.Array]:
     """Coordinates and status from the blurred values at the stencil's offsets."""
     rule = settings.rule
@@ -214,7 +238,7 @@ def _step(
     model = rule.stencil.quadratic(values, settings.dim)
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(model, peak, finite, surrounded, blank, settings)
+    status = _status(model, peak, finite, surrounded, blank | cut, settings)
     taken = status == Status.REFINED.value if rule.refined_only else used
     if rule.fixed_step is not None:
         step = jnp.where(taken, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
@@ -235,6 +259,9 @@ def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Ar
     """
     rule = settings.rule
     score = jnp.where((peak.score > 0) & jnp.isfinite(peak.score), peak.score, 1)
+    if not rule.scale_free and np.isfinite(rule.ceiling):
+        # Whatever is above the ceiling is lowered to it; scaled by more it would be zero itself.
+        score = jnp.minimum(score, rule.ceiling)
     scale = inverse_power_of_two(score)
     unit = score * scale if rule.scale_free else scale
     floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny))
@@ -271,16 +298,29 @@ def _status(
     settings: DarkSettings,
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
-    too_long = sum(x * x for x in model.step_times_det) > (settings.longest * model.det) ** 2
+    step = model.newton_step(model.det != 0)
+    flat = jnp.bool_(False) if peak.top is None else peak.top.missed(step)
     return status_of(
         {
             Status.NOT_FINITE: ~finite,
             Status.NO_PEAK: ~(peak.score > 0),
             Status.BORDER: ~surrounded,
-            Status.NOT_CONCAVE: newton & (~model.concave | blank),
-            Status.STEP_TOO_LONG: newton & too_long,
+            Status.NOT_CONCAVE: newton & (~model.concave | blank | flat),
+            Status.STEP_TOO_LONG: newton & ~_is_credible(step, model, settings),
         }
     )
+
+
+def _is_credible(step: jax.Array, model: Quadratic, settings: DarkSettings) -> jax.Array:
+    """Whether a step is short, or no longer than the blob is wide, up to ``WIDEST``.
+
+    A noisy wide blob has its maximum far from its middle. The variance of the blurred blob along
+    a step s is s^2 / (s g); without the blur's it is the blob's own. Written without quotients.
+    """
+    square, rise = jnp.sum(step * step), jnp.sum(step * jnp.stack(model.gradient))
+    blur = jnp.sum(step * step * jnp.asarray(kernel_variances(settings.kernels), step.dtype))
+    within_blob = rise * (square * square + blur) <= square * square
+    return (square <= settings.longest**2) | (within_blob & (square <= WIDEST**2))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -302,9 +342,10 @@ def _refine_from_map_jvp(settings, primals, tangents):
 
 
 def _refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
-    peak, rule = find_peak(heatmap), settings.rule
-    finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))
+    peak, rule = find_start(heatmap, settings.rule), settings.rule
+    around = _read_window(heatmap, peak.position, settings)
+    finite, cut = jnp.all(jnp.isfinite(around)), _is_cut(peak, around, settings)
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
     values = read(whole, peak.position, settings.offsets)
-    return _step(values, peak, finite, heatmap.shape, settings)
+    return _step(values, peak, finite, cut, heatmap.shape, settings)

@@ -13,7 +13,6 @@ from dark_jax._codecs.dark_step import DarkSettings, Refined
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, redone_unless
 from dark_jax._core.keypoints import Keypoints
-from dark_jax._ops.peak import find_peak
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "axes"))
@@ -23,7 +22,7 @@ def decode_along(
     """:func:`decode` with checked arguments, ``axes`` counted from 0."""
 
     def one(heatmap: jax.Array) -> tuple[Refined, jax.Array]:
-        peak = find_peak(heatmap)
+        peak = dark_step.find_start(heatmap, settings.rule)
         return dark_step.refine_from_window(heatmap, peak, settings), peak.score
 
     found, scores = of_each(one, heatmaps, axes)

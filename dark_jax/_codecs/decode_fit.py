@@ -17,6 +17,7 @@ from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
+from dark_jax._ops.flat_top import at_middle, is_cut
 from dark_jax._ops.gaussian import blur, gaussian_kernel
 from dark_jax._ops.gaussian_model import (
     REACH,
@@ -34,6 +35,8 @@ SMALL_RADIUS = 5
 PLACE_STEPS = 3
 # The longest of them in pixels; a fit that would still go further at the end has not settled.
 LONGEST_PLACE_STEP = 0.7
+# A sigma in pixels below which a Gaussian is a single pixel, so that its square can be held.
+NARROWEST = 1e-6
 
 
 def _recentred(
@@ -82,9 +85,13 @@ def _fit(
 ) -> Keypoints:
     """One map's peak."""
     dtype = start.score.dtype
-    sigmas = [sigma.astype(dtype) for sigma in sigmas]
+    # Of a traced sigma nothing is known; a fit with any other will do where it is no sigma.
+    wide = [(sigma > 0) & jnp.isfinite(sigma) for sigma in sigmas]
+    usable = functools.reduce(jnp.logical_and, wide)
+    sigmas = [jnp.where(usable, sigma, 1).astype(dtype) for sigma in sigmas]
+    sigmas = [jnp.maximum(sigma, NARROWEST) for sigma in sigmas]
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
-    known = jnp.isfinite(start.score)
+    known = jnp.isfinite(start.score) & usable
     height = jnp.where(known, start.score, floor) - floor
     centre = _recentred(heatmap, start.position, radii, sigmas, floor)
     window, finite = window_at(heatmap, centre, radii, floor)
@@ -105,12 +112,16 @@ def _fit(
     lost = jnp.any(jnp.abs(last) > LONGEST_PLACE_STEP) | jnp.any(
         jnp.abs(at) > jnp.maximum(1.5, jnp.stack([*sigmas]))
     )
+    flat = jnp.bool_(False)
+    if start.top is not None:
+        flat = is_cut(start, window.values.reshape(-1), radii)
+        flat |= start.top.missed(coords - start.coords)
     status = status_of(
         {
             Status.NOT_FINITE: ~finite | ~known,
             Status.NO_PEAK: ~(height > 0),
             Status.BORDER: outside,
-            Status.NOT_CONCAVE: ~concave,
+            Status.NOT_CONCAVE: ~concave | flat,
             Status.STEP_TOO_LONG: lost,
         }
     )
@@ -141,7 +152,7 @@ def _decode_fit(
     def one(
         heatmap: jax.Array, sigmas: tuple[jax.Array, ...], background: jax.Array | None
     ) -> Keypoints:
-        start = find_peak(heatmap)
+        start = at_middle(heatmap, find_peak(heatmap))
         if blurs is not None:
             whole = as_float(heatmap)
             whole = jnp.where(jnp.isfinite(whole), whole, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes, redone_unless
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._core.numerics import as_float
+from dark_jax._ops.flat_top import at_middle
 from dark_jax._ops.peak import Peak
 from dark_jax._ops.pixels import box, read, stored
 
@@ -36,27 +38,28 @@ def _decode_peaks(
     axes: tuple[int, ...],
 ) -> Keypoints:
     def one(
-        heatmap: jax.Array, threshold: jax.Array, *, flood: bool = False
+        heatmap: jax.Array, threshold: jax.Array, *, in_turn: bool = False
     ) -> tuple[Keypoints, jax.Array]:
-        tops = _tops(heatmap, threshold, distance)
-        if flood:
-            tops = _one_a_plateau(heatmap, tops, distance)
+        tops, highest = _tops(heatmap, threshold, distance)
+        if in_turn:
+            tops = jnp.where(_taken_in_turn(highest, distance), _ranked(heatmap), 0)
         peaks = _highest(heatmap, tops, distance, count)
-        return _refined(heatmap, peaks, settings), ~_plateau_shared(heatmap, peaks, distance)
+        exact = _all_joined(tops, highest) & ~_plateau_shared(heatmap, peaks, distance)
+        return _refined(heatmap, peaks, settings), exact
 
-    def flooded(*args: jax.Array) -> Keypoints:
-        return one(*args, flood=True)[0]
+    def again(*args: jax.Array) -> Keypoints:
+        return one(*args, in_turn=True)[0]
 
     found, exact = of_each(one, heatmaps, axes, threshold)
     thresholds = jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes))
-    return redone_unless(exact, found, flooded, heatmaps, axes, thresholds)
+    return redone_unless(exact, found, again, heatmaps, axes, thresholds)
 
 
 def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoints:
-    refined = jax.vmap(
-        functools.partial(dark_step.refine_from_window, settings=settings), (None, 0)
-    )
-    found, missing = refined(heatmap, peaks), ~(peaks.score > 0)
+    def refined(peak: Peak) -> dark_step.Refined:
+        return dark_step.refine_from_window(heatmap, at_middle(heatmap, peak), settings)
+
+    found, missing = jax.vmap(refined)(peaks), ~(peaks.score > 0)
     coords = jnp.where(missing[:, None], 0, found.coords)
     status = jnp.where(missing, jnp.int8(Status.NO_PEAK), found.status)
     spoilt = jnp.isnan(peaks.score[0])
@@ -103,11 +106,12 @@ def _ranked(heatmap: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(values), jnp.inf, jnp.minimum(values, largest))
 
 
-def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> jax.Array:
-    """A pixel's value where it is the maximum of the box around it; zero elsewhere.
+def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
+    """A pixel's value where it is higher than all before it in the box around it and not lower
+    than those after, zero elsewhere; and whether it is the maximum of that box.
 
-    Of equal ones the first in row-major order. The box grows axis by axis; its maximum is
-    negated where the pixel in the middle has it, so that one array is kept and not three.
+    The box grows axis by axis; its maximum is negated where the pixel in the middle has it
+    first, so that one array is kept and not three.
     """
     values = _ranked(heatmap)
     box = jnp.maximum(values, 0)
@@ -118,7 +122,22 @@ def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> jax.Array:
         first = (middle < 0) & (largest > before) & (largest >= after)
         largest = jnp.maximum(largest, jnp.maximum(before, after))
         box = jnp.where(first, -largest, largest)
-    return jnp.maximum(-box, 0)
+    highest = (values > 0) & (values > threshold.astype(values.dtype)) & (values == jnp.abs(box))
+    return jnp.maximum(-box, 0), highest
+
+
+def _all_joined(tops: jax.Array, highest: jax.Array) -> jax.Array:
+    """Whether every highest pixel that is no top touches one before it that is highest.
+
+    Then it is on the plateau of a top. Any other may have lost to a pixel that is no peak.
+    """
+    padded = lax.optimization_barrier(jnp.pad(highest, 1))
+    joined = tops > 0
+    for offset in itertools.product(range(3), repeat=highest.ndim):
+        if offset < (1,) * highest.ndim:
+            stop = [start + size for start, size in zip(offset, highest.shape, strict=True)]
+            joined |= lax.slice(padded, offset, stop)
+    return jnp.all(joined | ~highest)
 
 
 def _greatest(values: jax.Array, distance: int) -> jax.Array:
@@ -128,23 +147,34 @@ def _greatest(values: jax.Array, distance: int) -> jax.Array:
     return values
 
 
-def _one_a_plateau(heatmap: jax.Array, tops: jax.Array, distance: int) -> jax.Array:
-    """The tops without those that share a plateau with an earlier one.
+def _taken_in_turn(highest: jax.Array, distance: int) -> jax.Array:
+    """Of the pixels that are highest, by definition, the peaks.
 
-    Every pixel takes the rank of the first top that it touches, as far as pixels are maxima of
-    the boxes around them, until nothing changes.
+    Each in its turn, unless one taken before it is near or level. Level are those on one
+    plateau: pixels that touch, each the highest of its box.
     """
-    values = jnp.maximum(_ranked(heatmap), 0)
-    level = values == _greatest(values, distance)
-    rank = jnp.int32(values.size) - _indices(values.shape)  # the first pixel has the highest
+    rank = jnp.int32(highest.size) - _indices(highest.shape)  # the first pixel has the highest
 
     def spread(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        found = jnp.where(level, _greatest(state[0], 1), 0)
+        found = jnp.where(highest, _greatest(state[0], 1), 0)
         return found, jnp.any(found != state[0])
 
-    first = jnp.where(tops > 0, rank, 0)
-    ranks, _ = lax.while_loop(lambda state: state[1], spread, (first, jnp.any(tops > 0)))
-    return jnp.where(ranks == rank, tops, 0)
+    first = jnp.where(highest, rank, 0)
+    plateaus, _ = lax.while_loop(lambda state: state[1], spread, (first, jnp.any(highest)))
+    places = [lax.broadcasted_iota(jnp.int32, rank.shape, axis) for axis in range(rank.ndim)]
+
+    def take(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        tops, left = state
+        top = rank == jnp.max(jnp.where(left, rank, 0))
+        near = plateaus == jnp.max(jnp.where(top, plateaus, 0))
+        beside = jnp.ones_like(left)
+        for place in places:
+            at = jnp.max(jnp.where(top, place, 0))
+            beside &= jnp.abs(place - at) <= distance
+        return tops | top, left & ~near & ~beside
+
+    start = jnp.zeros_like(highest), highest
+    return lax.while_loop(lambda state: jnp.any(state[1]), take, start)[0]
 
 
 def _indices(shape: tuple[int, ...]) -> jax.Array:
@@ -167,7 +197,7 @@ def _highest(heatmap: jax.Array, tops: jax.Array, distance: int, count: int) -> 
     scores, cell = lax.top_k(scores, count)
     index = index.at[cell].get(mode="promise_in_bounds")
     # Read, so that the gradient goes to these pixels.
-    values = as_float(stored(heatmap).reshape(-1).at[index].get(mode="promise_in_bounds"))
+    values = stored(heatmap).reshape(-1).at[index].get(mode="promise_in_bounds")
     position = []
     for size in heatmap.shape[::-1]:
         position.append(lax.rem(index, jnp.full_like(index, size)))

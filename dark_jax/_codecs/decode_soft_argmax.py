@@ -12,13 +12,22 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of, unknown_covariance
-from dark_jax._core.numerics import as_float
+from dark_jax._core.numerics import as_float, inverse_power_of_two
+from dark_jax._ops.flat_top import at_middle, is_cut
 from dark_jax._ops.peak import Peak, find_peak
 from dark_jax._ops.pixels import box, inside, read
 
 
+def _inverse(temperature: jax.Array) -> jax.Array:
+    """Its gradient is a number too, however low the temperature."""
+    least = float(jnp.finfo(temperature.dtype).tiny)
+    temperature = jnp.maximum(temperature, least)
+    unit = inverse_power_of_two(temperature)
+    return unit / (temperature * unit)
+
+
 def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array) -> jax.Array:
-    weights = jnp.exp((as_float(heatmap) - top) / temperature)
+    weights = jnp.exp((as_float(heatmap) - top) * _inverse(temperature))
 
     def mean(axis: int, at: jax.Array) -> jax.Array:
         # Marginals, and places counted from the peak: long sums of large terms cost digits.
@@ -31,15 +40,18 @@ def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Arr
 
 def _of_window(
     heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array, radius: int
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
+    """Coordinates; and whether a flat top is wider than the window."""
     offsets = box((radius,) * heatmap.ndim)
     values = read(heatmap, peak.position, offsets)
     moved = tuple(at + step for at, step in zip(peak.position, offsets.T, strict=True))
     within = inside(moved, heatmap.shape, low=0, high=0)
     # What is outside weighs nothing; its exponent must not overflow either.
-    weights = jnp.where(within, jnp.exp((jnp.where(within, values, top) - top) / temperature), 0)
+    below = jnp.where(within, values, top) - top
+    weights = jnp.where(within, jnp.exp(below * _inverse(temperature)), 0)
     moments = [jnp.sum(weights * jnp.asarray(step, top.dtype)) for step in offsets.T]
-    return peak.coords + jnp.stack(moments) / jnp.sum(weights)
+    step = jnp.stack(moments) / jnp.sum(weights)
+    return peak.coords + step, is_cut(peak, values, (radius,) * heatmap.ndim)
 
 
 @functools.partial(jax.jit, static_argnames=("radius", "axes"))
@@ -48,16 +60,20 @@ def _decode_soft_argmax(
 ) -> Keypoints:
     def one(heatmap: jax.Array, temperature: jax.Array) -> Keypoints:
         peak = find_peak(heatmap)
-        finite = jnp.isfinite(peak.score)
+        # A temperature that is no temperature leaves the peak.
+        hot = (temperature > 0) & jnp.isfinite(temperature)
+        temperature = jnp.where(hot, temperature, 1)
+        finite = jnp.isfinite(peak.score) & hot
         top = lax.stop_gradient(jnp.where(finite, peak.score, 0))
         temperature = temperature.astype(top.dtype)
         reasons = {Status.NOT_FINITE: ~finite, Status.NO_PEAK: ~(peak.score > 0)}
         if radius is None:
             coords = _of_map(heatmap, peak, top, temperature)
         else:
-            coords = _of_window(heatmap, peak, top, temperature, radius)
+            peak = at_middle(heatmap, peak)
+            coords, flat = _of_window(heatmap, peak, top, temperature, radius)
             near = inside(peak.position, heatmap.shape, low=radius, high=radius)
-            reasons[Status.BORDER] = ~near
+            reasons |= {Status.BORDER: ~near, Status.NOT_CONCAVE: flat}
         known = jnp.where(jnp.isnan(peak.score), jnp.nan, peak.coords)
         coords, status = jnp.where(finite, coords, known), status_of(reasons)
         covariance = unknown_covariance(coords, status)
@@ -83,7 +99,8 @@ def decode_soft_argmax(
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say; logits are welcome.
             Computed in float32 (float64 for float64 input under x64).
         temperature: positive; a number or an array that broadcasts to the scores' shape; may
-            be traced. Small is sharp: .1 or less for maps between 0 and 1.
+            be traced. Small is sharp: .1 or less for maps between 0 and 1. Where a traced one is
+            not positive and finite the coordinates are the peak and the status ``NOT_FINITE``.
         radius: the window is this many pixels to each side of the maximum, cut at the
             edges of the map; the whole map if not given; static.
         axes: the axes of a map in increasing order, as for :func:`decode`; static.

@@ -10,11 +10,49 @@ from dark_jax._core.numerics import as_float
 from dark_jax._ops.pixels import Position, stored
 
 
+class FlatTop(NamedTuple):
+    """The pixels that tie with a peak and touch.
+
+    ``centre`` is their centroid from the peak, (x, y, ...); ``tolerance`` how far from it a blob's
+    middle may be: zero for so few pixels that they tell nothing.
+    """
+
+    centre: Position
+    tolerance: jax.Array
+
+    @property
+    def wide(self) -> jax.Array:
+        """Whether it is more than a pixel and its neighbours."""
+        return self.tolerance > 0
+
+    @property
+    def known(self) -> jax.Array:
+        """Whether all of it was seen, so that the centroid is its own."""
+        return self.tolerance < jnp.inf
+
+    def missed(self, step: jax.Array) -> jax.Array:
+        """Whether a ``step [dim]`` from the peak ends far from the middle of a wide top.
+
+        Then it was made from pixels that do not show where the top ends.
+        """
+        square = jnp.sum(jnp.square(step - jnp.stack(self.centre)))
+        return self.wide & (square > jnp.square(self.tolerance))
+
+
 class Peak(NamedTuple):
-    """Where a map has its maximum, integers (x, y, ...), and the value there; all scalars."""
+    """Where a map has its maximum, integers (x, y, ...), and the value there; all scalars.
+
+    ``top`` is None where the place is the first tie, whatever ties with it.
+    """
 
     position: Position
-    score: jax.Array
+    value: jax.Array
+    top: FlatTop | None = None
+
+    @property
+    def score(self) -> jax.Array:
+        """The value in floating point."""
+        return as_float(self.value)
 
     @property
     def coords(self) -> jax.Array:
@@ -39,7 +77,7 @@ def find_peak(heatmap: jax.Array) -> Peak:
         rest = stored(rest).at[first[None]].get(mode="promise_in_bounds")[0]
         if rest.ndim == 0:
             # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
-            return Peak(tuple(position), as_float(rest))
+            return Peak(tuple(position), rest)
         largest, probe = _rows(rest)
 
 

@@ -21,7 +21,9 @@ def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Arr
     reach = int(np.abs(offsets).max())
     along = [_shifted(kernel, reach) for kernel in kernels]
     rows = around.reshape(-1, len(along[0]))
-    across = np.zeros((len(rows), along[0].shape[1], len(offsets)))
+    # Filled up with zeros to whole vectors: two thirds of the time.
+    columns = np.pad(along[0], ((0, 0), (0, -along[0].shape[1] % 8)))
+    across = np.zeros((len(rows), columns.shape[1], len(offsets)))
     for point, (column, *others) in enumerate(offsets + reach):
         taps = [matrix[:, other] for matrix, other in zip(along[1:], others, strict=True)]
         across[:, column, point] = functools.reduce(
@@ -33,7 +35,13 @@ def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Arr
         constant = jnp.asarray(matrix, values.dtype)
         return jnp.matmul(values, constant, precision=lax.Precision.HIGHEST)
 
-    return times(times(rows, along[0]).reshape(-1), across.reshape(-1, len(offsets)))
+    return times(times(rows, columns).reshape(-1), across.reshape(-1, len(offsets)))
+
+
+def kernel_variances(kernels: Kernels) -> np.ndarray:
+    """``[dim]``, (x, y, ...), in pixels squared: what a blur adds to the variance of a blob."""
+    places = [np.arange(len(kernel)) - len(kernel) // 2 for kernel in kernels]
+    return np.array([kernel @ place**2 for kernel, place in zip(kernels, places, strict=True)])
 
 
 def gram(kernels: Kernels, offsets: np.ndarray) -> np.ndarray:

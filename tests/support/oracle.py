@@ -189,12 +189,44 @@ def answers(maps: np.ndarray, kernel: int, rule: str | None = None) -> dict[str,
     }
 
 
+def flat_top(heatmap: np.ndarray, reach: int = 7) -> np.ndarray:
+    """``[n, ndim]`` indices of the pixels that tie with a map's first maximum and touch it.
+
+    In row-major order, by steps to neighbours, corners included, within ``reach`` of the first.
+    """
+    first = np.unravel_index(np.argmax(heatmap), heatmap.shape)
+    tied, waiting = {first}, [first]
+    while waiting:
+        at = waiting.pop()
+        for step in itertools.product((-1, 0, 1), repeat=heatmap.ndim):
+            there = tuple(a + b for a, b in zip(at, step, strict=True))
+            near = all(abs(a - b) <= reach for a, b in zip(there, first, strict=True))
+            inside = all(0 <= a < size for a, size in zip(there, heatmap.shape, strict=True))
+            if near and inside and there not in tied and heatmap[there] == heatmap[first]:
+                tied.add(there)
+                waiting.append(there)
+    return np.array(sorted(tied))
+
+
+def middle(heatmap: np.ndarray) -> np.ndarray:
+    """``[ndim]`` (x, y, ...): of the flat top the pixel nearest to its centroid, the first one.
+
+    The first maximum of a map that is nowhere above zero, or holds a NaN.
+    """
+    if not heatmap.max() > 0:
+        return np.array(np.unravel_index(np.argmax(heatmap), heatmap.shape))[::-1]
+    tied = flat_top(heatmap)
+    # Whole numbers: equal distances are equal.
+    distances = ((len(tied) * tied - tied.sum(axis=0)) ** 2).sum(axis=1)
+    return tied[distances.argmin()][::-1]
+
+
 def peaks(heatmap: np.ndarray, *, threshold: float, distance: int) -> list[tuple[int, ...]]:
     """Indices of the peaks of one map of any dimension, in row-major order, by definition.
 
-    A peak is above the threshold and zero, higher than all before it in the box around it and
-    not lower than those after. Of those on one plateau (touching pixels of the same value, each
-    the maximum of its box) the first counts.
+    A peak is above the threshold and zero and the maximum of the box around it. Of equal ones
+    the first in row-major order counts: of those in one box, and of those on one plateau
+    (touching pixels of the same value, each the maximum of its box). They lose to peaks alone.
     """
 
     def around(index: tuple[int, ...], radius: int) -> list[tuple[int, ...]]:
@@ -206,8 +238,8 @@ def peaks(heatmap: np.ndarray, *, threshold: float, distance: int) -> list[tuple
     highest = {p: heatmap[p] == max(heatmap[q] for q in around(p, distance)) for p in pixels}
     found, taken = [], set()
     for p in pixels:
-        earlier = any(heatmap[q] == heatmap[p] for q in around(p, distance) if q < p)
-        if earlier or not highest[p] or not heatmap[p] > max(threshold, 0) or p in taken:
+        lost = p in taken or any(q in found for q in around(p, distance))
+        if lost or not highest[p] or not heatmap[p] > max(threshold, 0):
             continue
         found.append(p)
         waiting = [p]
