@@ -184,6 +184,17 @@ class TestStatus:
         for reason in (Status.REFINED, Status.BORDER, Status.NOT_CONCAVE, Status.STEP_TOO_LONG):
             assert checked.count(reason) > 5, reason
 
+    @pytest.mark.parametrize(("sigma", "wanted"), [(2.0, 1.1), (3.0, 1.3), (4.0, 2.0)])
+    def test_wide_noisy_blobs_are_refined(self, sigma: float, wanted: float) -> None:
+        """Their maximum is far from their middle: the error in multiples of what can be reached."""
+        maps, points = synthetic.gaussians(
+            5, 40 * BATCH, (48, 40), sigma=sigma, noise=0.1, margin=8.0
+        )
+        found = decode(maps)
+        error = np.sqrt(((found.coords - points) ** 2).mean())
+        assert error / synthetic.bound(0.1) <= wanted
+        assert (np.asarray(found.status) == Status.REFINED).mean() > 0.995
+
     def test_precedence(self) -> None:
         """NOT_FINITE before NO_PEAK before BORDER; the others in the test above."""
         border = np.zeros(SIZE, np.float32)

@@ -198,6 +198,23 @@ def test_noise_alone_is_bounded(sigma: float) -> None:
     assert (np.asarray(found.status) == Status.STEP_TOO_LONG).any()
 
 
+@pytest.mark.parametrize("sigma", [0.0, -2.0, np.nan, np.inf, 1e-38, 1e-3, 1e30])
+def test_any_sigma_that_is_traced(sigma: float) -> None:
+    """What is no sigma leaves the start, and says so; all finite."""
+
+    def coords(m: jax.Array, s: jax.Array) -> tuple[jax.Array, dark_jax.Keypoints]:
+        found = dark_jax.decode_fit(m, sigma=s, radius=6)
+        return found.coords.sum(), found
+
+    heatmap = synthetic.draw(np.array([[8.25, 9.0]]), (20, 18), sigma=1.5)[0].astype(np.float32)
+    both = jax.jit(jax.grad(coords, argnums=(0, 1), has_aux=True))
+    slopes, found = both(heatmap, jnp.float32(sigma))
+    np.testing.assert_array_equal(found.coords, [8, 9])
+    positive = 0 < sigma < np.inf
+    assert found.status == (Status.NOT_CONCAVE if positive else Status.NOT_FINITE)
+    assert all(np.isfinite(slope).all() for slope in slopes)
+
+
 def test_gradient() -> None:
     """Right by central differences, with respect to the map and the sigma."""
 

@@ -257,3 +257,62 @@ def test_bad_arguments_are_named(
     options: dict[str, Any] = {"max_peaks": 3, "threshold": 0.1, "min_distance": 2} | arguments
     with pytest.raises(error, match=message):
         dark_jax.decode_peaks(np.ones((2, 8, 8)), **options)
+
+
+def test_a_tie_with_a_flank_is_no_loss() -> None:
+    """An earlier pixel of the same value on a higher peak's flank is no peak, so it wins nothing.
+
+    The row of the report, and two peaks of which the second is near the first's flank alone.
+    """
+    row = np.full((1, 12), 100, np.uint8)
+    row[0, [0, 1, 2, 7]] = 255, 225, 155, 155
+    for maps in (row, row[:, ::-1]):
+        found = dark_jax.decode_peaks(maps, max_peaks=4, threshold=50, min_distance=5)
+        np.testing.assert_array_equal(found.scores, [255, 155, 0, 0])
+
+
+def turned(maps: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "turned": maps[:, ::-1, ::-1],
+        "mirrored": maps[:, :, ::-1],
+        "upside down": maps[:, ::-1],
+        "transposed": maps.swapaxes(1, 2),
+    }
+
+
+@pytest.mark.parametrize("dtype", slow_but(["uint8"], ["uint8", "float16"]))
+@pytest.mark.parametrize("distance", slow_but([3], [1, 3, 5]))
+def test_turned_maps_have_the_same_peaks(dtype: str, distance: int) -> None:
+    """Crowds of 15 whose values are few: as many peaks, and none of another height."""
+    size = (48, 48)
+    maps, _ = synthetic.crowds(9, 120, size, peaks=15, separation=5, sigma=1.5, noise=0.02)
+    maps = np.clip(np.round(250 * maps), 0, 255).astype(dtype)
+    decode = functools.partial(
+        dark_jax.decode_peaks, max_peaks=40, threshold=50, min_distance=distance
+    )
+    expected = decode(maps).scores
+    for name, other in turned(maps).items():
+        np.testing.assert_array_equal(decode(other).scores, expected, name)
+
+
+def test_turned_flat_tops_are_at_the_same_place() -> None:
+    """The middle of a plateau is where it was."""
+    y, x = np.mgrid[:24, :24]
+    centres = np.array([[6, 7], [16.5, 8], [9, 17.5]])
+    maps = np.zeros((1, 24, 24), np.float32)
+    for a, b in centres:
+        maps[0][(x - a) ** 2 + (y - b) ** 2 <= 6.3] = 1
+    decode = functools.partial(dark_jax.decode_peaks, max_peaks=4, threshold=0.5, min_distance=2)
+    back = {
+        "turned": lambda c: 23 - c,
+        "mirrored": lambda c: np.stack([23 - c[:, 0], c[:, 1]], axis=1),
+        "upside down": lambda c: np.stack([c[:, 0], 23 - c[:, 1]], axis=1),
+        "transposed": lambda c: c[:, ::-1],
+    }
+    for name, other in {"as it is": maps, **turned(maps)}.items():
+        found = decode(other)
+        assert found.scores[0].tolist() == [1, 1, 1, 0], name
+        coords = back.get(name, lambda c: c)(np.asarray(found.coords)[0, :3])
+        ways = np.linalg.norm(coords[:, None] - centres, axis=-1)
+        assert ways.min(axis=1).max() < 0.15, name
+        assert sorted(ways.argmin(axis=1)) == [0, 1, 2], name

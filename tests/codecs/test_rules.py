@@ -187,6 +187,16 @@ class TestStatus:
         assert moved[status == Status.STEP_TOO_LONG].min() >= 1.99
         assert moved[status == Status.NOT_CONCAVE].max() > 10
 
+    @pytest.mark.parametrize("rule", [rules.VITPOSE, rules.HF_VITPOSE], ids=str)
+    def test_the_largest_numbers_are_no_nan(self, rule: rules.Rule) -> None:
+        """Scaled down with them the ceiling was zero, and its logarithm infinite."""
+        largest = np.finfo(np.float32).max
+        maps = np.full((COUNT, *SIZE), largest, np.float32)
+        maps[1, 12, 10] = largest / 4
+        maps[2] = maps[1] / 2
+        keypoints = decode(maps, rule)
+        assert np.isfinite(keypoints.coords).all()
+
     def test_a_border_that_is_crossed(self) -> None:
         maps = synthetic.draw(np.array([[0.2, 9.3]]), SIZE, sigma=2.0).astype(np.float32)
         keypoints = decode(maps, rules.VITPOSE)

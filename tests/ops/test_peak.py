@@ -1,8 +1,10 @@
 """The peak is NumPy's argmax, bit for bit, for every value a map can hold."""
 
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,6 +82,33 @@ def test_no_maximum_above_zero_is_the_origin() -> None:
 def test_bad_input_is_named(heatmaps: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         dark_jax.get_max_preds(heatmaps)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2**24 + 1,), (3, 2**25, 1), (2**16, 2**15), (2**11, 2**10, 2**10)], ids=str
+)
+def test_maps_that_cannot_be_counted_are_refused(shape: tuple[int, ...]) -> None:
+    """At trace time: float32 holds no place beyond 2^24, int32 no index beyond 2^31."""
+    maps = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    decoders: list[Any] = [
+        functools.partial(dark_jax.decode, axes=tuple(range(len(shape)))),
+        functools.partial(dark_jax.decode_soft_argmax, temperature=1.0, axes=(-1,)),
+    ]
+    message = "heatmaps must have maps of at most 16777216 pixels along an axis and 2147483647"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(decoders[0], maps)
+    if shape[-1] > 2**24:
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(decoders[1], maps)
+    with pytest.raises(ValueError, match="size must be that of maps of at most 16777216 pixels"):
+        dark_jax.encode([[0.0] * len(shape)], size=shape, axes=(-1, -2, -3)[: len(shape)][::-1])
+
+
+def test_the_last_pixel_of_the_longest_row() -> None:
+    row = np.zeros(2**24, np.uint8)
+    row[-1] = 1
+    found = dark_jax.decode(row, axes=(-1,))
+    assert (found.coords.item(), found.scores.item()) == (2**24 - 1, 1)
 
 
 def test_64_bit_and_foreign_bytes() -> None:

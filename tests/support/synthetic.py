@@ -6,6 +6,8 @@ All generators return float32 ``[count, H, W]`` maps; those with a known answer 
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dark_jax import Keypoints
@@ -222,3 +224,40 @@ def reference_cases(size: Size, *, count: int) -> dict[str, np.ndarray]:
         "plateaus": plateaus(106, count, size, levels=4),
         "degenerate": np.stack(list(degenerate(size).values())),
     }
+
+
+def flat_tops(
+    seed: int, count: int, size: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Maps ``[count, ...]`` of any dimension whose highest pixels tie; and their centres.
+
+    Saturated sigmoids in two bytes, clipped bytes and disks, of sigma 2 where nothing is said.
+    """
+    sides = np.array(size)
+    margin = np.minimum(11, (sides - 2) / 2)
+    points = rng(seed).uniform(margin, sides - 1 - margin, (count, len(size)))
+    places = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), axis=-1)
+    squares = ((places - points.reshape(-1, *[1] * len(size), len(size))) ** 2).sum(axis=-1)
+
+    def saturated(gain: float, bias: float, dtype: str, sigma: float = 2.0) -> np.ndarray:
+        logits = gain * np.exp(-squares / (2 * sigma**2)) + bias
+        return np.asarray(jax.nn.sigmoid(jnp.asarray(logits, jnp.float32).astype(dtype)))
+
+    def clipped(height: float) -> np.ndarray:
+        return np.clip(np.round(height * np.exp(-squares / 8)), 0, 255).astype(np.uint8)
+
+    maps = {
+        "sigmoid(15 g - 5), bfloat16": saturated(15, -5, "bfloat16"),
+        "sigmoid(20 g - 10), bfloat16": saturated(20, -10, "bfloat16"),
+        "sigmoid(30 g - 10), bfloat16": saturated(30, -10, "bfloat16"),
+        "sigmoid(30 g - 10), float16": saturated(30, -10, "float16"),
+        "bytes clipped at .77 of their height": clipped(330),
+        "bytes clipped at half their height": clipped(512),
+        "sigmoid(25 g - 8), float16, sigma 3": saturated(25, -8, "float16", 3.0),
+        "disk of 3": (squares <= 9).astype(np.float32),
+        "disk of 4": (squares <= 16).astype(np.float32),
+        "disk of 4.1": (squares <= 4.1**2).astype(np.float32),
+        "disk of 7": (squares <= 49).astype(np.float32),
+        "disk of 9": (squares <= 81).astype(np.uint8),
+    }
+    return maps, points[:, ::-1]

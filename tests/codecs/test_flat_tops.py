@@ -1,0 +1,112 @@
+"""Decoders on flat tops: how near they come, and that the status says where they do not."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import dark_jax
+from dark_jax import Keypoints, Status, rules
+from tests.support import synthetic
+from tests.support.batches import in_batches
+from tests.support.cases import slow_but
+
+COUNT, SIZE = 300, (48, 48)
+MAPS, CENTRES = synthetic.flat_tops(0, COUNT, SIZE)
+SMALL = [name for name in MAPS if "disk" not in name and "sigma 3" not in name]
+
+
+def highest(maps: np.ndarray) -> Keypoints:
+    found = dark_jax.decode_peaks(maps, max_peaks=2, threshold=0.1, min_distance=3)
+    return jax.tree.map(lambda leaf: leaf[:, 0], found)
+
+
+DECODERS: dict[str, Callable[[np.ndarray], Keypoints]] = {
+    "kernel 3": functools.partial(dark_jax.decode, kernel_size=3),
+    "kernel 5": functools.partial(dark_jax.decode, kernel_size=5),
+    "kernel 11": dark_jax.decode,
+    "peaks": highest,
+    "fit": functools.partial(dark_jax.decode_fit, sigma=2.0),
+    "soft-argmax": functools.partial(dark_jax.decode_soft_argmax, temperature=0.1, radius=7),
+}
+# The largest mean error in pixels on the saturated sigmoids and clipped bytes of sigma 2.
+WANTED = {"kernel 3": 0.4, "kernel 5": 0.15, "kernel 11": 0.03, "peaks": 0.15, "fit": 0.1}
+
+
+def decoded(decoder: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Errors in pixels and statuses."""
+    found = in_batches(DECODERS[decoder], MAPS[name], size=COUNT // 3)
+    return np.linalg.norm(found.coords - CENTRES, axis=-1), np.asarray(found.status)
+
+
+@pytest.mark.parametrize("decoder", slow_but(["kernel 11", "peaks"], DECODERS))
+def test_near_or_not_refined(decoder: str) -> None:
+    """At most one in a hundred is REFINED and more than half a pixel off, however wide the top."""
+    for name in MAPS:
+        errors, status = decoded(decoder, name)
+        assert ((status == Status.REFINED) & (errors > 0.5)).mean() <= 0.01, name
+        if decoder in WANTED and name in SMALL:
+            assert errors.mean() <= WANTED[decoder], name
+
+
+def test_the_default_kernel_on_wide_tops() -> None:
+    for name, wanted in {"sigma 3": 0.03, "disk of 3": 0.15, "disk of 4": 0.15}.items():
+        errors, status = decoded("kernel 11", next(each for each in MAPS if name in each))
+        assert errors.mean() <= wanted, name
+        assert (status == Status.REFINED).mean() > 0.98, name
+
+
+@pytest.mark.parametrize("rule", slow_but([rules.HRNET], [rules.HRNET, rules.DARKPOSE]), ids=str)
+def test_published_rules_start_at_the_first(rule: rules.Rule) -> None:
+    """As their homes do: the answer is that of a map on which the first is a little higher."""
+    maps = MAPS["bytes clipped at half their height"].astype(np.float32)
+    raised = maps.copy()
+    for heatmap in raised:
+        heatmap[np.unravel_index(heatmap.argmax(), SIZE)] += 1e-3
+    found, expected = (dark_jax.decode(m, rule=rule, kernel_size=None) for m in (maps, raised))
+    np.testing.assert_allclose(found.coords, expected.coords, atol=1e-3)
+
+
+def test_equal_peaks_that_do_not_touch_are_two() -> None:
+    """The first is decoded, as if the other were lower."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+
+    def blob(a: float, b: float, height: float) -> np.ndarray:
+        return height * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 0.8**2))
+
+    two = np.maximum(blob(10, 10, 1.0), blob(30, 11, 1.0))
+    lower = np.maximum(blob(10, 10, 1.0), blob(30, 11, 0.9))
+    found = dark_jax.decode(np.stack([two, lower]).astype(np.float32), kernel_size=5)
+    np.testing.assert_allclose(found.coords, [[10, 10], [10, 10]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "axes"), [((96,), (-1,)), ((24, 24, 24), (-3, -2, -1))], ids=["rows", "volumes"]
+)
+def test_rows_and_volumes(size: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    maps, centres = synthetic.flat_tops(1, 60, size)
+    for name in SMALL:
+        decode: Any = functools.partial(dark_jax.decode, axes=axes)
+        fit: Any = functools.partial(dark_jax.decode_fit, sigma=2.0, axes=axes)
+        for decoder in (decode, fit):
+            found = decoder(maps[name])
+            errors = np.linalg.norm(np.asarray(found.coords) - centres, axis=-1)
+            assert errors.mean() <= 0.1, name
+            assert not ((np.asarray(found.status) == Status.REFINED) & (errors > 0.5)).any(), name
+
+
+@pytest.mark.parametrize("side", [20, 40])
+def test_a_block_wider_than_the_window_is_not_refined(side: int) -> None:
+    block = np.zeros((1, 64, 64), np.float32)
+    block[0, 10 : 10 + side, 8 : 8 + side] = 1
+    found = [
+        dark_jax.decode(block),
+        dark_jax.decode_fit(block, sigma=2.0),
+        dark_jax.decode_soft_argmax(block, temperature=0.1, radius=7),
+        dark_jax.decode_peaks(block, max_peaks=1, threshold=0.5, min_distance=3),
+    ]
+    for keypoints in found:
+        assert keypoints.status.ravel()[0] == Status.NOT_CONCAVE
