@@ -44,12 +44,13 @@ def decode(
 ) -> Keypoints:
     """Sub-pixel keypoints of heatmaps by DARK: guarded, or exactly as published.
 
-    The peak of each map is its maximum. Around it the map is blurred, logged, and one
-    Newton step taken to the maximum of its second-order expansion. The default rule,
-    ``rules.GUARDED``, does so where that is well posed; elsewhere the integer peak stays and
-    ``status`` says why. It is scale-free: the maps may be of any positive scale. Any other
-    rule of :mod:`dark_jax.rules` gives the coordinates of the code it is named after,
-    sentinels included. Composes under ``jit``, ``vmap``, ``grad`` and sharding.
+    The peak of each map is its maximum; of a flat top, whose pixels tie and touch, the middle one.
+    Around it the map is blurred, logged, and one Newton step taken to the maximum of its
+    second-order expansion. The default rule, ``rules.GUARDED``, does so where that is well posed;
+    elsewhere the integer peak stays and ``status`` says why. It is scale-free: the maps may be of
+    any positive scale. Any other rule of :mod:`dark_jax.rules` gives the coordinates of the code it
+    is named after, sentinels included, and starts at the first of tied pixels. Composes under
+    ``jit``, ``vmap``, ``grad`` and sharding.
 
     ``DARKPOSE``, ``SAPIENS2`` and mmpose's rules rescale the blurred map and then clamp it.
     Where that clamp may bite, an image is computed once more from its whole maps, in float64.
@@ -60,7 +61,8 @@ def decode(
     Args:
         heatmaps: JAX or NumPy array of real numbers, ``[..., H, W]``: ``[B, J, H, W]`` for ``B``
             images with ``J`` joints, say; or laid out as ``axes`` say. Computed in float32
-            (float64 for float64 input under x64).
+            (float64 for float64 input under x64). Logits first go through ``jax.nn.sigmoid``: raw
+            ones can be ``REFINED`` and .3 px off.
         rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
             ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or one of your
             own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC``, volumes ``GUARDED`` alone.
@@ -82,8 +84,9 @@ def decode(
         both float32 (float64 for float64 input under x64).
         ``status [...]``, int8, a :class:`Status`: 0 ``REFINED``; or the first that applies of
         1 ``NOT_FINITE`` (score or pixels around it), 2 ``NO_PEAK`` (no value above zero),
-        3 ``BORDER`` (the step would read outside the map), 4 ``NOT_CONCAVE`` (no maximum there)
-        and 5 ``STEP_TOO_LONG``, beyond ``max(1.5, sigma of the blur)`` pixels. Under a published
+        3 ``BORDER`` (the step would read outside the map), 4 ``NOT_CONCAVE`` (no maximum there, or
+        a flat top that the window does not show) and 5 ``STEP_TOO_LONG``: further than 1.5 pixels,
+        the blur's sigma, and the blob's own, of which 3 pixels count. Under a published
         rule the coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
         ``covariance [..., dim, dim]``, where it is asked for, of their error in pixels squared
         if what a Gaussian of about this shape leaves over around the peak is independent
@@ -96,7 +99,8 @@ def decode(
         TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is no ``Rule``;
             ``kernel_size`` or ``axes`` are no integers; ``sigma`` is no concrete number.
         ValueError: ``heatmaps`` lacks the axes or has an empty map; ``axes`` are not one to
-            three, in increasing order, or not what ``rule`` decodes; ``kernel_size``
+            three, in increasing order, or not what ``rule`` decodes; a map has an axis of more
+            than 2^24 pixels, or 2^31 pixels in all; ``kernel_size``
             is even or below 1; ``sigma`` is not positive and finite, or has not one number
             an axis; both are given; the rule does not blur and one is given.
 

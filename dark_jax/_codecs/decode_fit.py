@@ -73,7 +73,8 @@ def _recentred(
 
 def _near(radius: int) -> int:
     """Pixels to re-centre by: one sigma; none for blobs so small that their maximum is near."""
-    return math.ceil(radius / REACH) if radius > SMALL_RADIUS else 0
+    # The radius is that many sigmas, rounded up.
+    return math.ceil((radius - 0.5) / REACH) if radius > SMALL_RADIUS else 0
 
 
 def _fit(
@@ -175,17 +176,18 @@ def decode_fit(
     """Sub-pixel keypoints at the statistical limit, for who knows the width of the blobs.
 
     Least squares of a Gaussian of known sigma, for its place and height, over a window at the
-    maximum: re-centred within one sigma, then three Gauss-Newton steps. Pixels outside the map
-    weigh nothing, so borders cost no more than the pixels that are missing. No decoder is more
-    exact under independent pixel noise; where the blobs are of unknown width, or not round,
-    take :func:`decode`.
+    maximum, in the middle of a flat top: re-centred within one sigma, then three Gauss-Newton
+    steps. Pixels outside the map weigh nothing, so borders cost no more than the pixels that are
+    missing. No decoder is more exact under independent pixel noise; where the blobs are of unknown
+    width, or not round, take :func:`decode`.
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
             ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
         sigma: of the blobs in pixels: the sigma the network was trained with. A number, or one
             an axis, ``(x, y, ...)``; with ``radius`` also an array that broadcasts to the
-            scores' shape, which may be traced.
+            scores' shape, which may be traced; where that is not positive and finite the status
+            is ``NOT_FINITE``.
         radius: the window reaches this many pixels to each side; static. ``ceil(2.5 sigma)``
             if not given. Smaller is more robust to a second blob nearby, and less exact.
         background: what a map is where no blob is; a number or an array that broadcasts to
@@ -197,18 +199,18 @@ def decode_fit(
         axes: the axes of a map in increasing order, as for :func:`decode`; static.
 
     Returns:
-        :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels;
-        ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`: ``NO_PEAK``
-        where the maximum is not above the background (zero, if that is fitted), ``BORDER``
-        where the fit leaves the map by more than a pixel, ``NOT_CONCAVE`` where no Gaussian of
-        positive height fits, ``STEP_TOO_LONG`` where the fit has not settled, or only further
+        :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels; ``scores [...]``,
+        the raw maxima; ``status [...]``, a :class:`Status`: ``NO_PEAK`` where the maximum is not
+        above the background (zero, if that is fitted), ``BORDER`` where the fit leaves the map by
+        more than a pixel, ``NOT_CONCAVE`` where no Gaussian of positive height fits or a flat top
+        is wider than the window, ``STEP_TOO_LONG`` where the fit has not settled, or only further
         than a sigma and 1.5 pixels away. There the coordinates are the start, an integer.
         ``covariance [..., dim, dim]`` of their error in pixels squared, if what the blob leaves
-        over in the window is independent noise: then the ellipses hold what they should, at
-        borders too. A second blob or a wrong sigma is left over and widens it. It cannot know
-        of errors that look like a blob: a network that is sure and wrong leaves nothing over. On
-        real frames of a small network the 1-sigma ellipse held .4 to 4 % of the errors to the
-        human label, not 39 %: it is the decoder's error, a part of the keypoint's.
+        over in the window is independent noise: then the ellipses hold what they should, at borders
+        too. A second blob or a wrong sigma is left over and widens it. It cannot know of errors
+        that look like a blob: a network that is sure and wrong leaves nothing over. On real frames
+        of a small network the 1-sigma ellipse held .4 to 4 % of the errors to the human label, not
+        39 %: it is the decoder's error, a part of the keypoint's.
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no

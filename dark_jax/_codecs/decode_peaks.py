@@ -254,11 +254,12 @@ def decode_peaks(
     A peak is a pixel above ``threshold`` that is the maximum of the box of ``min_distance``
     pixels to each side. Each is refined as :func:`decode` refines the one of a map: the same
     window, guards and step, with a blur narrow enough to leave the neighbours out. A plateau is
-    one peak, at its first pixel in row-major order; so are equal pixels within
-    ``min_distance`` of each other.
+    one peak, refined from its middle. Of equal peaks within ``min_distance`` of each other the
+    first in row-major order is taken.
 
-    Plateaus wider than the box are told apart by flooding, only where two slots may hold pixels
-    of one. That is chosen from the data: under a ``vmap`` of yours both branches run; on a
+    Plateaus wider than the box, and peaks that tie with others that are none, are told apart by
+    flooding and one after the other, in the images where there are any. That is chosen from the
+    data: under a ``vmap`` of yours both branches run; on a
     batch sharded over an automatic mesh it costs collectives, and an explicit mesh refuses it.
     Use ``jax.shard_map`` there.
 

@@ -30,12 +30,12 @@ class Status(IntEnum):
             pixels for most rules. Of a fit: it leaves the map.
         NOT_CONCAVE: the log map has no maximum here (its Hessian is not negative
             definite, or all around the peak is at the rule's floor, as in logits); no blob
-            of positive height fits.
-        STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
+            of positive height fits; a flat top is wider than the window shows.
+        STEP_TOO_LONG: the step would leave the neighbourhood of the peak, or the blob.
 
-    Unrefined coordinates are the integer peak, or NaN with a NaN score. Under a published
-    rule they are the rule's whatever the status, which says what the default rule would
-    object to.
+    Unrefined coordinates are the integer peak, the middle of a flat top, or NaN with a NaN score.
+    Under a published rule they are the rule's whatever the status, which says what the default rule
+    would object to.
 
     Example:
         >>> import dark_jax
