@@ -12,7 +12,7 @@ from dark_jax._codecs import dark_covariance
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Status, status_of, unknown_covariance
 from dark_jax._core.numerics import as_float, inverse_power_of_two
-from dark_jax._ops.flat_top import at_middle, is_cut
+from dark_jax._ops.flat_top import at_middle, is_missed
 from dark_jax._ops.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
 from dark_jax._ops.peak import Peak, find_peak
 from dark_jax._ops.pixels import Position, box, inside, read
@@ -136,8 +136,7 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
         largest = float(jnp.finfo(around.dtype).max) / 2
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
-    cut = _is_cut(peak, around, settings)
-    coords, status = _step(values, peak, finite, cut, heatmap.shape, settings)
+    coords, status = _step(values, peak, finite, around, heatmap.shape, settings)
     covariance = unknown_covariance(coords, status)
     if settings.covariance:
         covariance = _covariance(heatmap, peak, values, status, settings)
@@ -211,21 +210,18 @@ def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> ja
     return free | flat
 
 
-def _is_cut(peak: Peak, around: jax.Array, settings: DarkSettings) -> jax.Array:
-    """Whether a flat top is wider than what the step is made of."""
-    # The gradient reaches a pixel, whatever the second differences reach.
-    return is_cut(peak, around, settings.radii, beyond=settings.rule.stencil.reach - 1)
-
-
 def _step(
     values: jax.Array,
     peak: Peak,
     finite: jax.Array,
-    cut: jax.Array,
+    around: jax.Array,
     shape: tuple[int, ...],
     settings: DarkSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status from the blurred values at the stencil's offsets."""
+    """Coordinates and status from the blurred values at the stencil's offsets.
+
+    And from those they were blurred from, ``around`` the peak.
+    """
     rule = settings.rule
     used = _used(peak, shape, rule)
     if rule.refined_only:  # no step is taken from these values, but a gradient is
@@ -238,7 +234,7 @@ def _step(
     model = rule.stencil.quadratic(values, settings.dim)
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(model, peak, finite, surrounded, blank | cut, settings)
+    status = _status(model, peak, around, shape, finite, surrounded, blank, settings)
     taken = status == Status.REFINED.value if rule.refined_only else used
     if rule.fixed_step is not None:
         step = jnp.where(taken, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
@@ -292,6 +288,8 @@ def _edge_repeated(
 def _status(
     model: Quadratic,
     peak: Peak,
+    around: jax.Array,
+    shape: tuple[int, ...],
     finite: jax.Array,
     surrounded: jax.Array,
     blank: jax.Array,
@@ -299,7 +297,7 @@ def _status(
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
     step = model.newton_step(model.det != 0)
-    flat = jnp.bool_(False) if peak.top is None else peak.top.missed(step)
+    flat = is_missed(peak, step, around, settings.radii, shape)
     return status_of(
         {
             Status.NOT_FINITE: ~finite,
@@ -344,8 +342,8 @@ def _refine_from_map_jvp(settings, primals, tangents):
 def _refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
     peak, rule = find_start(heatmap, settings.rule), settings.rule
     around = _read_window(heatmap, peak.position, settings)
-    finite, cut = jnp.all(jnp.isfinite(around)), _is_cut(peak, around, settings)
+    finite = jnp.all(jnp.isfinite(around))
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
     values = read(whole, peak.position, settings.offsets)
-    return _step(values, peak, finite, cut, heatmap.shape, settings)
+    return _step(values, peak, finite, around, heatmap.shape, settings)

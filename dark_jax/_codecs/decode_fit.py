@@ -17,7 +17,7 @@ from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
-from dark_jax._ops.flat_top import at_middle, is_cut
+from dark_jax._ops.flat_top import at_middle, is_missed
 from dark_jax._ops.gaussian import blur, gaussian_kernel
 from dark_jax._ops.gaussian_model import (
     REACH,
@@ -113,10 +113,8 @@ def _fit(
     lost = jnp.any(jnp.abs(last) > LONGEST_PLACE_STEP) | jnp.any(
         jnp.abs(at) > jnp.maximum(1.5, jnp.stack([*sigmas]))
     )
-    flat = jnp.bool_(False)
-    if start.top is not None:
-        flat = is_cut(start, window.values.reshape(-1), radii)
-        flat |= start.top.missed(coords - start.coords)
+    seen = window.values.reshape(-1)
+    flat = is_missed(start.moved(centre), at, seen, radii, heatmap.shape)
     status = status_of(
         {
             Status.NOT_FINITE: ~finite | ~known,

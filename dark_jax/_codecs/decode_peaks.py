@@ -57,7 +57,15 @@ def _decode_peaks(
 
 def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoints:
     def refined(peak: Peak) -> dark_step.Refined:
-        return dark_step.refine_from_window(heatmap, at_middle(heatmap, peak), settings)
+        start = at_middle(heatmap, peak)
+        # Level pixels may lead past a higher peak: there the middle is on its flank.
+        beside = read(heatmap, start.position, box((1,) * heatmap.ndim))
+        lower = jnp.all(beside <= peak.score)
+        position = tuple(
+            jnp.where(lower, at, first)
+            for at, first in zip(start.position, peak.position, strict=True)
+        )
+        return dark_step.refine_from_window(heatmap, start.moved(position), settings)
 
     found, missing = jax.vmap(refined)(peaks), ~(peaks.score > 0)
     coords = jnp.where(missing[:, None], 0, found.coords)
@@ -161,17 +169,21 @@ def _taken_in_turn(highest: jax.Array, distance: int) -> jax.Array:
 
     first = jnp.where(highest, rank, 0)
     plateaus, _ = lax.while_loop(lambda state: state[1], spread, (first, jnp.any(highest)))
-    places = [lax.broadcasted_iota(jnp.int32, rank.shape, axis) for axis in range(rank.ndim)]
+
+    def greatest_of_plateau(values: jax.Array) -> jax.Array:
+        """The maximum of some values over each pixel's plateau."""
+        none = jnp.zeros(rank.size + 1, jnp.int32)
+        every = none.at[plateaus.reshape(-1)].max(values.reshape(-1), mode="promise_in_bounds")
+        return every.at[plateaus].get(mode="promise_in_bounds")
 
     def take(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         tops, left = state
-        top = rank == jnp.max(jnp.where(left, rank, 0))
-        near = plateaus == jnp.max(jnp.where(top, plateaus, 0))
-        beside = jnp.ones_like(left)
-        for place in places:
-            at = jnp.max(jnp.where(top, place, 0))
-            beside &= jnp.abs(place - at) <= distance
-        return tops | top, left & ~near & ~beside
+        # All whose turn it is whatever becomes of the others.
+        ranks = jnp.where(left, rank, 0)
+        first = (ranks == _greatest(ranks, distance)) & (ranks == greatest_of_plateau(ranks))
+        taken = (left & first).astype(jnp.int32)
+        lost = (_greatest(taken, distance) > 0) | (greatest_of_plateau(taken) > 0)
+        return tops | (taken > 0), left & ~lost
 
     start = jnp.zeros_like(highest), highest
     return lax.while_loop(lambda state: jnp.any(state[1]), take, start)[0]

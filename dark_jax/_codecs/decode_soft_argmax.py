@@ -13,7 +13,7 @@ from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of, unknown_covariance
 from dark_jax._core.numerics import as_float, inverse_power_of_two
-from dark_jax._ops.flat_top import at_middle, is_cut
+from dark_jax._ops.flat_top import at_middle, is_missed
 from dark_jax._ops.peak import Peak, find_peak
 from dark_jax._ops.pixels import box, inside, read
 
@@ -51,7 +51,9 @@ def _of_window(
     weights = jnp.where(within, jnp.exp(below * _inverse(temperature)), 0)
     moments = [jnp.sum(weights * jnp.asarray(step, top.dtype)) for step in offsets.T]
     step = jnp.stack(moments) / jnp.sum(weights)
-    return peak.coords + step, is_cut(peak, values, (radius,) * heatmap.ndim)
+    return peak.coords + step, is_missed(
+        peak, step, values, (radius,) * heatmap.ndim, heatmap.shape
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("radius", "axes"))

@@ -7,6 +7,7 @@ row-major order, is a corner of what they cover.
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,12 @@ import numpy as np
 from jax import lax
 
 from dark_jax._ops.peak import FlatTop, Peak
-from dark_jax._ops.pixels import box, inside, stored
+from dark_jax._ops.pixels import Position, box, inside, stored
 
 # Pixels from the first tie, along every axis, beyond which no tie counts.
 REACH = 7
-# Down the rows, up, and down again: that follows all shapes but those that wind further.
-SWEEPS = 3
+# Down the rows, up, and so on: that follows all shapes but those that wind further.
+SWEEPS = 5
 # In volumes: how many pixels long a way from the first may be.
 TURNS = 16
 
@@ -31,8 +32,12 @@ _FURTHEST = int(np.iinfo(np.int32).max)
 # Every axis has 4 bits for a place, from -REACH up, and 5 for sixteenths of a pixel, from -1 up.
 _PLACE, _BITS = 4, 9
 # Of a top of radius r pixels the centroid is within SLACK / r of the middle of the blob under it:
-# measured on saturated sigmoids, clipped bytes and disks. In parts of a pixel.
-_SLACK, _PARTS, _ANYWHERE = 0.96, 30, 15
+# measured on saturated sigmoids, clipped bytes and disks. In parts of a pixel, up to 13 of them.
+_SLACK, _PARTS, _MOST = 0.96, 28, 13
+# In place of that: the top goes on beyond REACH, or meets the edge of the map.
+_NOT_WHOLE, _AT_EDGE = 14, 15
+# The same in pixels where only the ends of a top along the axes are known.
+UNKNOWN_SLACK = 0.7
 _UNMOVED = REACH | 16 << _PLACE
 
 
@@ -56,7 +61,9 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
     else:
         runs, places = [_spread(rows.reshape(REACH + 1, -1)).reshape(-1)], [lines]
     unmoved = sum(_UNMOVED << _BITS * axis for axis in range(dim))
-    packed = jnp.where(peak.value > 0, _middle(runs, places), unmoved)
+    kind = _kind(runs, places, _edges(peak.position, heatmap.shape, places))
+    packed = kind << _BITS * dim | _middle(runs, places)
+    packed = jnp.where(peak.score > 0, packed, unmoved)
     # This changes nothing. But XLA keeps a remainder, being dear, where several ask for it;
     # anything cheaper, all of the above with it, it would work out once for each.
     packed = lax.rem(packed, jnp.full_like(packed, _FURTHEST))
@@ -65,30 +72,49 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
         position.append(at + (packed >> _BITS * axis & 15) - REACH)
         sixteenths = (packed >> _BITS * axis + _PLACE & 31) - 16
         centre.append(sixteenths.astype(peak.score.dtype) / 16)
-    tolerance = (packed >> _BITS * dim).astype(peak.score.dtype) / _PARTS
-    tolerance = jnp.where(tolerance < _ANYWHERE / _PARTS, tolerance, jnp.inf)
-    return Peak(tuple(position), peak.value, FlatTop(tuple(centre), tolerance))
+    kind = packed >> _BITS * dim
+    top = FlatTop(
+        centre=tuple(centre),
+        tolerance=kind.astype(peak.score.dtype) / _PARTS,
+        wide=kind > 0,
+        whole=kind < _NOT_WHOLE,
+        at_edge=kind == _AT_EDGE,
+    )
+    return Peak(tuple(position), peak.value, top)
 
 
-def is_cut(peak: Peak, around: jax.Array, radii: Sequence[int], *, beyond: int = 0) -> jax.Array:
-    """Whether a flat top reaches the ends of the pixels ``around`` it, ``[n]`` of a box.
+def is_missed(
+    peak: Peak,
+    step: jax.Array,
+    around: jax.Array,
+    radii: Sequence[int],
+    shape: tuple[int, ...],
+) -> jax.Array:
+    """Whether a ``step [dim]`` was made from pixels that do not show a wide flat top's middle.
 
-    Along some axis; or comes within ``beyond`` pixels of them, if it goes on further than it
-    was followed.
+    The top goes on to the ends of the pixels ``around`` the peak, ``[n]`` of a box, or to the edge
+    of a map of ``shape``; or the step ends far from its centroid, or from the middle of the lines
+    through the peak where that is not known.
     """
-    if peak.top is None:
+    top = peak.top
+    if top is None:
         return jnp.bool_(False)
     strides = np.cumprod([1, *(2 * radius + 1 for radius in radii[:-1])])
-    middle = around.size // 2
-
-    def reaches(radii: Sequence[int]) -> jax.Array:
-        ends = np.array([r * s for r, s in zip(radii, strides, strict=True)])
-        return jnp.any(around[middle + np.concatenate([-ends, ends])] == around[middle])
-
-    cut = reaches(radii)
-    if beyond:
-        cut |= ~peak.top.known & reaches([radius - beyond for radius in radii])
-    return peak.top.wide & cut
+    middle, runs, cut = around.size // 2, [], top.at_edge
+    for at, size, radius, stride in zip(
+        peak.position, shape[::-1], radii, strides.tolist(), strict=True
+    ):
+        ways = np.arange(1, radius + 1, dtype=np.int32)
+        for sign in (-1, 1):
+            level = around[middle + sign * stride * ways] == around[middle]
+            runs.append(jnp.min(jnp.where(level, radius, ways - 1)))
+            cut |= runs[-1] == radius
+        cut |= (at == runs[-2]) | (at + runs[-1] == size - 1)
+    before, after = jnp.stack(runs[::2]), jnp.stack(runs[1::2])
+    between = (after - before).astype(step.dtype) / 2
+    centre = jnp.where(top.whole, jnp.stack(top.centre), between)
+    far = jnp.where(top.whole, top.tolerance, UNKNOWN_SLACK)
+    return top.wide & (cut | (jnp.sum(jnp.square(step - centre)) > jnp.square(far)))
 
 
 def _tied(heatmap: jax.Array, peak: Peak, lines: np.ndarray) -> jax.Array:
@@ -208,7 +234,7 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> jax.Array:
     tied = zip(costs, codes, strict=True)
     code = _least([jnp.where(cost == nearest, code, _FURTHEST) for cost, code in tied])
 
-    packed = _tolerance(runs, places, count) << _BITS * len(totals)
+    packed = jnp.zeros_like(count)
     for axis, total in enumerate(totals):
         place = code >> _PLACE * axis & 15
         left = jnp.clip(total - count * place, -count, count)
@@ -217,25 +243,44 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> jax.Array:
     return packed
 
 
-def _tolerance(runs: list[jax.Array], places: list[np.ndarray], count: jax.Array) -> jax.Array:
+def _edges(first: Position, shape: tuple[int, ...], places: list[np.ndarray]) -> list[jax.Array]:
+    """Of each row the bits of pixels at an edge of the map."""
+    (x, *others), (width, *sizes) = first, shape[::-1]
+    # A bit that is shifted out of the row is none of it.
+    ends = 1 << jnp.maximum(REACH - x, -1) + 1 | 2 << jnp.minimum(REACH + width - 1 - x, _READ)
+    found = []
+    for place in places:
+        outer = jnp.zeros(place.shape[:-1], bool)
+        for at, size, step in zip(others, sizes, np.moveaxis(place, -1, 0), strict=True):
+            outer |= (at + step == 0) | (at + step == size - 1)
+        found.append(jnp.where(outer, -1, ends >> 1))
+    return found
+
+
+def _kind(runs: list[jax.Array], places: list[np.ndarray], edges: list[jax.Array]) -> jax.Array:
     """How far from the centroid a blob's middle may be, in parts of a pixel; 0 for a small top.
 
-    ``_ANYWHERE`` where the top goes on beyond ``REACH``: its centroid is not known.
+    Or that the top is not whole, or at an edge of the map.
     """
     dim = places[0].shape[-1] + 1
+    count = _total([lax.population_count(run) for run in runs])
     # A disk of this radius has as many pixels; the volume of a ball of radius 1 by dimensions.
     limit = int((_PARTS * _SLACK) ** dim * {1: 2, 2: math.pi, 3: 4 * math.pi / 3}[dim])
-    found = jnp.zeros_like(count)
+    parts = jnp.zeros_like(count)
     for bit in reversed(range(4)):
-        more = found | 1 << bit
-        found = jnp.where(functools.reduce(jnp.multiply, [more] * dim, count) <= limit, more, found)
-    ends = [
+        more = parts | 1 << bit
+        parts = jnp.where(functools.reduce(jnp.multiply, [more] * dim, count) <= limit, more, parts)
+    reach = [
         np.where((np.abs(place) == REACH).any(axis=-1), -1, 1 | 1 << 2 * REACH).astype(np.int32)
         for place in places
     ]
-    at_end = _total([lax.population_count(run & end) for run, end in zip(runs, ends, strict=True)])
-    found = jnp.where(at_end > 0, _ANYWHERE, jnp.minimum(found, _ANYWHERE - 1))
-    return jnp.where(count > 3**dim, found, 0)
+
+    def meet(ends: Sequence[Any]) -> jax.Array:
+        return _total([run & end for run, end in zip(runs, ends, strict=True)]) != 0
+
+    kind = jnp.where(count > 3**dim, jnp.minimum(parts, _MOST), 0)
+    kind = jnp.where(meet(reach), _NOT_WHOLE, kind)
+    return jnp.where((kind > 0) & meet(edges), _AT_EDGE, kind)
 
 
 def _total(parts: list[jax.Array]) -> jax.Array:

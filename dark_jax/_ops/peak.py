@@ -14,29 +14,15 @@ class FlatTop(NamedTuple):
     """The pixels that tie with a peak and touch.
 
     ``centre`` is their centroid from the peak, (x, y, ...); ``tolerance`` how far from it a blob's
-    middle may be: zero for so few pixels that they tell nothing.
+    middle may be. ``wide`` is False for so few pixels that they tell nothing, ``whole`` where
+    the top goes on further than it was followed, ``at_edge`` is True where it meets the map's.
     """
 
     centre: Position
     tolerance: jax.Array
-
-    @property
-    def wide(self) -> jax.Array:
-        """Whether it is more than a pixel and its neighbours."""
-        return self.tolerance > 0
-
-    @property
-    def known(self) -> jax.Array:
-        """Whether all of it was seen, so that the centroid is its own."""
-        return self.tolerance < jnp.inf
-
-    def missed(self, step: jax.Array) -> jax.Array:
-        """Whether a ``step [dim]`` from the peak ends far from the middle of a wide top.
-
-        Then it was made from pixels that do not show where the top ends.
-        """
-        square = jnp.sum(jnp.square(step - jnp.stack(self.centre)))
-        return self.wide & (square > jnp.square(self.tolerance))
+    wide: jax.Array
+    whole: jax.Array
+    at_edge: jax.Array
 
 
 class Peak(NamedTuple):
@@ -53,6 +39,16 @@ class Peak(NamedTuple):
     def score(self) -> jax.Array:
         """The value in floating point."""
         return as_float(self.value)
+
+    def moved(self, position: Position) -> "Peak":
+        """The same one seen from another pixel."""
+        if self.top is None:
+            return self._replace(position=position)
+        centre = [
+            away + (old - new).astype(away.dtype)
+            for away, old, new in zip(self.top.centre, self.position, position, strict=True)
+        ]
+        return self._replace(position=position, top=self.top._replace(centre=tuple(centre)))
 
     @property
     def coords(self) -> jax.Array:

@@ -271,6 +271,17 @@ def test_a_tie_with_a_flank_is_no_loss() -> None:
         np.testing.assert_array_equal(found.scores, [255, 155, 0, 0])
 
 
+def test_a_level_way_past_a_higher_peak_leaves_two_in_place() -> None:
+    """Two pixels of one value at the ends of a ridge that a higher peak stands on."""
+    heatmap = np.zeros((16, 24), np.uint8)
+    heatmap[8, 8:15] = 5
+    heatmap[7, 11] = 9
+    found = dark_jax.decode_peaks(heatmap, max_peaks=4, threshold=1, min_distance=1)
+    np.testing.assert_array_equal(found.scores, [9, 5, 5, 0])
+    ways = np.linalg.norm(np.diff(np.asarray(found.coords)[:3], axis=0), axis=-1)
+    assert ways.min() > 1
+
+
 def turned(maps: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "turned": maps[:, ::-1, ::-1],

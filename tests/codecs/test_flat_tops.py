@@ -98,6 +98,34 @@ def test_rows_and_volumes(size: tuple[int, ...], axes: tuple[int, ...]) -> None:
             assert not ((np.asarray(found.status) == Status.REFINED) & (errors > 0.5)).any(), name
 
 
+@pytest.mark.parametrize("sigma", slow_but([3.0], [2.0, 3.0]))
+def test_cut_by_an_edge_of_the_map_is_not_refined(sigma: float) -> None:
+    """The middle of what is left of a saturated blob is not its own."""
+    points = synthetic.rng(3).uniform([0, 12], [5, 35], (COUNT, 2))
+    maps = np.clip(4 * synthetic.draw(points, SIZE, sigma=sigma), 0, 1).astype(np.float32)
+    for turn in range(4):
+        turned = np.rot90(maps, turn, axes=(1, 2))
+        for decode in (dark_jax.decode, functools.partial(dark_jax.decode_fit, sigma=sigma)):
+            found = in_batches(decode, turned, size=COUNT // 3)
+            coords = np.asarray(found.coords)
+            for _ in range(turn):  # back by a quarter turn
+                coords = np.stack([SIZE[0] - 1 - coords[:, 1], coords[:, 0]], axis=-1)
+            errors = np.linalg.norm(coords - points, axis=-1)
+            assert not ((np.asarray(found.status) == Status.REFINED) & (errors > 0.5)).any(), turn
+
+
+@pytest.mark.parametrize("length", [9, 12, 16])
+@pytest.mark.parametrize("thick", [1, 2])
+def test_lines_are_right_or_not_refined(length: int, thick: int) -> None:
+    maps = np.zeros((1, *SIZE), np.float32)
+    maps[0, 20 : 20 + thick, 14 : 14 + length] = 1
+    truth = np.array([13.5 + length / 2, 19.5 + thick / 2])
+    for decode in DECODERS.values():
+        found = decode(maps)
+        error = np.linalg.norm(np.asarray(found.coords)[0] - truth)
+        assert error < 0.5 or found.status[0] != Status.REFINED
+
+
 @pytest.mark.parametrize("side", [20, 40])
 def test_a_block_wider_than_the_window_is_not_refined(side: int) -> None:
     block = np.zeros((1, 64, 64), np.float32)

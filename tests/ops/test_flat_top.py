@@ -120,7 +120,16 @@ def test_what_is_known_of_it() -> None:
     )
     np.testing.assert_allclose(peak.top.centre[0], [0.5, 0.5, 0.5], atol=1 / 16)
     np.testing.assert_allclose(peak.top.centre[1], [0.0, 0.0, 0.0], atol=1 / 16)
-    few, twelve, unknown = peak.top.tolerance
-    assert few == 0
-    assert 0.4 < twelve < 0.5
-    assert unknown == np.inf
+    np.testing.assert_array_equal(peak.top.wide, [False, True, True])
+    np.testing.assert_array_equal(peak.top.whole, [True, True, False])
+    assert 0.4 < peak.top.tolerance[1] < 0.5
+
+
+@pytest.mark.parametrize("corner", [(0, 10), (17, 10), (8, 0), (8, 21), (0, 0), (16, 20)])
+def test_a_top_at_the_edge_of_the_map_is_told(corner: tuple[int, int]) -> None:
+    heatmap = np.zeros(SIZE, np.float32)
+    heatmap[corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = 1
+    inner = np.zeros(SIZE, np.float32)
+    inner[1:5, 1:5] = inner[15:19, 19:23] = 1
+    peak: Any = in_batches(middles, np.stack([heatmap, inner]), size=BATCH)
+    np.testing.assert_array_equal(peak.top.at_edge, [True, False])

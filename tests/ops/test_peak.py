@@ -101,7 +101,9 @@ def test_maps_that_cannot_be_counted_are_refused(shape: tuple[int, ...]) -> None
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(decoders[1], maps)
     with pytest.raises(ValueError, match="size must be that of maps of at most 16777216 pixels"):
-        dark_jax.encode([[0.0] * len(shape)], size=shape, axes=(-1, -2, -3)[: len(shape)][::-1])
+        dark_jax.encode(
+            np.zeros((1, len(shape))), size=shape, axes=(-1, -2, -3)[: len(shape)][::-1]
+        )
 
 
 def test_the_last_pixel_of_the_longest_row() -> None:
