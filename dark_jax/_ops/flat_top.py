@@ -246,7 +246,7 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> jax.Array:
 def _edges(first: Position, shape: tuple[int, ...], places: list[np.ndarray]) -> list[jax.Array]:
     """Of each row the bits of pixels at an edge of the map."""
     (x, *others), (width, *sizes) = first, shape[::-1]
-    # A bit that is shifted out of the row is none of it.
+    # Bits shifted out of the row do not count.
     ends = 1 << jnp.maximum(REACH - x, -1) + 1 | 2 << jnp.minimum(REACH + width - 1 - x, _READ)
     found = []
     for place in places:

@@ -269,12 +269,6 @@ def _job(
             f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
             "maps', which a table does not name; write .zarr"
         )
-    largest = max(reader.shape[axis] for axis in axes)
-    if largest > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"{reader.where}: a side of its maps has {largest} pixels, at most "
-            f"{np.iinfo(np.int32).max} can be decoded, shape {reader.shape}, axes {axes}"
-        )
     example = tuple(n if axis in axes else 1 for axis, n in enumerate(reader.shape))
     native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
     shapes = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
