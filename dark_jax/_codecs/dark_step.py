@@ -136,7 +136,7 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
         largest = float(jnp.finfo(around.dtype).max) / 2
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
-    coords, status = _step(values, peak, finite, around, heatmap.shape, settings)
+    coords, status = _step(values, peak, finite, heatmap, settings)
     covariance = unknown_covariance(coords, status)
     if settings.covariance:
         covariance = _covariance(heatmap, peak, values, status, settings)
@@ -214,15 +214,11 @@ def _step(
     values: jax.Array,
     peak: Peak,
     finite: jax.Array,
-    around: jax.Array,
-    shape: tuple[int, ...],
+    heatmap: jax.Array,
     settings: DarkSettings,
 ) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status from the blurred values at the stencil's offsets.
-
-    And from those they were blurred from, ``around`` the peak.
-    """
-    rule = settings.rule
+    """Coordinates and status from the blurred values at the stencil's offsets."""
+    rule, shape = settings.rule, heatmap.shape
     used = _used(peak, shape, rule)
     if rule.refined_only:  # no step is taken from these values, but a gradient is
         values = jnp.where(jnp.isfinite(values), values, 0)
@@ -234,7 +230,7 @@ def _step(
     model = rule.stencil.quadratic(values, settings.dim)
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(model, peak, around, shape, finite, surrounded, blank, settings)
+    status = _status(model, peak, heatmap, finite, surrounded, blank, settings)
     taken = status == Status.REFINED.value if rule.refined_only else used
     if rule.fixed_step is not None:
         step = jnp.where(taken, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
@@ -288,16 +284,15 @@ def _edge_repeated(
 def _status(
     model: Quadratic,
     peak: Peak,
-    around: jax.Array,
-    shape: tuple[int, ...],
+    heatmap: jax.Array,
     finite: jax.Array,
     surrounded: jax.Array,
     blank: jax.Array,
     settings: DarkSettings,
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
-    step = model.newton_step(model.det != 0)
-    flat = is_missed(peak, step, around, settings.radii, shape)
+    step = model.newton_steps(model.det != 0)
+    flat = is_missed(heatmap, peak, step, settings.radii)
     return status_of(
         {
             Status.NOT_FINITE: ~finite,
@@ -309,14 +304,19 @@ def _status(
     )
 
 
-def _is_credible(step: jax.Array, model: Quadratic, settings: DarkSettings) -> jax.Array:
+def _is_credible(
+    step: tuple[jax.Array, ...], model: Quadratic, settings: DarkSettings
+) -> jax.Array:
     """Whether a step is short, or no longer than the blob is wide, up to ``WIDEST``.
 
     A noisy wide blob has its maximum far from its middle. The variance of the blurred blob along
     a step s is s^2 / (s g); without the blur's it is the blob's own. Written without quotients.
     """
-    square, rise = jnp.sum(step * step), jnp.sum(step * jnp.stack(model.gradient))
-    blur = jnp.sum(step * step * jnp.asarray(kernel_variances(settings.kernels), step.dtype))
+    variances = kernel_variances(settings.kernels).tolist()
+    none = jnp.zeros_like(step[0])
+    square = sum((way * way for way in step), none)
+    rise = sum((way * slope for way, slope in zip(step, model.gradient, strict=True)), none)
+    blur = sum((way * way * size for way, size in zip(step, variances, strict=True)), none)
     within_blob = rise * (square * square + blur) <= square * square
     return (square <= settings.longest**2) | (within_blob & (square <= WIDEST**2))
 
@@ -346,4 +346,4 @@ def _refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Ar
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
     values = read(whole, peak.position, settings.offsets)
-    return _step(values, peak, finite, around, heatmap.shape, settings)
+    return _step(values, peak, finite, heatmap, settings)

@@ -113,8 +113,7 @@ def _fit(
     lost = jnp.any(jnp.abs(last) > LONGEST_PLACE_STEP) | jnp.any(
         jnp.abs(at) > jnp.maximum(1.5, jnp.stack([*sigmas]))
     )
-    seen = window.values.reshape(-1)
-    flat = is_missed(start.moved(centre), at, seen, radii, heatmap.shape)
+    flat = is_missed(heatmap, start.moved(centre), [*at], radii)
     status = status_of(
         {
             Status.NOT_FINITE: ~finite | ~known,

@@ -51,9 +51,7 @@ def _of_window(
     weights = jnp.where(within, jnp.exp(below * _inverse(temperature)), 0)
     moments = [jnp.sum(weights * jnp.asarray(step, top.dtype)) for step in offsets.T]
     step = jnp.stack(moments) / jnp.sum(weights)
-    return peak.coords + step, is_missed(
-        peak, step, values, (radius,) * heatmap.ndim, heatmap.shape
-    )
+    return peak.coords + step, is_missed(heatmap, peak, [*step], (radius,) * heatmap.ndim)
 
 
 @functools.partial(jax.jit, static_argnames=("radius", "axes"))

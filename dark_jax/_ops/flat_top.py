@@ -15,12 +15,12 @@ import numpy as np
 from jax import lax
 
 from dark_jax._ops.peak import FlatTop, Peak
-from dark_jax._ops.pixels import Position, box, inside, stored
+from dark_jax._ops.pixels import Position, box, inside, read, stored
 
 # Pixels from the first tie, along every axis, beyond which no tie counts.
 REACH = 7
 # Down the rows, up, and so on: that follows all shapes but those that wind further.
-SWEEPS = 5
+SWEEPS = 4
 # In volumes: how many pixels long a way from the first may be.
 TURNS = 16
 
@@ -36,8 +36,8 @@ _PLACE, _BITS = 4, 9
 _SLACK, _PARTS, _MOST = 0.96, 28, 13
 # In place of that: the top goes on beyond REACH, or meets the edge of the map.
 _NOT_WHOLE, _AT_EDGE = 14, 15
-# The same in pixels where only the ends of a top along the axes are known.
-UNKNOWN_SLACK = 0.7
+# The longest credible step in pixels where the top's own centroid is not known.
+LONGEST_UNKNOWN = 1.2
 _UNMOVED = REACH | 16 << _PLACE
 
 
@@ -84,37 +84,27 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
 
 
 def is_missed(
-    peak: Peak,
-    step: jax.Array,
-    around: jax.Array,
-    radii: Sequence[int],
-    shape: tuple[int, ...],
+    heatmap: jax.Array, peak: Peak, step: Sequence[jax.Array], radii: Sequence[int]
 ) -> jax.Array:
-    """Whether a ``step [dim]`` was made from pixels that do not show a wide flat top's middle.
+    """Whether a ``step`` was made from pixels that do not show a wide flat top's middle.
 
-    The top goes on to the ends of the pixels ``around`` the peak, ``[n]`` of a box, or to the edge
-    of a map of ``shape``; or the step ends far from its centroid, or from the middle of the lines
-    through the peak where that is not known.
+    The top meets the edge of the map, or goes on to an end of the window of ``radii`` around the
+    peak; or the step ends far from its centroid. Where that is not known it is long, or the
+    window leaves the map.
     """
     top = peak.top
     if top is None:
         return jnp.bool_(False)
-    strides = np.cumprod([1, *(2 * radius + 1 for radius in radii[:-1])])
-    middle, runs, cut = around.size // 2, [], top.at_edge
-    for at, size, radius, stride in zip(
-        peak.position, shape[::-1], radii, strides.tolist(), strict=True
-    ):
-        ways = np.arange(1, radius + 1, dtype=np.int32)
-        for sign in (-1, 1):
-            level = around[middle + sign * stride * ways] == around[middle]
-            runs.append(jnp.min(jnp.where(level, radius, ways - 1)))
-            cut |= runs[-1] == radius
-        cut |= (at == runs[-2]) | (at + runs[-1] == size - 1)
-    before, after = jnp.stack(runs[::2]), jnp.stack(runs[1::2])
-    between = (after - before).astype(step.dtype) / 2
-    centre = jnp.where(top.whole, jnp.stack(top.centre), between)
-    far = jnp.where(top.whole, top.tolerance, UNKNOWN_SLACK)
-    return top.wide & (cut | (jnp.sum(jnp.square(step - centre)) > jnp.square(far)))
+    ends = np.diag(np.asarray(radii, np.int32))
+    cut = jnp.any(read(heatmap, peak.position, np.concatenate([-ends, ends])) == peak.score)
+    centre = [jnp.where(top.whole, away, 0) for away in top.centre]
+    squares = [jnp.square(way - away) for way, away in zip(step, centre, strict=True)]
+    far = jnp.where(top.whole, top.tolerance, LONGEST_UNKNOWN)
+    missed = functools.reduce(jnp.add, squares) > jnp.square(far)
+    sides = zip(peak.position, heatmap.shape[::-1], radii, strict=True)
+    leaves = [(at < radius) | (at + radius >= size) for at, size, radius in sides]
+    missed |= ~top.whole & functools.reduce(jnp.logical_or, leaves)
+    return top.wide & (top.at_edge | cut | missed)
 
 
 def _tied(heatmap: jax.Array, peak: Peak, lines: np.ndarray) -> jax.Array:

@@ -54,10 +54,14 @@ class Quadratic(NamedTuple):
 
     def newton_step(self, valid: jax.Array) -> jax.Array:
         """``[dim]``, from the point to where the gradient is zero; zero where not ``valid``."""
+        return jnp.stack(self.newton_steps(valid))
+
+    def newton_steps(self, valid: jax.Array) -> tuple[jax.Array, ...]:
+        """The same as scalars."""
         near_one = self._near_one()
         # The denominator is safe before the choice, or its gradient would be NaN.
         det = jnp.where(valid, near_one.det, 1)
-        return jnp.where(valid, jnp.stack(near_one.step_times_det) / det, 0)
+        return tuple(jnp.where(valid, way / det, 0) for way in near_one.step_times_det)
 
     def _near_one(self) -> "Quadratic":
         """A model with the same Newton step whose second derivatives are near one.

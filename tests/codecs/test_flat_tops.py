@@ -61,7 +61,7 @@ def test_the_default_kernel_on_wide_tops() -> None:
 
 @pytest.mark.parametrize("rule", slow_but([rules.HRNET], [rules.HRNET, rules.DARKPOSE]), ids=str)
 def test_published_rules_start_at_the_first(rule: rules.Rule) -> None:
-    """As the code they are named after: the answer is that of a map on which the first is a little higher."""
+    """The answer is that of a map on which the first is a little higher."""
     maps = MAPS["bytes clipped at half their height"].astype(np.float32)
     raised = maps.copy()
     for heatmap in raised:
