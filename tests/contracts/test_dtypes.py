@@ -15,7 +15,6 @@ import pytest
 import dark_jax
 from tests.contracts.decoders import DECODERS, FIRST, KINDS, RULES, SIZE
 from tests.support import synthetic
-from tests.support.cases import slow_but
 
 EVERY = {**DECODERS, **RULES}
 NARROW = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "bfloat16")
@@ -57,7 +56,7 @@ def of_float32(name: str, *, binary: bool) -> Any:
     return decoded(name, (maps > 50).astype(np.float32) if binary else maps)
 
 
-@pytest.mark.parametrize(("name", "dtype", "x64"), slow_but(FAST, CASES, unpack=True))
+@pytest.mark.parametrize(("name", "dtype", "x64"), FAST)
 def test_the_numbers_decide(name: str, dtype: str, x64: bool) -> None:
     """As float32 decodes them; float64 too, which is float32 without x64."""
     maps = whole_maps()
@@ -87,9 +86,7 @@ def test_float64_without_x64_is_float32() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), slow_but([("decode", "int32"), ("decode", "int64")], COLLIDING, unpack=True)
-)
+@pytest.mark.parametrize(("name", "dtype"), [("decode", "int32"), ("decode", "int64")])
 def test_integers_that_are_one_float(name: str, dtype: str) -> None:
     """The greater of two is the peak, though the other comes first and is the same float."""
     same = SAME_FLOATS[dtype]
