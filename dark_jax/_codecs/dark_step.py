@@ -341,8 +341,7 @@ def _refine_from_map_jvp(settings, primals, tangents):
 
 def _refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
     peak, rule = find_start(heatmap, settings.rule), settings.rule
-    around = _read_window(heatmap, peak.position, settings)
-    finite = jnp.all(jnp.isfinite(around))
+    finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
     values = read(whole, peak.position, settings.offsets)

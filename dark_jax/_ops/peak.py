@@ -14,8 +14,8 @@ class FlatTop(NamedTuple):
     """The pixels that tie with a peak and touch.
 
     ``centre`` is their centroid from the peak, (x, y, ...); ``tolerance`` how far from it a blob's
-    middle may be. ``wide`` is False for so few pixels that they tell nothing, ``whole`` where
-    the top goes on further than it was followed, ``at_edge`` is True where it meets the map's.
+    middle may be. ``wide`` is False for so few pixels that they tell nothing, ``whole`` is False
+    where the top goes on further than it was followed, ``at_edge`` True where it meets the map's.
     """
 
     centre: Position

@@ -123,7 +123,6 @@ class TestLive:
 
     @staticmethod
     def check(maps: np.ndarray, kernel: int) -> None:
-
         assert_exact(maps, kernel, oracle.answers(maps, kernel))
 
     @pytest.mark.parametrize(
@@ -166,7 +165,6 @@ class TestLive:
 
     @pytest.mark.parametrize("kernel", slow_but([3, 17], KERNELS))
     def test_gaussian_blur(self, kernel: int) -> None:
-
         maps = np.concatenate(
             [
                 synthetic.gaussians(0, 4, SIZE, sigma=2.0, noise=0.05)[0],

@@ -1,4 +1,4 @@
-"""Every decoder on maps of every dtype: the numbers decide, not how they are held.
+"""Decoders on maps of every sort of dtype: the numbers decide, not how they are held.
 
 Results are float32, or float64 of float64 maps under x64; the status is int8. SimCC is given rows
 made by NumPy: those of the registry look for NaN, which integers have not.
@@ -13,24 +13,16 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests.contracts.decoders import DECODERS, FIRST, KINDS, RULES, SIZE
+from tests.contracts.decoders import DECODERS, FIRST, RULES, SIZE
 from tests.support import synthetic
 
 EVERY = {**DECODERS, **RULES}
-NARROW = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "bfloat16")
 WIDE = ("int64", "uint64", "float64")
 # Of the two kinds of program: the dtypes that take a way of their own through them.
 FAST = [(name, dtype, False) for name in FIRST for dtype in ("bool", "uint8", "bfloat16")]
 FAST += [("decode", dtype, True) for dtype in ("int64", "float64")]
-# Under x64 the narrow ones are computed as without it: one of each sort.
-CASES = [(name, dtype, False) for name in EVERY for dtype in (*NARROW, *WIDE)]
-CASES += [(name, dtype, True) for name in EVERY for dtype in ("uint8", "bfloat16", *WIDE)]
-# A float32 of the map, or of its blur, decides which is the highest pixel.
-BLURRING = ("fit background", "soft argmax", "peaks")
-EXACT = [name for name in (*KINDS, "decode rule", "simcc") if name not in BLURRING]
 # By the dtype: the lowest integers that float32 and float64 confuse.
 SAME_FLOATS = {"int32": 2**24, "uint32": 2**24, "int64": 2**53, "uint64": 2**53}
-COLLIDING = [(name, dtype) for name in EXACT for dtype in SAME_FLOATS]
 # Relative and absolute: of sums in another order, and of float32 beside float64.
 ROUNDING = {"float32": 2e-5, "float64": 2e-3}
 

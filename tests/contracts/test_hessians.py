@@ -30,7 +30,6 @@ WITH_PARAMETER: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
         0.1,
     ),
 }
-EVERY = (*DECODERS, *RULES, *WITH_PARAMETER)
 FIRST = ("decode narrow", "soft argmax window of temperature")
 # A second derivative goes with the square of the inverse scale: float32 does not hold 1e50.
 SCALES = {"gradient": (1e-30, 1e-25, 1e-12, 1.0, 1e12, 1e25, 1e30), "hessian": (1e-12, 1.0, 1e12)}
