@@ -256,7 +256,8 @@ def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Ar
         score = jnp.minimum(score, rule.ceiling)
     scale = inverse_power_of_two(score)
     unit = score * scale if rule.scale_free else scale
-    floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny))
+    # So far from zero that second derivatives can be held.
+    floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny) ** 0.5)
     values = values * scale
     beside = jnp.asarray(settings.offsets.any(axis=1))
     blank = ~jnp.any(beside & (values > floor))

@@ -55,10 +55,15 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
     lines = box((REACH,) * (dim - 1))
     if dim > 1:
         lines = lines[lines[:, -1] >= 0]
-    rows = _tied(heatmap, peak, lines)
+    bits = _tied(heatmap, peak, lines)
     if dim < 3:
-        runs, places = _swept([*rows]), [*lines]
+        # Row by row: whatever has an axis of its own would be a kernel of its own.
+        rows = [
+            _placed(bits[n], peak.position, heatmap.shape, line) for n, line in enumerate(lines)
+        ]
+        runs, places = _swept(rows), [*lines]
     else:
+        rows = _placed(bits, peak.position, heatmap.shape, lines)
         runs, places = [_spread(rows.reshape(REACH + 1, -1)).reshape(-1)], [lines]
     unmoved = sum(_UNMOVED << _BITS * axis for axis in range(dim))
     kind = _kind(runs, places, _edges(peak.position, heatmap.shape, places))
@@ -96,7 +101,9 @@ def is_missed(
     if top is None:
         return jnp.bool_(False)
     ends = np.diag(np.asarray(radii, np.int32))
-    cut = jnp.any(read(heatmap, peak.position, np.concatenate([-ends, ends])) == peak.score)
+    # One by one: a reduction of few would be a kernel of its own.
+    each = [read(heatmap, peak.position, end[None])[0] for end in (*-ends, *ends)]
+    cut = functools.reduce(jnp.logical_or, [pixel == peak.score for pixel in each])
     centre = [jnp.where(top.whole, away, 0) for away in top.centre]
     squares = [jnp.square(way - away) for way, away in zip(step, centre, strict=True)]
     far = jnp.where(top.whole, top.tolerance, LONGEST_UNKNOWN)
@@ -110,31 +117,43 @@ def is_missed(
 def _tied(heatmap: jax.Array, peak: Peak, lines: np.ndarray) -> jax.Array:
     """``[n]`` int32: the pixels along x that tie with the first, in lines at ``[n, dim - 1]``.
 
-    Straight from memory, without indices of single pixels. Near the ends of the memory such a
-    read is moved to fit, and its bits are moved back.
+    Straight from memory, without indices of single pixels; as :func:`_placed` takes them.
     """
-    (x, *others), sizes = peak.position, heatmap.shape[::-1]
-    strides = np.cumprod([1, *sizes[:-1]]).astype(np.int32)
     flat = stored(lax.stop_gradient(heatmap)).reshape(-1)
     wide = min(_READ, flat.size)
-    here = [at * stride for at, stride in zip(peak.position, strides.tolist(), strict=True)]
-    wanted = functools.reduce(jnp.add, here) - REACH + lines @ strides[1:]
-    start = jnp.clip(wanted, 0, flat.size - wide)
+    start, _ = _starts(peak.position, heatmap.shape, lines)
     slices = lax.GatherDimensionNumbers((1,), (), (0,))
     inbounds = lax.GatherScatterMode.PROMISE_IN_BOUNDS
     pixels = lax.gather(flat, start[:, None], slices, (wide,), mode=inbounds)
-    # Summed as floats, which are exact here: the CPU reduces integers several times slower.
-    weights = jnp.asarray(2.0 ** np.arange(wide)[None], jnp.float32)
-    hits = jnp.where(pixels == lax.stop_gradient(peak.value), weights, 0)
-    bits = jnp.sum(hits, axis=1).astype(jnp.int32)
-    moved = jnp.clip(start - wanted, -31, 31)
+    hits = (pixels == lax.stop_gradient(peak.value)).astype(jnp.int32)
+    return lax.reduce_or(hits << np.arange(wide, dtype=np.int32)[None], (1,))
+
+
+def _starts(
+    first: Position, shape: tuple[int, ...], lines: np.ndarray
+) -> tuple[jax.Array, jax.Array]:
+    """Where in memory the reads of ``lines`` start, and by how much they were moved to fit."""
+    strides = np.cumprod([1, *shape[:0:-1]]).astype(np.int32)
+    here = [at * stride for at, stride in zip(first, strides.tolist(), strict=True)]
+    wanted = functools.reduce(jnp.add, here) - REACH + lines @ strides[1:]
+    size = math.prod(shape)
+    start = jnp.clip(wanted, 0, size - min(_READ, size))
+    return start, start - wanted
+
+
+def _placed(
+    bits: jax.Array, first: Position, shape: tuple[int, ...], lines: np.ndarray
+) -> jax.Array:
+    """What was read in ``lines``, the first pixel's column in the middle; none off the map."""
+    (x, *others), width = first, shape[-1]
+    moved = jnp.clip(_starts(first, shape, lines)[1], -31, 31)
     bits = jnp.where(moved > 0, bits << jnp.maximum(moved, 0), bits >> jnp.maximum(-moved, 0))
-    before, after = jnp.minimum(x, REACH), jnp.minimum(sizes[0] - x, REACH + 1)
+    before, after = jnp.minimum(x, REACH), jnp.minimum(width - x, REACH + 1)
     bits &= (1 << (REACH + after)) - (1 << (REACH - before))
     if not others:
         return bits
     beside = tuple(at + step for at, step in zip(others, lines.T, strict=True))
-    return jnp.where(inside(beside, heatmap.shape[:-1], low=0, high=0), bits, 0)
+    return jnp.where(inside(beside, shape[:-1], low=0, high=0), bits, 0)
 
 
 def _filled(seeds: jax.Array, row: jax.Array) -> jax.Array:

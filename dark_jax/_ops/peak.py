@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dark_jax._core.numerics import as_float
+from dark_jax._core.numerics import as_float, lowest
 from dark_jax._ops.pixels import Position, stored
 
 
@@ -64,17 +64,17 @@ def find_peak(heatmap: jax.Array) -> Peak:
     """
     # Without the barrier XLA fuses what follows into the reductions and reads twice.
     largest, probe = lax.optimization_barrier(_rows(heatmap))
-    score, has_nan = jnp.max(largest), jnp.isnan(jnp.sum(probe))
-    rest, position = heatmap, []
-    while True:
-        first = _first(jnp.where(has_nan, jnp.isnan(probe), largest == score))
-        position.insert(0, first)
+    score, rest, position = jnp.max(largest), heatmap, []
+    while rest.ndim > 1:
+        score, at = _best(largest, jnp.isnan(probe))
+        position.insert(0, at)
         # Reads by index arrays: a vmapped slice at a computed place fails on explicit meshes.
-        rest = stored(rest).at[first[None]].get(mode="promise_in_bounds")[0]
-        if rest.ndim == 0:
-            # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
-            return Peak(tuple(position), rest)
+        rest = stored(rest).at[at[None]].get(mode="promise_in_bounds")[0]
         largest, probe = _rows(rest)
+    at = _first(jnp.isnan(probe), largest == score)
+    # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
+    value = stored(rest).at[at[None]].get(mode="promise_in_bounds")[0]
+    return Peak((at, *position), value)
 
 
 def _rows(values: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -101,9 +101,29 @@ def maximum(heatmap: jax.Array) -> jax.Array:
     return find_peak(heatmap).score
 
 
-def _first(hits: jax.Array) -> jax.Array:
-    """Index of the first True; the last index if there is none."""
-    size = hits.shape[0]
+def _best(values: jax.Array, is_nan: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Some value that is NaN or the greatest, and the index of the first of those.
+
+    In one reduction: two, of one axis, would be two kernels of a GPU.
+    """
+    size, index = len(values), jnp.arange(len(values), dtype=jnp.int32)
+    start = lowest(values.dtype), jnp.int32(size)
+    if jnp.issubdtype(values.dtype, jnp.floating):
+        # Before all others.
+        values, index = jnp.where(is_nan, jnp.inf, values), jnp.where(is_nan, index - size, index)
+
+    def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        keep = (a[0] > b[0]) | (a[0] == b[0]) & (a[1] < b[1])
+        return jnp.where(keep, a[0], b[0]), jnp.where(keep, a[1], b[1])
+
+    value, index = lax.reduce((values, index), start, better, (0,))
+    return value, jnp.where(index < 0, index + size, index)
+
+
+def _first(best: jax.Array, good: jax.Array) -> jax.Array:
+    """Index of the first that is best, else of the first that is good; else the last."""
+    size = len(best)
     # In float32, exact to 2^24: the CPU reduces integers several times slower.
-    index = jnp.where(hits, jnp.arange(size, dtype=jnp.float32), size - 1)
-    return jnp.min(index).astype(jnp.int32)
+    index = jnp.arange(size, dtype=jnp.float32)
+    first = jnp.min(jnp.where(best, index - size, jnp.where(good, index, size - 1)))
+    return jnp.where(first < 0, first + size, first).astype(jnp.int32)
