@@ -26,6 +26,9 @@ from dark_jax._ops.pixels import box, read, stored
 # the noise.
 KERNEL_SIZE = 5
 
+# What a pixel that is the maximum of its box can be: the first that is, or one that ties with it.
+_TOP, _TIES = 2, 1
+
 
 @functools.partial(jax.jit, static_argnames=("count", "distance", "settings", "axes"))
 def _decode_peaks(
@@ -37,20 +40,22 @@ def _decode_peaks(
     settings: DarkSettings,
     axes: tuple[int, ...],
 ) -> Keypoints:
-    def one(
-        heatmap: jax.Array, threshold: jax.Array, *, in_turn: bool = False
-    ) -> tuple[Keypoints, jax.Array]:
-        tops, highest = _tops(heatmap, threshold, distance)
-        if in_turn:
-            tops = jnp.where(_taken_in_turn(highest, distance), _ranked(heatmap), 0)
+    def one(heatmap: jax.Array, threshold: jax.Array) -> tuple[Keypoints, jax.Array, Peak]:
+        tops, kinds = _tops(heatmap, threshold, distance)
         peaks = _highest(heatmap, tops, distance, count)
-        exact = _all_joined(tops, highest) & ~_plateau_shared(heatmap, peaks, distance)
-        return _refined(heatmap, peaks, settings), exact
+        return _refined(heatmap, peaks, settings), kinds, peaks
 
-    def again(*args: jax.Array) -> Keypoints:
-        return one(*args, in_turn=True)[0]
+    def is_exact(heatmap: jax.Array, kinds: jax.Array, peaks: Peak) -> jax.Array:
+        return _all_joined(kinds) & ~_plateau_shared(heatmap, peaks, distance)
 
-    found, exact = of_each(one, heatmaps, axes, threshold)
+    def again(heatmap: jax.Array, threshold: jax.Array) -> Keypoints:
+        highest = _tops(heatmap, threshold, distance)[1] > 0
+        tops = jnp.where(_taken_in_turn(highest, distance), _ranked(heatmap), 0)
+        return _refined(heatmap, _highest(heatmap, tops, distance, count), settings)
+
+    found, kinds, peaks = of_each(one, heatmaps, axes, threshold)
+    none_ties = jnp.all(kinds != _TIES, axis=[*range(-len(axes), 0)])
+    exact = redone_unless(none_ties, none_ties, is_exact, heatmaps, axes, kinds, peaks, levels=0)
     thresholds = jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes))
     return redone_unless(exact, found, again, heatmaps, axes, thresholds)
 
@@ -92,9 +97,10 @@ def _beside(values: jax.Array, distance: int, axis: int) -> tuple[jax.Array, jax
     padded = lax.optimization_barrier(jnp.pad(values, pad))
 
     def part(windows: jax.Array, start: int, count: int) -> jax.Array:
-        return lax.slice_in_dim(windows, start, start + count, axis=axis)
+        # Of each part anew: magnitudes of the whole would be stored beside it.
+        return jnp.abs(lax.slice_in_dim(windows, start, start + count, axis=axis))
 
-    windows, width = jnp.abs(padded), 1
+    windows, width = padded, 1
     while 2 * width <= distance:
         count = windows.shape[axis] - width
         joined = part(windows, 0, count), part(windows, width, count)
@@ -104,7 +110,7 @@ def _beside(values: jax.Array, distance: int, axis: int) -> tuple[jax.Array, jax
         jnp.maximum(part(windows, start, size), part(windows, start + distance - width, size))
         for start in (0, distance + 1)
     )
-    return before, part(padded, distance, size), after
+    return before, lax.slice_in_dim(padded, distance, distance + size, axis=axis), after
 
 
 def _ranked(heatmap: jax.Array) -> jax.Array:
@@ -116,7 +122,8 @@ def _ranked(heatmap: jax.Array) -> jax.Array:
 
 def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
     """A pixel's value where it is higher than all before it in the box around it and not lower
-    than those after, zero elsewhere; and whether it is the maximum of that box.
+    than those after, zero elsewhere; and which are tops and which tie with the first maximum of
+    the box, uint8.
 
     The box grows axis by axis; its maximum is negated where the pixel in the middle has it
     first, so that one array is kept and not three.
@@ -130,22 +137,23 @@ def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> tuple[jax.
         first = (middle < 0) & (largest > before) & (largest >= after)
         largest = jnp.maximum(largest, jnp.maximum(before, after))
         box = jnp.where(first, -largest, largest)
-    highest = (values > 0) & (values > threshold.astype(values.dtype)) & (values == jnp.abs(box))
-    return jnp.maximum(-box, 0), highest
+    ties = (values > 0) & (values > threshold.astype(values.dtype)) & (values == box)
+    kinds = jnp.where(box < 0, jnp.uint8(_TOP), jnp.where(ties, jnp.uint8(_TIES), jnp.uint8(0)))
+    return jnp.maximum(-box, 0), kinds
 
 
-def _all_joined(tops: jax.Array, highest: jax.Array) -> jax.Array:
-    """Whether every highest pixel that is no top touches one before it that is highest.
+def _all_joined(kinds: jax.Array) -> jax.Array:
+    """Whether every pixel that ties touches one before it that does, or a top.
 
     Then it is on the plateau of a top. Any other may have lost to a pixel that is no peak.
     """
-    padded = lax.optimization_barrier(jnp.pad(highest, 1))
-    joined = tops > 0
-    for offset in itertools.product(range(3), repeat=highest.ndim):
-        if offset < (1,) * highest.ndim:
-            stop = [start + size for start, size in zip(offset, highest.shape, strict=True)]
+    padded = jnp.pad(kinds, 1)
+    joined = jnp.where(kinds == _TIES, jnp.uint8(0), jnp.uint8(1))
+    for offset in itertools.product(range(3), repeat=kinds.ndim):
+        if offset < (1,) * kinds.ndim:
+            stop = [start + size for start, size in zip(offset, kinds.shape, strict=True)]
             joined |= lax.slice(padded, offset, stop)
-    return jnp.all(joined | ~highest)
+    return jnp.all(joined > 0)
 
 
 def _greatest(values: jax.Array, distance: int) -> jax.Array:

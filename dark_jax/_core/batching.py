@@ -19,11 +19,14 @@ def of_each(one: Callable[..., _T], maps: jax.Array, axes: tuple[int, ...], *par
     """``one(map, *parameters)`` of every map along ``axes``, which count from 0.
 
     Parameters are arrays, or trees of them; single ones, or ones that broadcast to the maps'
-    other axes. Single ones are not mapped: they have no part in the maps' sharding.
+    other axes, their own axes after these. Single ones are not mapped: they have no part in the
+    maps' sharding.
     """
     others = other_sizes(maps.shape, axes)
     leaves, tree = jax.tree.flatten(parameters)
-    mapped = [jnp.broadcast_to(leaf, others) for leaf in leaves if leaf.ndim]
+    mapped = [
+        jnp.broadcast_to(leaf, others + leaf.shape[len(others) :]) for leaf in leaves if leaf.ndim
+    ]
 
     def with_parameters(heatmap: jax.Array, *mine: jax.Array) -> _T:
         left = iter(mine)
@@ -54,14 +57,15 @@ def redone_unless(
     one: Callable[..., _T],
     maps: jax.Array,
     axes: tuple[int, ...],
-    *beside: jax.Array,
+    *beside: Any,
     levels: int | None = None,
 ) -> _T:
     """Return ``found``, recomputed with ``one`` of maps and ``beside`` where ``exact`` is False.
 
-    For expensive fallbacks that are rarely needed. Chosen ``levels`` axes deep, the last but one
-    where nothing is said: the batch, then one image at a time, and what is below as one. So the
-    intermediate maps of a whole batch are never in memory.
+    ``beside`` are arrays, or trees of them, with the maps' other axes first. For expensive
+    fallbacks that are rarely needed. Chosen ``levels`` axes deep, the last but one where nothing
+    is said: the batch, then one image at a time, and what is below as one. So the intermediate
+    maps of a whole batch are never in memory.
     """
     others = maps.ndim - len(axes)
     levels = max(others - 1, min(others, 1)) if levels is None else levels
