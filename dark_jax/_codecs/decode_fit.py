@@ -17,7 +17,7 @@ from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
-from dark_jax._ops.flat_top import at_middle, is_missed
+from dark_jax._ops.flat_top import at_middle, is_missed, seen_from
 from dark_jax._ops.gaussian import blur, gaussian_kernel
 from dark_jax._ops.gaussian_model import (
     REACH,
@@ -150,12 +150,15 @@ def _decode_fit(
     def one(
         heatmap: jax.Array, sigmas: tuple[jax.Array, ...], background: jax.Array | None
     ) -> Keypoints:
-        start = at_middle(heatmap, find_peak(heatmap))
+        peak = find_peak(heatmap)
+        above = 0.0 if background is None else background.astype(peak.score.dtype)
         if blurs is not None:
             whole = as_float(heatmap)
             whole = jnp.where(jnp.isfinite(whole), whole, 0)
             smooth = blur(whole, [gaussian_kernel(sigma) for sigma in blurs])
-            start = Peak(find_peak(smooth).position, start.score)
+            start = seen_from(heatmap, peak, find_peak(smooth).position)
+        else:
+            start = at_middle(heatmap, peak, above=above)
         return _fit(heatmap, sigmas, background, radii, start)
 
     return of_each(one, heatmaps, axes, sigmas, background)

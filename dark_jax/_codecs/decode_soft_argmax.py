@@ -18,16 +18,21 @@ from dark_jax._ops.peak import Peak, find_peak
 from dark_jax._ops.pixels import box, inside, read
 
 
-def _inverse(temperature: jax.Array) -> jax.Array:
-    """Its gradient is a number too, however low the temperature."""
-    least = float(jnp.finfo(temperature.dtype).tiny)
-    temperature = jnp.maximum(temperature, least)
-    unit = inverse_power_of_two(temperature)
-    return unit / (temperature * unit)
+def _weights(below: jax.Array, top: jax.Array, temperature: jax.Array) -> jax.Array:
+    """``exp(below / temperature)`` of pixels that are so much below ``top``.
+
+    Derivatives, second ones too, are numbers however low the temperature.
+    """
+    # With the top near one, a temperature lower than this leaves the highest pixels alone.
+    unit, least = inverse_power_of_two(jnp.abs(top)), float(jnp.finfo(top.dtype).eps) / 2**19
+    inverse = 1 / jnp.maximum(temperature * unit, least)
+    exponent = jnp.maximum(below * unit, -1e30) * inverse
+    # No weight, and no derivative: that would be zero times infinity.
+    return jnp.exp(jnp.where(exponent > -200, exponent, -200))
 
 
 def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array) -> jax.Array:
-    weights = jnp.exp((as_float(heatmap) - top) * _inverse(temperature))
+    weights = _weights(as_float(heatmap) - top, top, temperature)
 
     def mean(axis: int, at: jax.Array) -> jax.Array:
         # Marginals, and places counted from the peak: long sums of large terms cost digits.
@@ -48,7 +53,7 @@ def _of_window(
     within = inside(moved, heatmap.shape, low=0, high=0)
     # What is outside weighs nothing; its exponent must not overflow either.
     below = jnp.where(within, values, top) - top
-    weights = jnp.where(within, jnp.exp(below * _inverse(temperature)), 0)
+    weights = jnp.where(within, _weights(below, top, temperature), 0)
     moments = [jnp.sum(weights * jnp.asarray(step, top.dtype)) for step in offsets.T]
     step = jnp.stack(moments) / jnp.sum(weights)
     return peak.coords + step, is_missed(heatmap, peak, [*step], (radius,) * heatmap.ndim)

@@ -41,8 +41,8 @@ def _over_others(
 ) -> Callable[..., _T]:
     """``one`` mapped over every axis but ``axes`` of an array with ``ndim`` of them.
 
-    ``beside`` more arguments have those other axes alone, first and in the same order, and
-    so have the results. Nested ``vmap`` rather than a reshape or a transposition: merging
+    ``beside`` more arguments have those other axes first, in the same order, and so have
+    the results. Nested ``vmap`` rather than a reshape or a transposition: merging
     batch and joints would make sharded inputs gather, and moving axes would copy the maps.
     """
     others = [axis for axis in range(ndim) if axis not in axes]

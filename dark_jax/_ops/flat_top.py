@@ -21,7 +21,7 @@ from dark_jax._ops.pixels import Position, box, inside, read, stored
 REACH = 7
 # Down the rows, up, and so on: that follows all shapes but those that wind further.
 SWEEPS = 4
-# In volumes: how many pixels long a way from the first may be.
+# In volumes: how many rows a way from the first may pass.
 TURNS = 16
 
 # A row is read as the bits of an integer: whole vectors of 16 pixels are read faster than 15.
@@ -32,23 +32,23 @@ _FURTHEST = int(np.iinfo(np.int32).max)
 # Every axis has 4 bits for a place, from -REACH up, and 5 for sixteenths of a pixel, from -1 up.
 _PLACE, _BITS = 4, 9
 # Of a top of radius r pixels the centroid is within SLACK / r of the middle of the blob under it:
-# measured on saturated sigmoids, clipped bytes and disks. In parts of a pixel, up to 13 of them.
+# measured on saturated sigmoids, clipped bytes and disks. As 1 to 13 parts of a pixel.
 _SLACK, _PARTS, _MOST = 0.96, 28, 13
-# In place of that: the top goes on beyond REACH, or meets the edge of the map.
-_NOT_WHOLE, _AT_EDGE = 14, 15
+# In place of that: the top goes on beyond REACH; or it meets the edge of the map, or is hollow.
+_NOT_WHOLE, _UNCLEAR = 14, 15
 # The longest credible step in pixels where the top's own centroid is not known.
-LONGEST_UNKNOWN = 1.2
+_LONGEST_UNKNOWN = 1.2
 _UNMOVED = REACH | 16 << _PLACE
 
 
-def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
+def at_middle(heatmap: jax.Array, peak: Peak, *, above: jax.Array | float = 0.0) -> Peak:
     """The first maximum moved to the middle of its flat top.
 
     To the tied pixel nearest to the centroid of those that are connected with the first. Pixels
     touch that share a face, an edge or a corner; those more than ``REACH`` from the first along
     an axis do not count. Of equally near ones the first in row-major order is taken. Values are
-    compared in the map's own dtype. Where none is above zero the peak stays: a map of zeros has
-    no top.
+    compared in the map's own dtype. Where the peak is not ``above`` the background it stays: a
+    map of zeros has no top.
     """
     dim = heatmap.ndim
     # Of a box around the first: nothing before it is tied.
@@ -57,7 +57,7 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
         lines = lines[lines[:, -1] >= 0]
     bits = _tied(heatmap, peak, lines)
     if dim < 3:
-        # Row by row: whatever has an axis of its own would be a kernel of its own.
+        # Row by row: an array with one more axis would be one more kernel of a GPU.
         rows = [
             _placed(bits[n], peak.position, heatmap.shape, line) for n, line in enumerate(lines)
         ]
@@ -66,11 +66,12 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
         rows = _placed(bits, peak.position, heatmap.shape, lines)
         runs, places = [_spread(rows.reshape(REACH + 1, -1)).reshape(-1)], [lines]
     unmoved = sum(_UNMOVED << _BITS * axis for axis in range(dim))
+    middle, hollow = _middle(runs, places)
     kind = _kind(runs, places, _edges(peak.position, heatmap.shape, places))
-    packed = kind << _BITS * dim | _middle(runs, places)
-    packed = jnp.where(peak.score > 0, packed, unmoved)
-    # This changes nothing. But XLA keeps a remainder, being dear, where several ask for it;
-    # anything cheaper, all of the above with it, it would work out once for each.
+    packed = jnp.where(hollow, _UNCLEAR, kind) << _BITS * dim | middle
+    packed = jnp.where(peak.score > above, packed, unmoved)
+    # This changes nothing. But XLA computes a remainder once for all who use it, because it is
+    # slow; all of the above would be computed once for each.
     packed = lax.rem(packed, jnp.full_like(packed, _FURTHEST))
     position, centre = [], []
     for axis, at in enumerate(peak.position):
@@ -83,9 +84,25 @@ def at_middle(heatmap: jax.Array, peak: Peak) -> Peak:
         tolerance=kind.astype(peak.score.dtype) / _PARTS,
         wide=kind > 0,
         whole=kind < _NOT_WHOLE,
-        at_edge=kind == _AT_EDGE,
+        unclear=kind == _UNCLEAR,
     )
     return Peak(tuple(position), peak.value, top)
+
+
+def seen_from(heatmap: jax.Array, peak: Peak, position: Position) -> Peak:
+    """The peak at a pixel that was found otherwise.
+
+    If that pixel ties with the maximum it is on a flat top, of which no more is known.
+    """
+    here = read(heatmap, position, np.zeros((1, heatmap.ndim), np.int32))[0]
+    top = FlatTop(
+        centre=(jnp.zeros_like(peak.score),) * heatmap.ndim,
+        tolerance=jnp.full_like(peak.score, jnp.inf),
+        wide=here == peak.score,
+        whole=jnp.bool_(True),
+        unclear=jnp.bool_(False),
+    )
+    return Peak(position, peak.value, top)
 
 
 def is_missed(
@@ -93,9 +110,9 @@ def is_missed(
 ) -> jax.Array:
     """Whether a ``step`` was made from pixels that do not show a wide flat top's middle.
 
-    The top meets the edge of the map, or goes on to an end of the window of ``radii`` around the
-    peak; or the step ends far from its centroid. Where that is not known it is long, or the
-    window leaves the map.
+    The top is unclear, or goes on to an end of the window of ``radii`` around the peak; or the
+    step ends far from its centroid. Where that is not known the step is long, or the window
+    leaves the map.
     """
     top = peak.top
     if top is None:
@@ -106,12 +123,12 @@ def is_missed(
     cut = functools.reduce(jnp.logical_or, [pixel == peak.score for pixel in each])
     centre = [jnp.where(top.whole, away, 0) for away in top.centre]
     squares = [jnp.square(way - away) for way, away in zip(step, centre, strict=True)]
-    far = jnp.where(top.whole, top.tolerance, LONGEST_UNKNOWN)
+    far = jnp.where(top.whole, top.tolerance, _LONGEST_UNKNOWN)
     missed = functools.reduce(jnp.add, squares) > jnp.square(far)
     sides = zip(peak.position, heatmap.shape[::-1], radii, strict=True)
     leaves = [(at < radius) | (at + radius >= size) for at, size, radius in sides]
     missed |= ~top.whole & functools.reduce(jnp.logical_or, leaves)
-    return top.wide & (top.at_edge | cut | missed)
+    return top.wide & (top.unclear | cut | missed)
 
 
 def _tied(heatmap: jax.Array, peak: Peak, lines: np.ndarray) -> jax.Array:
@@ -202,8 +219,9 @@ def _spread(rows: jax.Array) -> jax.Array:
     return lax.fori_loop(0, TURNS, further, rows & 0 | first)
 
 
-def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> jax.Array:
-    """The pixel of the ``runs`` nearest to their centroid, and what is left to that; packed.
+def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> tuple[jax.Array, jax.Array]:
+    """The pixel of the ``runs`` nearest to their centroid, and in sixteenths of a pixel how far
+    that is, packed; and whether it is more than one pixel: a ring, the arms of an L.
 
     ``places`` ``[..., dim - 1]`` are those of the rows, (y, z). All in whole numbers: places
     are multiplied by the number of pixels.
@@ -243,13 +261,15 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> jax.Array:
     tied = zip(costs, codes, strict=True)
     code = _least([jnp.where(cost == nearest, code, _FURTHEST) for cost, code in tied])
 
-    packed = jnp.zeros_like(count)
+    packed, hollow = jnp.zeros_like(count), jnp.bool_(False)
     for axis, total in enumerate(totals):
         place = code >> _PLACE * axis & 15
-        left = jnp.clip(total - count * place, -count, count)
+        left = total - count * place
+        hollow |= jnp.abs(left) > count
+        left = jnp.clip(left, -count, count)
         sixteenths = jnp.minimum(lax.div(16 * (left + count) + (count >> 1), count), 31)
         packed |= (place | sixteenths << _PLACE) << _BITS * axis
-    return packed
+    return packed, hollow
 
 
 def _edges(first: Position, shape: tuple[int, ...], places: list[np.ndarray]) -> list[jax.Array]:
@@ -269,7 +289,7 @@ def _edges(first: Position, shape: tuple[int, ...], places: list[np.ndarray]) ->
 def _kind(runs: list[jax.Array], places: list[np.ndarray], edges: list[jax.Array]) -> jax.Array:
     """How far from the centroid a blob's middle may be, in parts of a pixel; 0 for a small top.
 
-    Or that the top is not whole, or at an edge of the map.
+    Or that the top is not whole, or meets an edge of the map.
     """
     dim = places[0].shape[-1] + 1
     count = _total([lax.population_count(run) for run in runs])
@@ -289,7 +309,7 @@ def _kind(runs: list[jax.Array], places: list[np.ndarray], edges: list[jax.Array
 
     kind = jnp.where(count > 3**dim, jnp.minimum(parts, _MOST), 0)
     kind = jnp.where(meet(reach), _NOT_WHOLE, kind)
-    return jnp.where((kind > 0) & meet(edges), _AT_EDGE, kind)
+    return jnp.where((kind > 0) & meet(edges), _UNCLEAR, kind)
 
 
 def _total(parts: list[jax.Array]) -> jax.Array:

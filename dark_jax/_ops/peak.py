@@ -14,15 +14,17 @@ class FlatTop(NamedTuple):
     """The pixels that tie with a peak and touch.
 
     ``centre`` is their centroid from the peak, (x, y, ...); ``tolerance`` how far from it a blob's
-    middle may be. ``wide`` is False for so few pixels that they tell nothing, ``whole`` is False
-    where the top goes on further than it was followed, ``at_edge`` True where it meets the map's.
+    middle may be. ``wide`` is False for so few pixels that they tell nothing. ``whole`` is False
+    where the top goes on further than it was followed. ``unclear`` is True where it meets the
+    edge of the map, or has no pixel near its centroid: no step from it can be believed, and
+    nothing else of it is known.
     """
 
     centre: Position
     tolerance: jax.Array
     wide: jax.Array
     whole: jax.Array
-    at_edge: jax.Array
+    unclear: jax.Array
 
 
 class Peak(NamedTuple):
@@ -102,14 +104,14 @@ def maximum(heatmap: jax.Array) -> jax.Array:
 
 
 def _best(values: jax.Array, is_nan: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Some value that is NaN or the greatest, and the index of the first of those.
+    """The greatest value, and the index of the first that is NaN, else of the first of that value.
 
-    In one reduction: two, of one axis, would be two kernels of a GPU.
+    Infinity where there is a NaN. In one reduction: two would be two kernels of a GPU.
     """
     size, index = len(values), jnp.arange(len(values), dtype=jnp.int32)
     start = lowest(values.dtype), jnp.int32(size)
     if jnp.issubdtype(values.dtype, jnp.floating):
-        # Before all others.
+        # As great as infinity, and before it.
         values, index = jnp.where(is_nan, jnp.inf, values), jnp.where(is_nan, index - size, index)
 
     def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

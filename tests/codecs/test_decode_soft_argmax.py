@@ -112,18 +112,20 @@ def test_any_temperature_that_is_traced(radius: int | None) -> None:
     """The lowest leave the peaks; what is no temperature leaves one, and says so; all finite."""
 
     @jax.jit
-    def decode(t: jax.Array) -> tuple[dark_jax.Keypoints, tuple[jax.Array, jax.Array]]:
+    def decode(t: jax.Array) -> tuple[dark_jax.Keypoints, tuple[jax.Array, ...]]:
         def coords(m: jax.Array, t: jax.Array) -> tuple[jax.Array, dark_jax.Keypoints]:
             found = dark_jax.decode_soft_argmax(m, temperature=t, radius=radius)
             return found.coords.sum(), found
 
-        slopes, found = jax.grad(coords, argnums=(0, 1), has_aux=True)(heatmap, t)
-        return found, slopes
+        slope = jax.grad(coords, argnums=(0, 1), has_aux=True)
+        (slopes, found), (second, _) = jax.jvp(slope, (heatmap, t), (heatmap, jnp.ones_like(t)))
+        ahead = jax.jvp(lambda t: coords(heatmap, t)[0], (t,), (jnp.ones_like(t),))[1]
+        return found, (*slopes, *second, ahead)
 
     heatmap = jnp.asarray(
         synthetic.draw(np.array([[8.25, 9.0]]), (20, 18), sigma=1.5)[0], "float32"
     )
-    for temperature in (1e-5, 1e-20, 1e-37, 1e-38):
+    for temperature in (1e-5, 1e-12, 1e-20, 1e-37, 1e-38):
         found, slopes = decode(jnp.float32(temperature))
         np.testing.assert_array_equal(found.coords, [8, 9])
         assert found.status == Status.REFINED

@@ -126,6 +126,31 @@ def test_lines_are_right_or_not_refined(length: int, thick: int) -> None:
         assert error < 0.5 or found.status[0] != Status.REFINED
 
 
+@pytest.mark.parametrize("radius", [3.0, 3.5, 5.0, 6.5])
+@pytest.mark.parametrize("half", [0.5, 1.0])
+def test_rings_are_right_or_not_refined(radius: float, half: float) -> None:
+    """None of their pixels is near the middle."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    ring = np.abs(np.hypot(x - 20, y - 18) - radius) <= half
+    for decode in DECODERS.values():
+        found = decode(ring[None].astype(np.float32))
+        error = np.linalg.norm(np.asarray(found.coords)[0] - [20, 18])
+        assert error < 0.5 or found.status[0] != Status.REFINED
+
+
+def test_what_counts_as_a_top_is_above_the_background() -> None:
+    """The fit of a lowered map is that of the map."""
+    y, x = np.mgrid[:64, :64]
+    disk = np.hypot(x - 30, y - 30) < 4
+    block = np.maximum(np.abs(x - 30), np.abs(y - 30)) <= 12
+    maps = np.stack([disk, block]).astype(np.float32)
+    found = dark_jax.decode_fit(maps, sigma=2.0)
+    lowered = dark_jax.decode_fit(maps - 1, sigma=2.0, background=-1.0)
+    np.testing.assert_allclose(lowered.coords, found.coords, atol=1e-4)
+    assert found.status.tolist() == [Status.REFINED, Status.NOT_CONCAVE]
+    assert lowered.status.tolist() == found.status.tolist()
+
+
 @pytest.mark.parametrize("side", [20, 40])
 def test_a_block_wider_than_the_window_is_not_refined(side: int) -> None:
     block = np.zeros((1, 64, 64), np.float32)
@@ -133,6 +158,7 @@ def test_a_block_wider_than_the_window_is_not_refined(side: int) -> None:
     found = [
         dark_jax.decode(block),
         dark_jax.decode_fit(block, sigma=2.0),
+        dark_jax.decode_fit(block, sigma=2.0, peak="blurred"),
         dark_jax.decode_soft_argmax(block, temperature=0.1, radius=7),
         dark_jax.decode_peaks(block, max_peaks=1, threshold=0.5, min_distance=3),
     ]

@@ -1,4 +1,4 @@
-"""Decoders on maps of every sort of dtype: the numbers decide, not how they are held.
+"""Every decoder on maps of every dtype: the numbers decide, not how they are held.
 
 Results are float32, or float64 of float64 maps under x64; the status is int8. SimCC is given rows
 made by NumPy: those of the registry look for NaN, which integers have not.
@@ -13,16 +13,25 @@ import numpy as np
 import pytest
 
 import dark_jax
-from tests.contracts.decoders import DECODERS, FIRST, RULES, SIZE
+from tests.contracts.decoders import DECODERS, FIRST, KINDS, RULES, SIZE
 from tests.support import synthetic
+from tests.support.cases import slow_but
 
 EVERY = {**DECODERS, **RULES}
+NARROW = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "bfloat16")
 WIDE = ("int64", "uint64", "float64")
 # Of the two kinds of program: the dtypes that take a way of their own through them.
 FAST = [(name, dtype, False) for name in FIRST for dtype in ("bool", "uint8", "bfloat16")]
 FAST += [("decode", dtype, True) for dtype in ("int64", "float64")]
+# Under x64 the narrow ones are computed as without it: one of each sort.
+CASES = [(name, dtype, False) for name in EVERY for dtype in (*NARROW, *WIDE)]
+CASES += [(name, dtype, True) for name in EVERY for dtype in ("uint8", "bfloat16", *WIDE)]
+# A float32 of the map, or of its blur, decides which is the highest pixel.
+BLURRING = ("fit background", "soft argmax", "peaks")
+EXACT = [name for name in (*KINDS, "decode rule", "simcc") if name not in BLURRING]
 # By the dtype: the lowest integers that float32 and float64 confuse.
 SAME_FLOATS = {"int32": 2**24, "uint32": 2**24, "int64": 2**53, "uint64": 2**53}
+COLLIDING = [(name, dtype) for name in EXACT for dtype in SAME_FLOATS]
 # Relative and absolute: of sums in another order, and of float32 beside float64.
 ROUNDING = {"float32": 2e-5, "float64": 2e-3}
 
@@ -48,7 +57,7 @@ def of_float32(name: str, *, binary: bool) -> Any:
     return decoded(name, (maps > 50).astype(np.float32) if binary else maps)
 
 
-@pytest.mark.parametrize(("name", "dtype", "x64"), FAST)
+@pytest.mark.parametrize(("name", "dtype", "x64"), slow_but(FAST, CASES, unpack=True))
 def test_the_numbers_decide(name: str, dtype: str, x64: bool) -> None:
     """As float32 decodes them; float64 too, which is float32 without x64."""
     maps = whole_maps()
@@ -78,7 +87,9 @@ def test_float64_without_x64_is_float32() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("decode", "int32"), ("decode", "int64")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), slow_but([("decode", "int32"), ("decode", "int64")], COLLIDING, unpack=True)
+)
 def test_integers_that_are_one_float(name: str, dtype: str) -> None:
     """The greater of two is the peak, though the other comes first and is the same float."""
     same = SAME_FLOATS[dtype]

@@ -16,6 +16,7 @@ import pytest
 import dark_jax
 from tests.contracts.decoders import DECODERS, RULES, SIZE
 from tests.support import synthetic
+from tests.support.cases import slow_but
 
 # With a parameter for each map, which has derivatives of its own: the function, and a value.
 WITH_PARAMETER: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
@@ -30,6 +31,7 @@ WITH_PARAMETER: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
         0.1,
     ),
 }
+EVERY = (*DECODERS, *RULES, *WITH_PARAMETER)
 FIRST = ("decode narrow", "soft argmax window of temperature")
 # A second derivative goes with the square of the inverse scale: float32 does not hold 1e50.
 SCALES = {"gradient": (1e-30, 1e-25, 1e-12, 1.0, 1e12, 1e25, 1e30), "hessian": (1e-12, 1.0, 1e12)}
@@ -145,8 +147,17 @@ def assert_finite(name: str, dtype: Any, scale: float, *, hessian: bool) -> None
         assert not_finite(second) == [], scale
 
 
-@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("name", slow_but(FIRST, EVERY))
 def test_finite(name: str) -> None:
     """Gradients at every scale, Hessians where float32 holds their size."""
     for scale in SCALES["gradient"]:
         assert_finite(name, jnp.float32, scale, hessian=scale in SCALES["hessian"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_finite_in_float64(name: str) -> None:
+    """Hessians too, at every scale."""
+    with jax.enable_x64(True):
+        for scale in SCALES["gradient"]:
+            assert_finite(name, jnp.float64, scale, hessian=True)

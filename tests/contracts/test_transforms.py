@@ -10,6 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -194,6 +195,86 @@ class TestSharded:
         values = maps(*BATCH)
         sharded = jax.device_put(values, NamedSharding(mesh, P("b")))
         assert_as_on_one_device(name, jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
+
+
+# Images and joints that neither two devices nor four share out evenly.
+UNEVEN = (6, 3)
+
+
+class TestUnevenShards:
+    """Of batches that the devices do not divide, and of devices that are left over."""
+
+    @pytest.mark.parametrize("images", slow_but((6,), (6, 1)))
+    @pytest.mark.parametrize(("name", "spec"), shared_out(*KINDS), ids=str)
+    def test_a_constraint_inside_jit(self, name: str, spec: P, images: int) -> None:
+        """XLA fills the shards up; with one image there are devices that hold nothing of it."""
+        mesh = jax.make_mesh((2, 2), ("b", "j"), axis_types=(AxisType.Auto,) * 2)
+        values = maps(*UNEVEN)[:images]
+
+        @jax.jit
+        def found(values: jax.Array) -> Any:
+            return FUNCTIONS[name](lax.with_sharding_constraint(values, NamedSharding(mesh, spec)))
+
+        assert_as_on_one_device(name, found(values), FUNCTIONS[name](values))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", KINDS)
+    def test_rows_are_shared_out(self, name: str) -> None:
+        """So that no device has a whole map: right, whatever that costs."""
+        mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
+        values = maps(*UNEVEN)
+        sharded = jax.device_put(values, NamedSharding(mesh, P(None, None, "b")))
+        assert_as_on_one_device(name, jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
+
+    @pytest.mark.parametrize("kind", slow_but((AxisType.Auto,), (AxisType.Auto, AxisType.Explicit)))
+    @pytest.mark.parametrize("name", slow_but(("get_final_preds",), KINDS))
+    def test_some_of_the_devices(self, kind: AxisType, name: str) -> None:
+        """Two of the four; what chooses from the data inside ``shard_map``."""
+        mesh = jax.make_mesh((2,), ("b",), axis_types=(kind,), devices=jax.devices()[1:3])
+        values, spec = maps(*BATCH), P("b")
+        function: Callable[..., Any] = FUNCTIONS[name]
+        if name in CHOOSING:
+            function = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
+        found = jax.jit(function)(jax.device_put(values, NamedSharding(mesh, spec)))
+        assert_as_on_one_device(name, found, FUNCTIONS[name](values))
+
+    @pytest.mark.parametrize("filling", slow_but((np.nan,), (0.0, np.nan)))
+    @pytest.mark.parametrize("name", slow_but(FIRST, KINDS))
+    def test_filled_up(self, name: str, filling: float) -> None:
+        """What a batch is filled up with, even NaN on one device alone, changes no other map."""
+        mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
+        values, spec = maps(*BATCH), P("b")
+        filled = values.copy()
+        filled[6:] = filling
+        function: Callable[..., Any] = FUNCTIONS[name]
+        if name in CHOOSING:
+            function = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)
+        found = jax.jit(function)(jax.device_put(filled, NamedSharding(mesh, spec)))
+        pair = found, FUNCTIONS[name](values)
+        few = [jax.tree.map(lambda leaf: leaf[:6], each) for each in pair]
+        assert_as_on_one_device(name, *few)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", KINDS)
+    def test_an_empty_batch(self, name: str) -> None:
+        """Shared out all the same: every device holds nothing."""
+        mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
+        values, spec = maps(*BATCH)[:0], P("b")
+        function = jax.shard_map(FUNCTIONS[name], mesh=mesh, in_specs=spec, out_specs=spec)
+        found = jax.jit(function)(jax.device_put(values, NamedSharding(mesh, spec)))
+        assert_same(found, FUNCTIONS[name](values))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", KINDS)
+    def test_shard_map_of_one_axis_of_two(self, name: str) -> None:
+        """The other axis of the mesh is left to XLA."""
+        mesh = jax.make_mesh((2, 2), ("b", "j"), axis_types=(AxisType.Auto,) * 2)
+        values, spec = maps(*BATCH), P("b")
+        function = jax.shard_map(
+            FUNCTIONS[name], mesh=mesh, in_specs=spec, out_specs=spec, axis_names={"b"}
+        )
+        sharded = jax.device_put(values, NamedSharding(mesh, spec))
+        assert_as_on_one_device(name, jax.jit(function)(sharded), FUNCTIONS[name](values))
 
 
 def test_precision_is_stated_wherever_a_product_feeds_a_log() -> None:

@@ -132,4 +132,4 @@ def test_a_top_at_the_edge_of_the_map_is_told(corner: tuple[int, int]) -> None:
     inner = np.zeros(SIZE, np.float32)
     inner[1:5, 1:5] = inner[15:19, 19:23] = 1
     peak: Any = in_batches(middles, np.stack([heatmap, inner]), size=BATCH)
-    np.testing.assert_array_equal(peak.top.at_edge, [True, False])
+    np.testing.assert_array_equal(peak.top.unclear, [True, False])
