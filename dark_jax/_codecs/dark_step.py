@@ -329,19 +329,25 @@ def refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Arr
     Whatever the precision outside.
     """
     with jax.enable_x64(True):
-        coords, status = _refine_from_map(heatmap.astype(jnp.float64), settings)
+        coords, status = _refine_from_map(heatmap, settings, jnp.dtype("float64"))
         return coords.astype(as_float(heatmap).dtype), status
 
 
 @refine_from_map.defjvp
 def _refine_from_map_jvp(settings, primals, tangents):
     # float64 code cannot be differentiated where float64 is off.
-    _, tangent = jax.jvp(lambda heatmap: _refine_from_map(heatmap, settings), primals, tangents)
+    [heatmap] = primals
+    plain = functools.partial(_refine_from_map, settings=settings, dtype=as_float(heatmap).dtype)
+    _, tangent = jax.jvp(plain, primals, tangents)
     return refine_from_map(*primals, settings), tangent
 
 
-def _refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
+def _refine_from_map(
+    heatmap: jax.Array, settings: DarkSettings, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    # Found in the map's own dtype: not every integer is a float.
     peak, rule = find_start(heatmap, settings.rule), settings.rule
+    peak, heatmap = peak._replace(value=peak.value.astype(dtype)), heatmap.astype(dtype)
     finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))
     keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
     whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)

@@ -222,7 +222,7 @@ def _highest(heatmap: jax.Array, tops: jax.Array, distance: int, count: int) -> 
     for size in heatmap.shape[::-1]:
         position.append(lax.rem(index, jnp.full_like(index, size)))
         index = lax.div(index, jnp.full_like(index, size))
-    return Peak(tuple(position), jnp.where(scores > 0, values, 0))
+    return Peak(tuple(position), jnp.where(scores > 0, values, jnp.zeros_like(values)))
 
 
 def _best_of_cells(

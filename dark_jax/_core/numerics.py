@@ -17,13 +17,6 @@ def together(*arrays: jax.Array) -> list[jax.Array]:
     return [array.astype(dtype) for array in found]
 
 
-def lowest(dtype: jnp.dtype) -> jax.Array:
-    """What no value of the dtype is below."""
-    if jnp.issubdtype(dtype, jnp.floating):
-        return jnp.array(-jnp.inf, dtype)
-    return jnp.array(0 if dtype == jnp.bool_ else jnp.iinfo(dtype).min, dtype)
-
-
 def inverse_power_of_two(size: jax.Array) -> jax.Array:
     """Brings a positive ``size`` to [1, 4) without touching a digit; 1 for any other.
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dark_jax._core.numerics import as_float, lowest
+from dark_jax._core.numerics import as_float
 from dark_jax._ops.pixels import Position, stored
 
 
@@ -62,40 +62,35 @@ def find_peak(heatmap: jax.Array) -> Peak:
     """NumPy's argmax of one map of any dimension: the first NaN, else the first maximum.
 
     Row maxima first, then one row: ``argmax`` over the whole map is scalar code on the CPU,
-    6 to 10 times slower. ``max`` may drop NaN there, so NaN is looked for separately.
+    6 to 10 times slower.
     """
-    # Without the barrier XLA fuses what follows into the reductions and reads twice.
-    largest, probe = lax.optimization_barrier(_rows(heatmap))
-    score, rest, position = jnp.max(largest), heatmap, []
+    rest, position = heatmap, []
     while rest.ndim > 1:
-        score, at = _best(largest, jnp.isnan(probe))
+        at = _first_of_few(_largest(rest))
         position.insert(0, at)
         # Reads by index arrays: a vmapped slice at a computed place fails on explicit meshes.
         rest = stored(rest).at[at[None]].get(mode="promise_in_bounds")[0]
-        largest, probe = _rows(rest)
-    at = _first(jnp.isnan(probe), largest == score)
+    values = lax.stop_gradient(rest)
+    at = _first_of_few(values) if position else _first(values)
     # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
     value = stored(rest).at[at[None]].get(mode="promise_in_bounds")[0]
     return Peak((at, *position), value)
 
 
-def _rows(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Along the first axis: the maximum of the rest, and NaN where the rest holds one."""
+def _largest(values: jax.Array) -> jax.Array:
+    """Along the first axis the maximum of the rest, NaN where the rest holds one."""
     # The input's own dtype: integers compare exactly, and a converted copy would be
     # written to memory.
     values = lax.stop_gradient(values)
-    rest = tuple(range(1, values.ndim))
-    largest = jnp.max(values, axis=rest)
+    largest = jnp.max(values, axis=tuple(range(1, values.ndim)))
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        return largest, jnp.zeros(len(values), jnp.float32)
-    # Squares, because a plain sum is also NaN of two infinities.
-    if not rest:
-        return largest, jnp.square(as_float(values))
-    all_axes = list(range(values.ndim))
-    probe = jnp.einsum(
-        values, all_axes, values, all_axes, all_axes[:1], preferred_element_type=jnp.float32
-    )
-    return largest, probe
+        return lax.optimization_barrier(largest)
+    # ``max`` may drop NaN on the CPU. Squares, because a plain sum is also NaN of two infinities.
+    every = list(range(values.ndim))
+    probe = jnp.einsum(values, every, values, every, [0], preferred_element_type=jnp.float32)
+    # Without the barrier XLA fuses what follows into the reductions and reads twice.
+    largest, probe = lax.optimization_barrier((largest, probe))
+    return jnp.where(jnp.isnan(probe), jnp.nan, largest)
 
 
 def maximum(heatmap: jax.Array) -> jax.Array:
@@ -103,29 +98,17 @@ def maximum(heatmap: jax.Array) -> jax.Array:
     return find_peak(heatmap).score
 
 
-def _best(values: jax.Array, is_nan: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The greatest value, and the index of the first that is NaN, else of the first of that value.
-
-    Infinity where there is a NaN. In one reduction: two would be two kernels of a GPU.
-    """
-    size, index = len(values), jnp.arange(len(values), dtype=jnp.int32)
-    start = lowest(values.dtype), jnp.int32(size)
-    if jnp.issubdtype(values.dtype, jnp.floating):
-        # As great as infinity, and before it.
-        values, index = jnp.where(is_nan, jnp.inf, values), jnp.where(is_nan, index - size, index)
-
-    def better(a: tuple[jax.Array, ...], b: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        keep = (a[0] > b[0]) | (a[0] == b[0]) & (a[1] < b[1])
-        return jnp.where(keep, a[0], b[0]), jnp.where(keep, a[1], b[1])
-
-    value, index = lax.reduce((values, index), start, better, (0,))
-    return value, jnp.where(index < 0, index + size, index)
+def _first_of_few(values: jax.Array) -> jax.Array:
+    """As :func:`_first`: one kernel of a GPU and not two, but slow on the CPU where many."""
+    # JAX does not lower the argmax of float64 where x64 is off: what runs in float64 all the same.
+    return _first(values) if values.dtype == jnp.float64 else lax.argmax(values, 0, jnp.int32)
 
 
-def _first(best: jax.Array, good: jax.Array) -> jax.Array:
-    """Index of the first that is best, else of the first that is good; else the last."""
-    size = len(best)
+def _first(values: jax.Array) -> jax.Array:
+    """Index of the first NaN, else of the first maximum."""
+    size, largest = len(values), jnp.max(values)
     # In float32, exact to 2^24: the CPU reduces integers several times slower.
     index = jnp.arange(size, dtype=jnp.float32)
-    first = jnp.min(jnp.where(best, index - size, jnp.where(good, index, size - 1)))
+    maxima = jnp.where(values == largest, index, size - 1)
+    first = jnp.min(jnp.where(values != values, index - size, maxima))
     return jnp.where(first < 0, first + size, first).astype(jnp.int32)
