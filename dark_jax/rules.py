@@ -105,8 +105,8 @@ class Rule:
             ``NOT_FINITE``.
         covariance: whether ``decode(..., covariance=True)`` estimates the covariance of the
             step; only of Newton steps with ``refined_only``, of maps that are not rescaled.
-        longest: the longest credible step in pixels, or the blur's sigma, or the blob's own up to
-            3 pixels, if that is more; the status of a longer one is ``STEP_TOO_LONG``.
+        longest: the longest credible step in pixels; the blur's sigma, or the blob's sigma of at
+            most 3 pixels, where that is longer. The status of a longer one is ``STEP_TOO_LONG``.
         missing: both coordinates of a map without a positive maximum; None keeps its argmax.
         flat_top: where pixels tie for the maximum the step starts at the middle of those that
             touch the first, within 7 pixels of it. If False, at the first in row-major order.

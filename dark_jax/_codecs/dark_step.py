@@ -119,7 +119,7 @@ class Refined(NamedTuple):
 
 
 def find_start(heatmap: jax.Array, rule: Rule) -> Peak:
-    """Where the rule starts on a map: its maximum, and of several the rule's."""
+    """Where the rule starts on a map: the maximum, of several the one that the rule takes."""
     peak = find_peak(heatmap)
     return at_middle(heatmap, peak) if rule.flat_top else peak
 

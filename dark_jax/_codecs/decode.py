@@ -62,7 +62,7 @@ def decode(
         heatmaps: JAX or NumPy array of real numbers, ``[..., H, W]``: ``[B, J, H, W]`` for ``B``
             images with ``J`` joints, say; or laid out as ``axes`` say. Computed in float32
             (float64 for float64 input under x64). Logits first go through ``jax.nn.sigmoid``: raw
-            ones can be ``REFINED`` and .3 px off.
+            ones can be ``REFINED`` and 0.3 px off.
         rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
             ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or one of your
             own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC``, volumes ``GUARDED`` alone.
@@ -85,8 +85,8 @@ def decode(
         ``status [...]``, int8, a :class:`Status`: 0 ``REFINED``; or the first that applies of
         1 ``NOT_FINITE`` (score or pixels around it), 2 ``NO_PEAK`` (no value above zero),
         3 ``BORDER`` (the step would read outside the map), 4 ``NOT_CONCAVE`` (no maximum there, or
-        a flat top that the window does not show) and 5 ``STEP_TOO_LONG``: further than 1.5 pixels,
-        the blur's sigma, and the blob's own, of which 3 pixels count. Under a published
+        a flat top whose middle cannot be told) and 5 ``STEP_TOO_LONG``: longer than 1.5 pixels,
+        than the blur's sigma, and than the blob's sigma or 3 pixels. Under a published
         rule the coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
         ``covariance [..., dim, dim]``, where it is asked for, of their error in pixels squared
         if what a Gaussian of about this shape leaves over around the peak is independent

@@ -202,9 +202,10 @@ def decode_fit(
         :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels; ``scores [...]``,
         the raw maxima; ``status [...]``, a :class:`Status`: ``NO_PEAK`` where the maximum is not
         above the background (zero, if that is fitted), ``BORDER`` where the fit leaves the map by
-        more than a pixel, ``NOT_CONCAVE`` where no Gaussian of positive height fits or a flat top
-        is wider than the window, ``STEP_TOO_LONG`` where the fit has not settled, or only further
-        than a sigma and 1.5 pixels away. There the coordinates are the start, an integer.
+        more than a pixel, ``NOT_CONCAVE`` where no Gaussian of positive height fits or the middle
+        of a flat top cannot be told, as where it meets the edge of the map, ``STEP_TOO_LONG`` where
+        the fit has not settled, or only further than a sigma and 1.5 pixels away. There the
+        coordinates are the start, an integer.
         ``covariance [..., dim, dim]`` of their error in pixels squared, if what the blob leaves
         over in the window is independent noise: then the ellipses hold what they should, at borders
         too. A second blob or a wrong sigma is left over and widens it. It cannot know of errors

@@ -129,17 +129,19 @@ def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> tuple[jax.
     first, so that one array is kept and not three.
     """
     values = _ranked(heatmap)
-    box = jnp.maximum(values, 0)
-    box = jnp.where(values > threshold.astype(values.dtype), -box, box)
+    high = values > threshold.astype(values.dtype)
+    greatest = jnp.maximum(values, 0)
+    greatest = jnp.where(high, -greatest, greatest)
     for axis in reversed(range(values.ndim)):
-        before, middle, after = _beside(box, distance, axis)
+        before, middle, after = _beside(greatest, distance, axis)
         largest = jnp.abs(middle)
         first = (middle < 0) & (largest > before) & (largest >= after)
         largest = jnp.maximum(largest, jnp.maximum(before, after))
-        box = jnp.where(first, -largest, largest)
-    ties = (values > 0) & (values > threshold.astype(values.dtype)) & (values == box)
-    kinds = jnp.where(box < 0, jnp.uint8(_TOP), jnp.where(ties, jnp.uint8(_TIES), jnp.uint8(0)))
-    return jnp.maximum(-box, 0), kinds
+        greatest = jnp.where(first, -largest, largest)
+    ties = high & (values > 0) & (values == greatest)
+    kinds = jnp.where(ties, jnp.uint8(_TIES), jnp.uint8(0))
+    kinds = jnp.where(greatest < 0, jnp.uint8(_TOP), kinds)
+    return jnp.maximum(-greatest, 0), kinds
 
 
 def _all_joined(kinds: jax.Array) -> jax.Array:
@@ -277,11 +279,10 @@ def decode_peaks(
     one peak, refined from its middle. Of equal peaks within ``min_distance`` of each other the
     first in row-major order is taken.
 
-    Plateaus wider than the box, and peaks that tie with others that are none, are told apart by
-    flooding and one after the other, in the images where there are any. That is chosen from the
-    data: under a ``vmap`` of yours both branches run; on a
-    batch sharded over an automatic mesh it costs collectives, and an explicit mesh refuses it.
-    Use ``jax.shard_map`` there.
+    Images with a plateau wider than the box, or with a pixel that ties with one that is no peak,
+    are searched again, one after the other, with a slower method. That is chosen from the data:
+    under a ``vmap`` of yours both branches run; on a batch sharded over an automatic mesh it costs
+    collectives, and an explicit mesh refuses it. Use ``jax.shard_map`` there.
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32

@@ -96,10 +96,10 @@ def decode_soft_argmax(
 ) -> Keypoints:
     """Sub-pixel keypoints as the expectation of ``softmax(heatmap / temperature)``.
 
-    Over the whole map (DSNT), or over a window at its maximum (in the middle of a flat top), which
-    the rest of the map does not pull at. Differentiable everywhere with respect to the maps and the
-    temperature. For accuracy take :func:`decode`; this is for networks trained with it, and for
-    losses.
+    Over the whole map (DSNT), or over a window at its maximum (in the middle of a flat top above
+    zero), which the rest of the map does not pull at. Differentiable everywhere with respect to
+    the maps and the temperature. For accuracy take :func:`decode`; this is for networks trained
+    with it, and for losses.
 
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say; logits are welcome.
@@ -114,10 +114,10 @@ def decode_soft_argmax(
     Returns:
         :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels;
         ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`, ``BORDER``
-        where the window is cut, which biases, ``NOT_CONCAVE`` where a flat top is wider than the
-        window, and ``NO_PEAK`` where the maximum is not above
-        zero, as is usual of logits; the coordinates are the expectation all the same. They
-        are NaN where the map holds a NaN, and the peak where it holds infinity.
+        where the window is cut, which biases, ``NOT_CONCAVE`` where the middle of a flat top
+        cannot be told, and ``NO_PEAK`` where the maximum is not above zero, as is usual of
+        logits; the coordinates are the expectation all the same. They are NaN where the map
+        holds a NaN, and the peak where it holds infinity.
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no

@@ -345,7 +345,7 @@ def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
     if min(sides) < 1:
         raise ValueError(f"{name} must be {layout}, each at least 1, got {sides}")
     if max(sides) > _LONGEST_SIDE or math.prod(sides) > _LARGEST_MAP:
-        raise ValueError(f"{name} must be that of maps of {_COUNTABLE}, got {sides}")
+        raise ValueError(f"{name} must be that of maps of {_COUNTABLE}, got {sides}: cut them up")
     return sides
 
 

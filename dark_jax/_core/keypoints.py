@@ -30,7 +30,9 @@ class Status(IntEnum):
             pixels for most rules. Of a fit: it leaves the map.
         NOT_CONCAVE: the log map has no maximum here (its Hessian is not negative
             definite, or all around the peak is at the rule's floor, as in logits); no blob
-            of positive height fits; a flat top is wider than the window shows.
+            of positive height fits; or the middle of the blob under a flat top cannot be told,
+            because the top meets the edge of the map or the end of the window, is hollow, or
+            the step ends away from its middle.
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak, or the blob.
 
     Unrefined coordinates are the integer peak, the middle of a flat top, or NaN with a NaN score.
