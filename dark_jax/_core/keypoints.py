@@ -23,8 +23,8 @@ class Status(IntEnum):
 
     Attributes:
         REFINED: the sub-pixel step was taken.
-        NOT_FINITE: the score, or a value in the window around the peak, is
-            NaN or infinite. Coordinates are NaN only when the score is NaN.
+        NOT_FINITE: the score, or a value in the window around the peak, is NaN, infinite or too
+            large to be blurred. Coordinates are NaN only when the score is NaN.
         NO_PEAK: the maximum of the map is not above zero.
         BORDER: the peak lies so near an edge that its stencil leaves the map: within two
             pixels for most rules. Of a fit: it leaves the map.
