@@ -42,8 +42,10 @@ def _decode_peaks(
 ) -> Keypoints:
     def one(heatmap: jax.Array, threshold: jax.Array) -> tuple[Keypoints, jax.Array, Peak]:
         tops, kinds = _tops(heatmap, threshold, distance)
-        peaks = _highest(heatmap, tops, distance, count)
-        return _refined(heatmap, peaks, settings), kinds, peaks
+        # One more than there are slots: it may share a plateau with the last.
+        peaks = _highest(heatmap, tops, distance, count + 1)
+        slots = jax.tree.map(lambda leaf: leaf[:count], peaks)
+        return _refined(heatmap, slots, settings), kinds, peaks
 
     def is_exact(heatmap: jax.Array, kinds: jax.Array, peaks: Peak) -> jax.Array:
         return _all_joined(kinds) & ~_plateau_shared(heatmap, peaks, distance)

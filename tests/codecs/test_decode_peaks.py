@@ -271,6 +271,18 @@ def test_a_tie_with_a_flank_is_no_loss() -> None:
         np.testing.assert_array_equal(found.scores, [255, 155, 0, 0])
 
 
+def test_one_slot_holds_the_first_of_many() -> None:
+    """Of a plateau with two tops too: a hook, found again however many slots there are."""
+    heatmap = np.zeros((12, 60), np.float32)
+    heatmap[3:10, 2] = heatmap[9, 2:50] = heatmap[1:10, 49] = 1
+    one, many = (
+        dark_jax.decode_peaks(heatmap, max_peaks=count, threshold=0.1, min_distance=3)
+        for count in (1, 5)
+    )
+    np.testing.assert_array_equal(one.coords[0], many.coords[0])
+    np.testing.assert_array_equal(many.scores, [1, 0, 0, 0, 0])
+
+
 def test_a_level_way_past_a_higher_peak_leaves_two_in_place() -> None:
     """Two pixels of one value at the ends of a ridge that a higher peak stands on."""
     heatmap = np.zeros((16, 24), np.uint8)
