@@ -236,10 +236,11 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> tuple[jax.Array,
         each = [n * (place[..., axis] + REACH) for n, place in zip(counts, places, strict=True)]
         totals.append(_total(each))
 
-    # The centroid's x, rounded down; by bisection, because of a quotient XLA makes two kernels.
-    floor = jnp.zeros_like(count)
+    # The centroid's x, rounded down; by bisection, because of a quotient XLA makes two kernels;
+    # without jnp.where of two constants, whose sum with a sharded array newest JAX refuses.
+    floor = count & 0
     for bit in reversed(range(4)):
-        floor += jnp.where((floor + (1 << bit)) * count <= totals[0], 1 << bit, 0)
+        floor += ((floor + (1 << bit)) * count <= totals[0]).astype(jnp.int32) << bit
     before = (2 << floor) - 1
     costs, codes = [], []
     for run, place in zip(runs, places, strict=True):
@@ -261,7 +262,7 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> tuple[jax.Array,
     tied = zip(costs, codes, strict=True)
     code = _least([jnp.where(cost == nearest, code, _FURTHEST) for cost, code in tied])
 
-    packed, hollow = jnp.zeros_like(count), jnp.bool_(False)
+    packed, hollow = count & 0, jnp.bool_(False)
     for axis, total in enumerate(totals):
         place = code >> _PLACE * axis & 15
         left = total - count * place
@@ -295,7 +296,7 @@ def _kind(runs: list[jax.Array], places: list[np.ndarray], edges: list[jax.Array
     count = _total([lax.population_count(run) for run in runs])
     # A disk of this radius has as many pixels; the volume of a ball of radius 1 by dimensions.
     limit = int((_PARTS * _SLACK) ** dim * {1: 2, 2: math.pi, 3: 4 * math.pi / 3}[dim])
-    parts = jnp.zeros_like(count)
+    parts = count & 0
     for bit in reversed(range(4)):
         more = parts | 1 << bit
         parts = jnp.where(functools.reduce(jnp.multiply, [more] * dim, count) <= limit, more, parts)
