@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from dark_jax import skeletons
 from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints
 from dark_jax._io import coco_files
 from dark_jax._io.atomic import check_target, write_together
 from dark_jax._io.plain_json import as_json, json_bytes, plain
 from dark_jax._io.tables import has_keypoint
-from dark_jax.metrics import COCO_SIGMAS
 
 __all__ = ["average_precision", "results", "save"]
 
@@ -155,7 +155,7 @@ def average_precision(
     results: Sequence[Mapping[str, Any]] | str | os.PathLike[str],
     annotations: Mapping[str, Any] | str | os.PathLike[str],
     *,
-    sigmas: Sequence[float] = COCO_SIGMAS,
+    sigmas: Sequence[float] = skeletons.COCO.sigmas,
 ) -> dict[str, float]:
     """COCO's average precision and recall of keypoints, by faster-coco-eval (extra ``eval``).
 
@@ -164,7 +164,8 @@ def average_precision(
         annotations: COCO's ground truth, as a dict or the path of its JSON. All its images and
             categories are scored; persons on other images are left out. Ids are integers of any
             size, each person's its own.
-        sigmas: of each joint, as for :func:`dark_jax.metrics.oks`.
+        sigmas: of each joint, as for :func:`dark_jax.metrics.oks`; those of
+            :data:`dark_jax.skeletons.COCO` if not given.
 
     Returns:
         ``AP``, ``AP50``, ``AP75``, ``APm``, ``APl`` and the same of ``AR``: 0 to 1, and COCO's

@@ -13,6 +13,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from dark_jax._core import checks
+from dark_jax._core.joints import mirrored_pairs
 from dark_jax._core.numerics import together
 
 
@@ -33,23 +34,6 @@ def _flip(
     kept = lax.slice_in_dim(flipped, 0, shift, axis=x_axis)
     moved = lax.slice_in_dim(flipped, 0, width - shift, axis=x_axis)
     return jnp.concatenate([kept, moved], axis=x_axis)
-
-
-def _joint_pairs(name: str, value: Any, joints: int) -> tuple[tuple[int, int], ...]:
-    """``value`` as pairs of joints, no joint in two of them."""
-    expected = "pairs of joints"
-    pairs = []
-    for pair in checks.sequence(name, value, expected):
-        if len(checks.sequence(name, pair, expected)) != 2:
-            raise ValueError(f"{name} must be {expected}, got {pair!r} among them")
-        first, second = (checks.integer(name, joint, expected) for joint in pair)
-        pairs.append((first, second))
-    found = [joint for pair in pairs for joint in pair]
-    if any(not 0 <= joint < joints for joint in found):
-        raise ValueError(f"{name} must be joints from 0 to {joints - 1}, got {tuple(pairs)}")
-    if len(set(found)) != len(found):
-        raise ValueError(f"{name} must name no joint twice, got {tuple(pairs)}")
-    return tuple(pairs)
 
 
 def _between(name: str, value: Any, low: int, high: int) -> int:
@@ -82,7 +66,7 @@ def flip_heatmaps(
         heatmaps: ``[..., J, H, W]``, or laid out as ``joint_axis`` and ``axes`` say: what the
             network made of the images mirrored along x. Any type.
         pairs: joints that exchange their places in a mirror, ``((left, right), ...)``, such as
-            ``image.COCO_PAIRS``; the others keep theirs; static.
+            ``skeletons.COCO.pairs``; the others keep theirs; static.
         shift: pixels towards larger x, at least 0; static. There is no default.
         joint_axis: the axis of the joints; static.
         axes: the axes of a map in increasing order, ``(..., y, x)``, as for :func:`decode`;
@@ -113,7 +97,7 @@ def flip_heatmaps(
     joint = checks.other_axis("joint_axis", joint_axis, len(heatmaps.shape), axes)
     return _flip(
         heatmaps,
-        pairs=_joint_pairs("pairs", pairs, heatmaps.shape[joint]),
+        pairs=mirrored_pairs("pairs", pairs, heatmaps.shape[joint]),
         shift=_between("shift", shift, 0, heatmaps.shape[axes[-1]] - 1),
         joint_axis=joint,
         x_axis=axes[-1],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import image
+from dark_jax import conventions, skeletons
 from tests.support import synthetic
 
 SIZE, INPUT = (16, 12), (64, 48)
@@ -44,8 +44,8 @@ def test_as_hrnet_does(shift: int) -> None:
 
 def test_twice_is_nothing() -> None:
     values = maps((2, 17, *SIZE))
-    once = dark_jax.flip_heatmaps(values, image.COCO_PAIRS, shift=0)
-    twice = dark_jax.flip_heatmaps(once, image.COCO_PAIRS, shift=0)
+    once = dark_jax.flip_heatmaps(values, skeletons.COCO.pairs, shift=0)
+    twice = dark_jax.flip_heatmaps(once, skeletons.COCO.pairs, shift=0)
     np.testing.assert_array_equal(twice, values)
     assert (np.asarray(once) != values).any()
 
@@ -101,12 +101,12 @@ def drawn(points: Any) -> np.ndarray:
     return synthetic.draw(np.asarray(points), SIZE, sigma=1.0).astype(np.float32)
 
 
-@pytest.mark.parametrize("convention", image.CONVENTIONS, ids=str)
-def test_the_right_shift(convention: image.Convention) -> None:
+@pytest.mark.parametrize("convention", conventions.CONVENTIONS, ids=str)
+def test_the_right_shift(convention: conventions.Convention) -> None:
     """An exact network sees a mirrored input; its maps come back to where they would be."""
     shift, left = RIGHT[convention.name]
     to_map = dark_jax.invert_affine(
-        dark_jax.map_to_input(size=SIZE, input_size=INPUT, convention=convention)
+        dark_jax.map_to_input(map_size=SIZE, input_size=INPUT, convention=convention)
     )
     inputs = np.array([[20.3, 30.6], [26.1, 35.2]], np.float32)
     mirrored = np.stack([47 - inputs[:, 0], inputs[:, 1]], axis=-1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import Keypoints, Status, coco, metrics
+from dark_jax import Keypoints, Status, coco, metrics, skeletons
 from tests.support import synthetic
 from tests.support.by_hand import keypoints_of
 
@@ -175,7 +175,7 @@ class TestAveragePrecision:
         for offset in (4.0, 9.0, 16.0, 40.0):
             coords = poses[:1] + np.float32(offset)
             similarity = metrics.oks(
-                coords[0], poses[0], area=30000.0, sigmas=metrics.COCO_SIGMAS, visible=flags[0]
+                coords[0], poses[0], area=30000.0, sigmas=skeletons.COCO.sigmas, visible=flags[0]
             )
             expected = np.mean(float(similarity) >= np.linspace(0.5, 0.95, 10))
             found = coco.average_precision(coco.results(keypoints(coords), image_ids=10), truth)

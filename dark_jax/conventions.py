@@ -1,4 +1,4 @@
-"""What published code takes a heatmap pixel for in the image, and which joints mirror which.
+"""Where published code puts a heatmap pixel in the image.
 
 The same peak lands up to two pixels apart under four published conventions, so none is the
 default. A :class:`Convention` is a row of data, as a rule of :mod:`dark_jax.rules` is; the
@@ -11,10 +11,10 @@ padding, lies under the ``W`` pixels of a map like this, all in pixels of the im
     image = (x + w / 2 - box_middle) + (S - box_less) / (W - map_less) * (pixel - middle)
     middle = W / 2 - map_middle
 
-Homes write boxes as a centre and a scale in units of 200 pixels, padding included. The unit
-cancels; such a pair is the box that has this middle and these sides, with ``padding=1``.
+Published code writes boxes as a centre and a scale in units of 200 pixels, padding included. The
+unit cancels; such a pair is the box that has this middle and these sides, with ``padding=1``.
 
-Where a home breaks, its convention does the sane thing:
+Where an original breaks, its convention does the sane thing:
 
 - a box is padded wherever it is (``HRNET``, ``DARKPOSE``: not if its middle is at x = -1);
 - rotation is undone on the way back (published ways back of whole batches drop it);
@@ -31,12 +31,6 @@ The conventions:
 - ``HALF_PIXEL``: pixels are squares that fill the box, as OpenCV and torch resize
 - ``DEEPLABCUT``: pixel ``i`` is pixel ``s (i + 0.5)`` of the input
 - ``CONVENTIONS``: all of them, a tuple
-
-The joints of two data sets, counted from 0:
-
-- ``COCO_JOINTS``, ``MPII_JOINTS``: their names
-- ``COCO_PAIRS``, ``MPII_PAIRS``: which two a mirror exchanges, for :func:`dark_jax.flip_heatmaps`
-- ``COCO_EDGES``, ``MPII_EDGES``: which two a skeleton joins
 """
 
 from dataclasses import dataclass
@@ -46,18 +40,12 @@ import jax
 from dark_jax._core import checks
 
 __all__ = [
-    "COCO_EDGES",
-    "COCO_JOINTS",
-    "COCO_PAIRS",
     "CONVENTIONS",
     "DARKPOSE",
     "DEEPLABCUT",
     "HALF_PIXEL",
     "HRNET",
     "MMPOSE",
-    "MPII_EDGES",
-    "MPII_JOINTS",
-    "MPII_PAIRS",
     "SLEAP",
     "UDP",
     "Convention",
@@ -73,7 +61,7 @@ class Convention:
 
     Attributes:
         name: its name here.
-        home: where it is published.
+        source: where it is published.
         box_middle: pixels of the image by which the box's middle is less than ``x + w / 2``.
         map_middle: pixels by which the map's middle is less than ``W / 2``: 0.5 where that
             counts from pixel centres, 0 where from the first pixel's edge.
@@ -88,17 +76,18 @@ class Convention:
 
     Example:
         >>> import dark_jax
-        >>> mine = dark_jax.image.Convention(name="MINE", home="ours", map_middle=0.5)
-        >>> affine = dark_jax.map_to_input(size=(64, 48), input_size=(256, 192), convention=mine)
+        >>> mine = dark_jax.conventions.Convention(name="MINE", source="ours", map_middle=0.5)
+        >>> sizes = {"map_size": (64, 48), "input_size": (256, 192)}
+        >>> affine = dark_jax.map_to_input(**sizes, convention=mine)
         >>> dark_jax.apply_affine([10.0, 20.0], affine).tolist()
         [42.0, 82.0]
 
     References:
-        The ``home`` of each; Huang et al., CVPR 2020, arXiv:1911.07524, on what they cost.
+        The ``source`` of each; Huang et al., CVPR 2020, arXiv:1911.07524, on what they cost.
     """
 
     name: str
-    home: str
+    source: str
     box_middle: float = 0.0
     map_middle: float = 0.0
     input_middle: float = 0.0
@@ -120,12 +109,12 @@ class Convention:
 
     def __repr__(self) -> str:
         """The name alone: a table says the rest."""
-        return f"image.{self.name}"
+        return f"conventions.{self.name}"
 
 
 DARKPOSE = Convention(
     name="DARKPOSE",
-    home="DarkPose: get_affine_transform",
+    source="DarkPose: get_affine_transform",
     box_middle=0.5,
     map_middle=0.5,
     input_middle=0.5,
@@ -135,16 +124,16 @@ DARKPOSE = Convention(
 )
 HRNET = Convention(
     name="HRNET",
-    home="HRNet, SimpleBaseline: get_affine_transform",
+    source="HRNet, SimpleBaseline: get_affine_transform",
     one_scale=True,
 )
 MMPOSE = Convention(
     name="MMPOSE",
-    home="mmpose: get_warp_matrix, and every codec but UDP",
+    source="mmpose: get_warp_matrix, and every codec but UDP",
 )
 UDP = Convention(
     name="UDP",
-    home="UDP-Pose, mmpose, ViTPose, transformers: get_warp_matrix, transform_preds(use_udp)",
+    source="UDP-Pose, mmpose, ViTPose, transformers: get_warp_matrix, transform_preds(use_udp)",
     map_middle=0.5,
     input_middle=0.5,
     map_less=1,
@@ -152,70 +141,19 @@ UDP = Convention(
 )
 HALF_PIXEL = Convention(
     name="HALF_PIXEL",
-    home="OpenCV: resize; torch: interpolate(align_corners=False)",
+    source="OpenCV: resize; torch: interpolate(align_corners=False)",
     box_middle=0.5,
     map_middle=0.5,
     input_middle=0.5,
 )
 DEEPLABCUT = Convention(
     name="DEEPLABCUT",
-    home="DeepLabCut: HeatmapPredictor, top_down_crop",
+    source="DeepLabCut: HeatmapPredictor, top_down_crop",
     map_middle=0.5,
 )
 SLEAP = Convention(
     name="SLEAP",
-    home="SLEAP, sleap-nn: undo_stride, undo_input_scale, add_crop_offset",
+    source="SLEAP, sleap-nn: undo_stride, undo_input_scale, add_crop_offset",
 )
 
 CONVENTIONS = (DARKPOSE, HRNET, MMPOSE, UDP, HALF_PIXEL, DEEPLABCUT, SLEAP)
-
-COCO_JOINTS = (
-    "nose",
-    "left eye",
-    "right eye",
-    "left ear",
-    "right ear",
-    "left shoulder",
-    "right shoulder",
-    "left elbow",
-    "right elbow",
-    "left wrist",
-    "right wrist",
-    "left hip",
-    "right hip",
-    "left knee",
-    "right knee",
-    "left ankle",
-    "right ankle",
-)
-COCO_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
-COCO_EDGES = (
-    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12)),
-    *((5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
-    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
-)
-
-MPII_JOINTS = (
-    "right ankle",
-    "right knee",
-    "right hip",
-    "left hip",
-    "left knee",
-    "left ankle",
-    "pelvis",
-    "thorax",
-    "upper neck",
-    "head top",
-    "right wrist",
-    "right elbow",
-    "right shoulder",
-    "left shoulder",
-    "left elbow",
-    "left wrist",
-)
-MPII_PAIRS = ((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13))
-MPII_EDGES = (
-    *((0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5)),
-    *((6, 7), (7, 8), (8, 9)),
-    *((10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15)),
-)

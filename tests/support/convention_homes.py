@@ -1,7 +1,7 @@
 """Where homes put the pixels of a map and of an input in the image: float64, one box at a time.
 
 Written from each home's text, in its own steps (centre and scale, three points, strides), not
-from the formula of dark_jax.image. Sizes are (W, H) here, as in the homes.
+from the formula of dark_jax.conventions. Sizes are (W, H) here, as in the homes.
 """
 
 from collections.abc import Callable

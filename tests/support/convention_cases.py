@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import image
+from dark_jax import conventions
 
 SIZE = (64, 48)
 POINTS = np.array([[0.0, 0.0], [10.0, 20.0], [47.0, 63.0], [23.6, 31.2], [-3.0, 70.5]])
@@ -22,13 +22,13 @@ BOXES = np.array(
     ]
 )
 
-each_convention = pytest.mark.parametrize("convention", image.CONVENTIONS, ids=str)
+each_convention = pytest.mark.parametrize("convention", conventions.CONVENTIONS, ids=str)
 
 
-def affine(convention: image.Convention, boxes: Any = BOXES, **options: Any) -> jax.Array:
-    return dark_jax.box_to_affine(boxes, size=SIZE, convention=convention, **options)
+def affine(convention: conventions.Convention, boxes: Any = BOXES, **options: Any) -> jax.Array:
+    return dark_jax.box_to_affine(boxes, map_size=SIZE, convention=convention, **options)
 
 
-def affine_of(convention: image.Convention, box: Any, **options: Any) -> jax.Array:
+def affine_of(convention: conventions.Convention, box: Any, **options: Any) -> jax.Array:
     """One box's: five at a time, the programs of all the other tests."""
     return affine(convention, np.broadcast_to(box, BOXES.shape), **options)[0]
