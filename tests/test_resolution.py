@@ -94,7 +94,7 @@ def test_a_mirror_mirrors(few: frames.Frames) -> None:
     found = dark_jax.crop(
         seen.images,
         turned,
-        size=SMALL.input_size,
+        input_size=SMALL.input_size,
         map_size=SMALL.map_size,
         convention=views.CONVENTION,
     )

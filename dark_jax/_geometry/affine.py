@@ -1,6 +1,8 @@
-"""Affine maps of the plane: coordinates and keypoints through them, and their inverses."""
+"""Affine maps of one to three dimensions: coordinates and keypoints through them, inverses."""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jax.typing import ArrayLike
 
 from dark_jax._core import checks
 from dark_jax._core.keypoints import Keypoints
-from dark_jax._core.numerics import as_float, together
+from dark_jax._core.numerics import as_float, inverse_power_of_two, together
 
 
 def _below(matrices: jax.Array, ndim: int) -> jax.Array:
@@ -19,47 +21,87 @@ def _below(matrices: jax.Array, ndim: int) -> jax.Array:
     return jnp.expand_dims(matrices, range(first, first + ndim - matrices.ndim))
 
 
+class _Cofactors(NamedTuple):
+    """``adjugate / determinant`` is the inverse; entries of the adjugate by row and column."""
+
+    adjugate: list[list[Any]]
+    determinant: Any
+
+
+def _cofactors(linear: Any) -> _Cofactors:
+    """Those of ``[..., dim, dim]``, of NumPy or of JAX."""
+    dim = linear.shape[-1]
+    entry = [[linear[..., row, column] for column in range(dim)] for row in range(dim)]
+
+    def cofactor(row: int, column: int) -> Any:
+        if dim == 1:
+            return 1 + 0 * entry[0][0]
+        if dim == 2:
+            return entry[1 - row][1 - column] * (1 if row == column else -1)
+        (a, b), (c, d) = (
+            [entry[(row + down) % 3][(column + right) % 3] for right in (1, 2)] for down in (1, 2)
+        )
+        return a * d - b * c
+
+    adjugate = [[cofactor(column, row) for column in range(dim)] for row in range(dim)]
+    return _Cofactors(adjugate, sum(entry[0][n] * adjugate[n][0] for n in range(dim)))
+
+
 @jax.jit
 def _invert(affine: jax.Array) -> jax.Array:
     affine = as_float(affine)
-    (a, b, x), (c, d, y) = ([affine[..., row, column] for column in range(3)] for row in range(2))
-    det = a * d - b * c
+    linear, offset = affine[..., :-1], affine[..., -1]
+    # Otherwise the product of three small voxel sizes would vanish.
+    scale = inverse_power_of_two(jnp.max(jnp.abs(linear), axis=(-2, -1)))
+    entries, det = _cofactors(linear * scale[..., None, None])
     singular = det == 0
-    det = jnp.where(singular, 1, det)
-    rows = (
-        jnp.stack([d, -b, b * y - d * x], axis=-1),
-        jnp.stack([-c, a, c * x - a * y], axis=-1),
-    )
-    inverse = jnp.stack(rows, axis=-2) / det[..., None, None]
+    rows = [jnp.stack(row, axis=-1) for row in entries]
+    adjugate = jnp.stack(rows, axis=-2)
+    moved = -jnp.sum(adjugate * offset[..., None, :], axis=-1, keepdims=True)
+    inverse = jnp.concatenate([adjugate, moved], axis=-1)
+    inverse = inverse / jnp.where(singular, 1, det)[..., None, None] * scale[..., None, None]
     return jnp.where(singular[..., None, None], jnp.inf, inverse)
 
 
-def _invertible(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
-    """``value`` as affine maps, each with an inverse when not traced."""
-    array = checks.affines(name, value)
+def _affines(name: str, value: ArrayLike, dim: int) -> jax.Array | np.ndarray:
+    """``value`` as affine maps ``[..., dim, dim + 1]``, without the last row of homogeneous ones.
+
+    Raises:
+        ValueError: it has another shape, or another last row where that is known.
+    """
+    array = checks.real_array(name, value)
+    if tuple(array.shape[-2:]) == (dim, dim + 1):
+        return array
+    if tuple(array.shape[-2:]) != (dim + 1, dim + 1):
+        raise ValueError(
+            f"{name} must have shape [..., {dim}, {dim + 1}] or, homogeneous, "
+            f"[..., {dim + 1}, {dim + 1}] for coordinates [..., {dim}], got {tuple(array.shape)}"
+        )
+    last = np.eye(dim + 1)[-1]
 
     def good(known: np.ndarray) -> np.ndarray:
-        (a, b), (c, d) = np.moveaxis(known[..., :2].astype(float), (-2, -1), (0, 1))
-        with np.errstate(invalid="ignore"):  # NaN is not singular, and comes out as it went in
-            return np.asarray(a * d - b * c != 0)
+        return np.asarray((known == last).all(-1))
 
-    checks.require(name, array, good, "invertible")
-    return array
+    row = ", ".join(f"{number:.0f}" for number in last)
+    checks.require(name, array[..., -1, :], good, f"homogeneous, its last row ({row})")
+    return array[..., :-1, :]
 
 
 def invert_affine(affine: ArrayLike) -> jax.Array:
     """The inverse of affine maps: image pixels to heatmap pixels, if they pushed those.
 
     Args:
-        affine: ``[..., 2, 3]`` real.
+        affine: ``[..., dim, dim + 1]`` real, such as ``[..., 2, 3]``; or homogeneous,
+            ``[..., dim + 1, dim + 1]``, its last row ``(0, ..., 0, 1)``.
 
     Returns:
-        ``[..., 2, 3]``, float32 (float64 for float64 input under x64); infinite where a traced
-        map is singular.
+        As ``affine``, float32 (float64 for float64 input under x64); infinite where a traced map
+        is singular, but for the last row of a homogeneous one.
 
     Raises:
         TypeError: ``affine`` does not hold real numbers.
-        ValueError: ``affine`` is not ``[..., 2, 3]``, or known now singular.
+        ValueError: ``affine`` has another shape or, when not traced, another last row, or is
+            singular.
 
     Example:
         >>> import dark_jax
@@ -70,7 +112,26 @@ def invert_affine(affine: ArrayLike) -> jax.Array:
     References:
         Cramer's rule.
     """
-    return _invert(_invertible("affine", affine))
+    array = checks.real_array("affine", affine)
+    *_, rows, columns = (0, 0, *array.shape)
+    dim = columns - 1
+    if not 1 <= dim <= 3 or rows not in (dim, dim + 1):
+        raise ValueError(
+            "affine must have shape [..., dim, dim + 1] or, homogeneous, [..., dim + 1, dim + 1], "
+            f"dim from 1 to 3, got {tuple(array.shape)}"
+        )
+    matrices = _affines("affine", array, dim)
+
+    def good(known: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # NaN is not singular, and comes out as it went in
+            return np.asarray(_cofactors(known[..., :-1].astype(float)).determinant != 0)
+
+    checks.require("affine", matrices, good, "invertible")
+    inverse = _invert(matrices)
+    if rows == dim:
+        return inverse
+    last = jnp.broadcast_to(jnp.eye(rows, dtype=inverse.dtype)[-1:], (*inverse.shape[:-2], 1, rows))
+    return jnp.concatenate([inverse, last], axis=-2)
 
 
 @jax.jit
@@ -79,7 +140,7 @@ def push(coords: jax.Array, affine: jax.Array) -> jax.Array:
     coords, affine = together(coords, affine)
     affine = _below(affine, coords.ndim + 1)
     # Sums of products, not a matmul: no accelerator rounds them to a shorter float.
-    return jnp.sum(affine[..., :2] * coords[..., None, :], axis=-1) + affine[..., 2]
+    return jnp.sum(affine[..., :-1] * coords[..., None, :], axis=-1) + affine[..., -1]
 
 
 def _check_leading(name: str, lead: tuple[int, ...], other: str, shape: tuple[int, ...]) -> None:
@@ -94,35 +155,84 @@ def _check_leading(name: str, lead: tuple[int, ...], other: str, shape: tuple[in
         )
 
 
-def apply_affine(coords: ArrayLike, affine: ArrayLike) -> jax.Array:
+def _of_spacing(name: str, value: ArrayLike | tuple[float, ...], coords: Any) -> jax.Array:
+    """The affine map ``[dim, dim + 1]`` of a spacing, in the precision of ``coords``."""
+    dim = coords.shape[-1]
+    array = checks.real_array(name, value)
+    if tuple(array.shape) not in ((), (dim,)):
+        axes = ("(x,)", "(x, y)", "(x, y, z)")[dim - 1]
+        raise ValueError(
+            f"{name} must be one number, or one for each axis, {axes}, got shape "
+            f"{tuple(array.shape)}"
+        )
+    array = jnp.asarray(checks.positive_array(name, array, (dim,)))
+    sides = jnp.broadcast_to(as_float(array), (dim,)).astype(as_float(jnp.asarray(coords)).dtype)
+    return jnp.pad(jnp.diag(sides), [(0, 0), (0, 1)])
+
+
+def _one_of(
+    affine: ArrayLike | None, spacing: ArrayLike | tuple[float, ...] | None, coords: Any
+) -> jax.Array | np.ndarray:
+    """The one that is given as affine maps ``[..., dim, dim + 1]``, or an error."""
+    found = None if affine is None else _affines("affine", affine, coords.shape[-1])
+    scaled = None if spacing is None else _of_spacing("spacing", spacing, coords)
+    if found is not None and scaled is not None:
+        raise ValueError("affine and spacing must not both be given: an affine has its own scale")
+    if (chosen := scaled if found is None else found) is None:
+        raise ValueError("affine or spacing must be given, got neither")
+    return chosen
+
+
+def apply_affine(
+    coords: ArrayLike,
+    affine: ArrayLike | None = None,
+    *,
+    spacing: ArrayLike | tuple[float, ...] | None = None,
+) -> jax.Array:
     """Coordinates pushed through affine maps: heatmap -> image with :func:`box_to_affine`'s.
 
     The leading axes of ``affine`` are the first of ``coords``: an affine ``[B, 2, 3]`` serves
     all the joints of ``coords [B, J, 2]``, one of ``[2, 3]`` everything.
 
     Args:
-        coords: ``[..., 2]`` real, ``(x, y)`` in the pixels that ``affine`` pushes.
-        affine: ``[..., 2, 3]`` real, its leading axes the first of ``coords``'s, or 1.
+        coords: ``[..., dim]`` real, ``dim`` from 1 to 3, ``(x, y)``, ``(x,)`` or ``(x, y, z)`` in
+            the pixels that ``affine`` pushes.
+        affine: ``[..., dim, dim + 1]`` real, such as ``[..., 2, 3]``; or homogeneous,
+            ``[..., dim + 1, dim + 1]``, its last row ``(0, ..., 0, 1)``, which is not looked at
+            where it is traced. Its leading axes are the first of ``coords``'s, or 1.
+        spacing: in place of ``affine``: the size of a pixel or voxel in a unit of your choice, one
+            number or one for each axis, ``(x, y, z)``; positive; may be traced. Coordinates are
+            multiplied by it, so the first pixel's centre stays at 0.
 
     Returns:
-        ``[..., 2]``, ``(x, y)``, as ``coords``; float32 (float64 if either is).
+        As ``coords``; float32 (float64 if ``coords`` or ``affine`` is).
 
     Raises:
         TypeError: an array does not hold real numbers.
-        ValueError: ``coords`` is not ``[..., 2]`` or ``affine`` not ``[..., 2, 3]``; the leading
-            axes of ``affine`` are not the first of ``coords``.
+        ValueError: ``coords`` is not ``[..., dim]`` or ``affine`` not of that dimension; the last
+            row of ``affine``, when not traced, is another; the leading axes of ``affine`` are not
+            the first of ``coords``; ``spacing`` is not one number or ``dim`` of them, positive and
+            finite when not traced; both ``affine`` and ``spacing`` are given, or neither.
+
+    Notes:
+        x is the last axis of an array, z the first of a volume. The affines of nibabel and NIfTI
+        take indices ``(i, j, k)`` of the first, second and third axis of their array: decode the
+        transposed array, whose last axis is that of i, or reverse the coordinates before, with
+        ``coords[..., ::-1]``.
 
     Example:
         >>> import dark_jax
         >>> affine = [[[4.0, 0.0, 100.0], [0.0, 4.0, 50.0]], [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]
         >>> dark_jax.apply_affine([[[10.0, 20.0]], [[10.0, 20.0]]], affine).tolist()
         [[[140.0, 130.0]], [[20.0, 40.0]]]
+        >>> dark_jax.apply_affine([4.0, 20.0, 8.0], spacing=(0.5, 0.5, 2.0)).tolist()  # in mm
+        [2.0, 10.0, 16.0]
 
     References:
         The order of axes is that of images, boxes and joints in :func:`decode`.
     """
-    coords = checks.coordinates("coords", coords, layout="[..., 2]")
-    affine = checks.affines("affine", affine)
+    coords = checks.coordinates("coords", coords, layout="[..., dim]")
+    affine = _one_of(affine, spacing, coords)
     _check_leading("affine", affine.shape[:-2], "coords", coords.shape[:-1])
     return push(coords, affine)
 
@@ -130,7 +240,7 @@ def apply_affine(coords: ArrayLike, affine: ArrayLike) -> jax.Array:
 @jax.jit
 def _push_covariance(covariance: jax.Array, affine: jax.Array) -> jax.Array:
     covariance, affine = together(covariance, affine)
-    jacobian = _below(affine[..., :2], covariance.ndim)
+    jacobian = _below(affine[..., :-1], covariance.ndim)
     unknown = jnp.any(jnp.isinf(covariance), axis=(-2, -1), keepdims=True)
     known = jnp.where(unknown, 0, covariance)
     half = jnp.matmul(jacobian, known, precision=lax.Precision.HIGHEST)
@@ -138,7 +248,12 @@ def _push_covariance(covariance: jax.Array, affine: jax.Array) -> jax.Array:
     return jnp.where(unknown, jnp.inf, pushed)
 
 
-def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
+def to_image(
+    keypoints: Keypoints,
+    affine: ArrayLike | None = None,
+    *,
+    spacing: ArrayLike | tuple[float, ...] | None = None,
+) -> Keypoints:
     """Keypoints of heatmaps as keypoints of the image.
 
     Coordinates are pushed as by :func:`apply_affine`; covariances are carried along, from
@@ -146,24 +261,32 @@ def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
     published rules are pushed like any coordinate: ``status`` tells them.
 
     Args:
-        keypoints: a decoder's :class:`Keypoints`, of two-dimensional maps: ``coords [..., 2]``.
-        affine: ``[..., 2, 3]`` real, of :func:`box_to_affine`; its leading axes the first of the
-            scores', or 1: ``[B, 2, 3]`` for keypoints ``[B, J]``.
+        keypoints: a decoder's :class:`Keypoints`, ``coords [..., dim]`` of one to three
+            dimensions.
+        affine: ``[..., dim, dim + 1]`` real, such as :func:`box_to_affine`'s ``[..., 2, 3]``, or
+            homogeneous, as for :func:`apply_affine`, whose notes say how a volume's axes are
+            ordered. Its leading axes are the first of the scores', or 1: ``[B, 2, 3]`` for
+            keypoints ``[B, J]``.
+        spacing: in place of ``affine``: the size of a pixel or voxel, a number or one for each
+            axis, as for :func:`apply_affine`.
 
     Returns:
-        :class:`Keypoints` in image pixels. A covariance with an infinite value is infinite.
+        :class:`Keypoints` in image pixels, or in the unit of ``spacing``. A covariance with an
+        infinite value is infinite; one that is None stays None.
 
     Raises:
         TypeError: ``keypoints`` are no :class:`Keypoints`; ``affine`` does not hold real numbers.
-        ValueError: ``keypoints.coords`` are not ``[..., 2]`` or ``affine`` not ``[..., 2, 3]``;
-            the leading axes of ``affine`` are not the first of the scores'.
+        ValueError: ``keypoints.coords`` are not ``[..., dim]`` or ``affine`` not of that
+            dimension; the last row of ``affine``, when not traced, is another; the leading axes
+            of ``affine`` are not the first of the scores'; ``spacing`` is not one number or ``dim``
+            of them, positive and finite when not traced; both ``affine`` and ``spacing`` are
+            given, or neither.
 
     Example:
         >>> import dark_jax
         >>> keypoints = dark_jax.decode(dark_jax.encode([[[10.25, 20.5]]], size=(64, 48)))
-        >>> affine = dark_jax.box_to_affine(
-        ...     [[100, 50, 192, 256]], size=(64, 48), convention=dark_jax.image.MMPOSE, padding=1
-        ... )
+        >>> boxes, mmpose = [[100, 50, 192, 256]], dark_jax.conventions.MMPOSE
+        >>> affine = dark_jax.box_to_affine(boxes, map_size=(64, 48), convention=mmpose, padding=1)
         >>> dark_jax.to_image(keypoints, affine).coords.round(1).tolist()
         [[[141.0, 132.0]]]
 
@@ -171,12 +294,13 @@ def to_image(keypoints: Keypoints, affine: ArrayLike) -> Keypoints:
         The covariance is that of a linear map, J C J^T.
     """
     checks.keypoints("keypoints", keypoints, traced=True, cure="; apply_affine is for arrays")
-    coords = checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., 2]")
-    affine = checks.affines("affine", affine)
+    coords = checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., dim]")
+    affine = _one_of(affine, spacing, coords)
     _check_leading("affine", affine.shape[:-2], "the keypoints", coords.shape[:-1])
+    spread = keypoints.covariance
     return Keypoints(
         coords=push(coords, affine),
         scores=keypoints.scores,
         status=keypoints.status,
-        covariance=_push_covariance(keypoints.covariance, affine),
+        covariance=None if spread is None else _push_covariance(spread, affine),
     )

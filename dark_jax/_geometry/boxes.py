@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from dark_jax._core import checks
 from dark_jax._core.numerics import as_float
-from dark_jax.image import CONVENTIONS, Convention
+from dark_jax.conventions import CONVENTIONS, Convention
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -44,6 +44,22 @@ def divisible_size(name: str, value: tuple[int, int], convention: Convention) ->
             f"got {(height, width)}"
         )
     return height, width
+
+
+def both_sizes(
+    map_size: tuple[int, int], input_size: tuple[int, int], convention: Convention
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Sizes of a map and its input, of one aspect but for what rounding to whole pixels takes."""
+    map_size = divisible_size("map_size", map_size, convention)
+    input_size = divisible_size("input_size", input_size, convention)
+    sides = [*zip(input_size, map_size, strict=True)]
+    least = max(whole / (part + 1) for whole, part in sides)
+    if any(part > 1 and least >= whole / (part - 1) for whole, part in sides):
+        raise ValueError(
+            "input_size must have the aspect of map_size, both (H, W), "
+            f"got input_size={input_size}, map_size={map_size}: is one of them (W, H)?"
+        )
+    return map_size, input_size
 
 
 def _per_axis(size: tuple[int, int], less: float) -> np.ndarray:
@@ -119,7 +135,7 @@ def _boxes(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
 def box_to_affine(
     boxes: ArrayLike,
     *,
-    size: tuple[int, int],
+    map_size: tuple[int, int],
     convention: Convention,
     padding: ArrayLike = 1.25,
     rotation: ArrayLike = 0.0,
@@ -137,23 +153,23 @@ def box_to_affine(
             whole of an image is ``(0, 0, W, H)``; as ``UDP`` counts, between pixel centres,
             ``(0, 0, W - 1, H - 1)``. Traced ones are taken as they are: a box without sides
             gives a singular map, NaN gives NaN.
-        size: ``(H, W)`` of the heatmaps; static. The network's input has no part in it but
+        map_size: ``(H, W)`` of the heatmaps; static. The network's input has no part in it but
             its aspect, which must be the map's.
-        convention: a :class:`dark_jax.image.Convention`; static. There is no default.
+        convention: a :class:`dark_jax.conventions.Convention`; static. There is no default.
         padding: what the box's sides are multiplied by: a number, or an array that broadcasts
             to ``boxes.shape[:-1]``; may be traced.
         rotation: degrees, as ``padding``; may be traced. The box is turned from the x axis
-            towards y, clockwise as seen; under ``UDP`` the other way, as its homes do.
+            towards y, clockwise as seen; under ``UDP`` the other way, as its sources do.
         keep_aspect: False stretches the map over the box, as a plain resize does; static.
 
     Returns:
         ``[..., 2, 3]``, float32 (float64 for float64 boxes).
 
     Raises:
-        TypeError: no ``convention`` is named; an array does not hold real numbers; ``size``
+        TypeError: no ``convention`` is named; an array does not hold real numbers; ``map_size``
             does not hold integers; ``keep_aspect`` is no bool.
         ValueError: ``boxes`` is not ``[..., 4]``, or known now not finite, or without a
-            positive width and height; ``size`` is not ``(H, W)``, each at least 1 (2 under
+            positive width and height; ``map_size`` is not ``(H, W)``, each at least 1 (2 under
             ``DARKPOSE`` and ``UDP``); ``padding`` known now is not positive and finite;
             ``rotation``, when not traced, is not finite; either does not broadcast to
             ``boxes.shape[:-1]``; ``keep_aspect`` is False with a convention of one scale for
@@ -162,17 +178,17 @@ def box_to_affine(
     Example:
         >>> import dark_jax
         >>> whole = [0, 0, 192, 256]
-        >>> for convention in (dark_jax.image.MMPOSE, dark_jax.image.HALF_PIXEL):
+        >>> for convention in (dark_jax.conventions.MMPOSE, dark_jax.conventions.HALF_PIXEL):
         ...     affine = dark_jax.box_to_affine(
-        ...         whole, size=(64, 48), convention=convention, padding=1.0
+        ...         whole, map_size=(64, 48), convention=convention, padding=1.0
         ...     )
         ...     dark_jax.apply_affine([10.0, 20.0], affine).tolist()
         [40.0, 80.0]
         [41.5, 81.5]
 
     References:
-        The homes of the conventions are in :mod:`dark_jax.image`. Huang et al., The Devil is in
-        the Details: Delving into Unbiased Data Processing, CVPR 2020, arXiv:1911.07524.
+        The sources of the conventions are in :mod:`dark_jax.conventions`. Huang et al., The Devil
+        is in the Details: Delving into Unbiased Data Processing, CVPR 2020, arXiv:1911.07524.
     """
     boxes = _boxes("boxes", boxes)
     lead = tuple(boxes.shape[:-1])
@@ -185,28 +201,28 @@ def box_to_affine(
         boxes,
         checks.positive_array("padding", padding, lead),
         checks.finite("rotation", rotation, lead),
-        _law(divisible_size("size", size, convention), convention),
+        _law(divisible_size("map_size", map_size, convention), convention),
         keep_aspect=keep_aspect,
         one_scale=convention.one_scale,
     )
 
 
 def map_to_input_matrix(
-    size: tuple[int, int], input_size: tuple[int, int], convention: Convention
+    map_size: tuple[int, int], input_size: tuple[int, int], convention: Convention
 ) -> np.ndarray:
     """``[2, 3]``; the box, which both lie under, cancels."""
     less = convention.map_less
-    scale = _per_axis(input_size, less) / _per_axis(size, less)
+    scale = _per_axis(input_size, less) / _per_axis(map_size, less)
     if convention.one_scale:
         scale[:] = scale[0]
-    pixel = _per_axis(size, 0) / 2 - convention.map_middle
+    pixel = _per_axis(map_size, 0) / 2 - convention.map_middle
     same = _per_axis(input_size, 0) / 2 - convention.input_middle
     return np.concatenate([np.diag(scale), (same - scale * pixel)[:, None]], axis=1)
 
 
 @takes_convention
 def map_to_input(
-    *, size: tuple[int, int], input_size: tuple[int, int], convention: Convention
+    *, map_size: tuple[int, int], input_size: tuple[int, int], convention: Convention
 ) -> jax.Array:
     """The affine map that pushes heatmap pixels to pixels of the network's input.
 
@@ -214,21 +230,23 @@ def map_to_input(
     the input (through :func:`invert_affine`), and to see what a convention does.
 
     Args:
-        size: ``(H, W)`` of the heatmaps; static.
-        input_size: ``(H, W)`` of the network's input; static.
-        convention: a :class:`dark_jax.image.Convention`; static. There is no default.
+        map_size: ``(H, W)`` of the heatmaps; static.
+        input_size: ``(H, W)`` of the network's input; static. Its aspect must be that of
+            ``map_size``, up to rounding.
+        convention: a :class:`dark_jax.conventions.Convention`; static. There is no default.
 
     Returns:
         ``[2, 3]``, float32 (float64 where JAX's x64 is on).
 
     Raises:
         TypeError: no ``convention`` is named; the sizes do not hold integers.
-        ValueError: a size is not ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``).
+        ValueError: a size is not ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``);
+            the sizes differ in aspect.
 
     Example:
         >>> import dark_jax
-        >>> sizes = {"size": (64, 48), "input_size": (256, 192)}
-        >>> for convention in dark_jax.image.CONVENTIONS:
+        >>> sizes = {"map_size": (64, 48), "input_size": (256, 192)}
+        >>> for convention in dark_jax.conventions.CONVENTIONS:
         ...     affine = dark_jax.map_to_input(**sizes, convention=convention)
         ...     x, _ = dark_jax.apply_affine([10.0, 10.0], affine)
         ...     print(f"{convention.name:10} {x:.2f}")
@@ -241,8 +259,7 @@ def map_to_input(
         SLEAP      40.00
 
     References:
-        The homes of the conventions are in :mod:`dark_jax.image`.
+        The sources of the conventions are in :mod:`dark_jax.conventions`.
     """
-    size = divisible_size("size", size, convention)
-    input_size = divisible_size("input_size", input_size, convention)
-    return jnp.asarray(map_to_input_matrix(size, input_size, convention), float)
+    map_size, input_size = both_sizes(map_size, input_size, convention)
+    return jnp.asarray(map_to_input_matrix(map_size, input_size, convention), float)

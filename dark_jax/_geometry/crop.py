@@ -13,22 +13,22 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.numerics import together
 from dark_jax._geometry.affine import push
-from dark_jax._geometry.boxes import divisible_size, map_to_input_matrix, takes_convention
-from dark_jax.image import Convention
+from dark_jax._geometry.boxes import both_sizes, map_to_input_matrix, takes_convention
+from dark_jax.conventions import Convention
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@functools.partial(jax.jit, static_argnames="input_size")
 def _crop(
     images: jax.Array,
     affine: jax.Array,
     fill: jax.Array,
     to_map: jax.Array,
     *,
-    size: tuple[int, int],
+    input_size: tuple[int, int],
 ) -> jax.Array:
     images, affine = together(images, affine)
     fill = jnp.broadcast_to(fill.astype(images.dtype), images.shape[-1:])
-    rows, columns = (jnp.arange(side, dtype=images.dtype) for side in size)
+    rows, columns = (jnp.arange(side, dtype=images.dtype) for side in input_size)
     x, y = jnp.meshgrid(columns, rows)
     pixels = push(jnp.stack([x, y], axis=-1), to_map.astype(images.dtype))
 
@@ -59,7 +59,7 @@ def crop(
     images: ArrayLike,
     affine: ArrayLike,
     *,
-    size: tuple[int, int],
+    input_size: tuple[int, int],
     map_size: tuple[int, int],
     convention: Convention,
     fill: ArrayLike = 0.0,
@@ -68,7 +68,7 @@ def crop(
 
     Each pixel of the crop is pushed to the heatmap as ``convention`` says, from there to the
     image through ``affine``, and read there bilinearly. So the way back, :func:`to_image` with
-    the same ``affine``, is the inverse by construction. As in every home, nothing is smoothed
+    the same ``affine``, is the inverse by construction. As in every original, nothing is smoothed
     before: a box much larger than the crop is read with gaps.
 
     Args:
@@ -76,13 +76,14 @@ def crop(
         affine: heatmap -> image, ``[..., 2, 3]`` real, of :func:`box_to_affine`. Its first axes are
             the leading ones of ``images``; further axes are boxes of the same image:
             ``[B, I, 2, 3]`` for ``images [B, H, W, C]``, ``[I, 2, 3]`` for one image.
-        size: ``(H, W)`` of the crop, the network's input, in pixels; static.
-        map_size: ``(H, W)`` of the heatmaps, the ``size`` that ``affine`` was made with; static.
+        input_size: ``(H, W)`` of the crop, the network's input, in pixels; static.
+        map_size: ``(H, W)`` of the heatmaps, which ``affine`` was made with; static. Its aspect
+            must be that of ``input_size``, up to rounding.
         convention: the one that ``affine`` was made with; static. There is no default.
         fill: what lies outside the image: a number, or one a channel; may be traced.
 
     Returns:
-        ``[..., H, W, C]`` of ``size``, its leading axes those of ``affine``; float32 (float64
+        ``[..., H, W, C]`` of ``input_size``, its leading axes those of ``affine``; float32 (float64
         if an array is), whatever the type of the images, and of their scale.
 
     Raises:
@@ -90,41 +91,43 @@ def crop(
             do not hold integers.
         ValueError: ``images`` are not ``[..., H, W, C]`` or empty; ``affine`` is not
             ``[..., 2, 3]``, or does not begin with the leading axes of ``images``; a size is not
-            ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``); ``fill`` does not
-            broadcast to ``[C]``.
+            ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``); the sizes differ in
+            aspect; ``fill`` does not broadcast to ``[C]``.
 
     Example:
         >>> import dark_jax
         >>> from dark_jax import samples
         >>> photo = samples.load().image  # [256, 256, 3]
-        >>> udp = dark_jax.image.UDP
+        >>> udp = dark_jax.conventions.UDP
         >>> boxes = [[120, 20, 90, 120], [0, 0, 255, 255]]
-        >>> affine = dark_jax.box_to_affine(boxes, size=(64, 48), convention=udp)
-        >>> dark_jax.crop(photo, affine, size=(256, 192), map_size=(64, 48), convention=udp).shape
+        >>> affine = dark_jax.box_to_affine(boxes, map_size=(64, 48), convention=udp)
+        >>> sizes = {"input_size": (256, 192), "map_size": (64, 48)}
+        >>> dark_jax.crop(photo, affine, **sizes, convention=udp).shape
         (2, 256, 192, 3)
 
     References:
-        ``warpAffine`` of OpenCV, bilinear, with a constant border, as the homes call it.
+        ``warpAffine`` of OpenCV, bilinear, with a constant border, as the originals call it.
     """
     images = checks.real_array("images", images)
     if len(images.shape) < 3 or 0 in images.shape[-3:]:
         raise ValueError(
             f"images must be [..., H, W, C] and not empty, got shape {tuple(images.shape)}"
         )
-    affine = checks.affines("affine", affine)
+    affine = checks.real_array("affine", affine)
+    if tuple(affine.shape[-2:]) != (2, 3):
+        raise ValueError(f"affine must have shape [..., 2, 3], got {tuple(affine.shape)}")
     lead, boxes = tuple(images.shape[:-3]), tuple(affine.shape[:-2])
     if boxes[: len(lead)] != lead:
         raise ValueError(
             f"the leading axes of affine must begin with those of images, {lead}, got {boxes}"
         )
-    size = divisible_size("size", size, convention)
-    map_size = divisible_size("map_size", map_size, convention)
-    to_input = map_to_input_matrix(map_size, size, convention)
+    map_size, input_size = both_sizes(map_size, input_size, convention)
+    to_input = map_to_input_matrix(map_size, input_size, convention)
     linear = np.linalg.inv(to_input[:, :2])
     return _crop(
         images,
         affine,
         checks.broadcastable("fill", fill, tuple(images.shape[-1:])),
         np.column_stack([linear, -linear @ to_input[:, 2]]),
-        size=size,
+        input_size=input_size,
     )

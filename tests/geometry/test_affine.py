@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import Keypoints, Status, image
+from dark_jax import Keypoints, Status, conventions
 from dark_jax._geometry import boxes
 from tests.support import synthetic, tolerances
 from tests.support.by_hand import keypoints_of
-from tests.support.image_cases import BOXES, POINTS, SIZE, affine, each_convention
+from tests.support.convention_cases import BOXES, POINTS, SIZE, affine, each_convention
 
 
 def keypoints(count: tuple[int, ...]) -> Keypoints:
@@ -29,7 +29,7 @@ def keypoints(count: tuple[int, ...]) -> Keypoints:
 
 class TestAffines:
     @each_convention
-    def test_inverse(self, convention: image.Convention) -> None:
+    def test_inverse(self, convention: conventions.Convention) -> None:
         push = affine(convention, rotation=np.linspace(-180, 180, 5))
         points = np.broadcast_to(POINTS, (5, *POINTS.shape))
         there = dark_jax.apply_affine(points, push)
@@ -81,7 +81,7 @@ class TestToImage:
     def test_covers_what_it_covered(self) -> None:
         """Mahalanobis distances do not depend on where they are measured."""
         before = keypoints((5, 4))
-        push = affine(image.UDP, rotation=np.linspace(0, 300, 5))
+        push = affine(conventions.UDP, rotation=np.linspace(0, 300, 5))
         after = dark_jax.to_image(before, push)
         step = 0.1 * synthetic.rng(5).standard_normal((5, 4, 2))
         moved = np.asarray(dark_jax.apply_affine(np.asarray(before.coords) + step, push))
@@ -91,6 +91,8 @@ class TestToImage:
             solved = np.linalg.solve(np.asarray(covariance)[known], differences[known][..., None])
             return (differences[known] * solved[..., 0]).sum(-1)
 
+        assert after.covariance is not None
+        assert before.covariance is not None
         np.testing.assert_allclose(
             distances(moved - np.asarray(after.coords), after.covariance),
             distances(step, before.covariance),
@@ -106,20 +108,31 @@ class TestToImage:
         covariance = np.array(before.covariance)
         covariance[1], covariance[2, 3] = np.inf, np.diag([np.inf, 1.0])
         before = keypoints_of(before.coords, before.scores, before.status, covariance)
-        push = affine(image.MMPOSE, rotation=degrees)
+        push = affine(conventions.MMPOSE, rotation=degrees)
         found = np.asarray(dark_jax.to_image(before, push).covariance)
         infinite = np.isinf(covariance).any((-2, -1))
         assert infinite.sum() == 6
         assert (found[infinite] == np.inf).all()
         assert np.isfinite(found[~infinite]).all()
 
+    def test_no_covariance_stays_none(self) -> None:
+        """A decoder that was not asked for one gives none, and nothing makes one up."""
+        coords, push = jnp.ones((5, 4, 2)), affine(conventions.UDP)
+        found = Keypoints(coords=coords, scores=coords[..., 0], status=jnp.zeros((5, 4), jnp.int8))
+        function = dark_jax.to_image
+        for to_image in (function, jax.jit(function), jax.vmap(function)):
+            after = to_image(found, push)
+            assert after.covariance is None
+            np.testing.assert_allclose(after.coords, dark_jax.apply_affine(coords, push))
+
     def test_gradients_beside_the_unknown(self) -> None:
         def total(found: Keypoints, push: jax.Array) -> jax.Array:
             pushed = dark_jax.to_image(found, push)
+            assert pushed.covariance is not None
             known = jnp.isfinite(pushed.covariance)
             return pushed.coords.sum() + jnp.where(known, pushed.covariance, 0).sum()
 
-        found, push = keypoints((5, 4)), affine(image.MMPOSE, rotation=45.0)
+        found, push = keypoints((5, 4)), affine(conventions.MMPOSE, rotation=45.0)
         gradients = jax.jit(jax.grad(total, argnums=(0, 1), allow_int=True))(found, push)
         floats = [g for g in jax.tree.leaves(gradients) if g.dtype == jnp.float32]
         assert len(floats) == 4
@@ -130,7 +143,7 @@ class TestToImage:
 class TestTransforms:
     @staticmethod
     def mapped(coords: Any, boxes: Any, padding: Any, rotation: Any) -> jax.Array:
-        push = affine(image.DARKPOSE, boxes, padding=padding, rotation=rotation)
+        push = affine(conventions.DARKPOSE, boxes, padding=padding, rotation=rotation)
         return dark_jax.apply_affine(coords, push)
 
     def arguments(self, dtype: Any = np.float32) -> tuple[np.ndarray, ...]:
@@ -147,7 +160,7 @@ class TestTransforms:
             np.testing.assert_allclose(self.mapped(*arguments), expected, rtol=0, atol=5e-4)
 
     def test_keypoints_under_vmap(self) -> None:
-        found, push = keypoints((5, 4)), affine(image.UDP, rotation=30.0)
+        found, push = keypoints((5, 4)), affine(conventions.UDP, rotation=30.0)
         expected = dark_jax.to_image(found, push)
         under = jax.jit(jax.vmap(dark_jax.to_image))(found, push)
         for a, b in zip(jax.tree.leaves(under), jax.tree.leaves(expected), strict=True):
@@ -179,9 +192,13 @@ class TestTransforms:
         given, before = np.tile(BOXES, (2, 1)), core._cache_size()
         sizes: tuple[Any, ...] = ((64, 48), [32, 32], np.array([31, 29]))
         for n, size in enumerate(sizes):
-            for convention in (image.UDP, image.MMPOSE, image.HALF_PIXEL):
+            for convention in (conventions.UDP, conventions.MMPOSE, conventions.HALF_PIXEL):
                 dark_jax.box_to_affine(
-                    given + n, size=size, convention=convention, padding=1.0 + n, rotation=9.0 * n
+                    given + n,
+                    map_size=size,
+                    convention=convention,
+                    padding=1.0 + n,
+                    rotation=9.0 * n,
                 )
         assert core._cache_size() == before + 1
 
@@ -201,9 +218,30 @@ DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: dark_jax.invert_affine(np.ones((2, 2))), ValueError, "affine must have shape"),
+        (lambda: dark_jax.invert_affine(np.ones((2, 4))), ValueError, "affine must have shape"),
+        (lambda: dark_jax.invert_affine(np.ones((4, 5))), ValueError, "affine must have shape"),
+        (lambda: dark_jax.invert_affine(np.ones(3)), ValueError, "affine must have shape"),
+        (
+            lambda: dark_jax.invert_affine(np.ones((2, 2))),
+            ValueError,
+            r"affine must be homogeneous, its last row \(0, 1\), got \[1\. 1\.\]",
+        ),
         (lambda: dark_jax.invert_affine(PUSH), ValueError, "affine must be invertible"),
-        (lambda: dark_jax.apply_affine(np.ones(1), PUSH), ValueError, "coords must have shape"),
+        (
+            lambda: dark_jax.apply_affine(np.ones(4), PUSH),
+            ValueError,
+            r"coords must have shape \[\.\.\., dim\], dim from 1 to 3, got \(4,\)",
+        ),
+        (
+            lambda: dark_jax.apply_affine(np.ones(3), PUSH),
+            ValueError,
+            r"3, 4\] or, homogeneous, \[\.\.\., 4, 4\] for coordinates \[\.\.\., 3\], got",
+        ),
+        (
+            lambda: dark_jax.apply_affine(np.ones(3), np.eye(4)[::-1]),
+            ValueError,
+            r"affine must be homogeneous, its last row \(0, 0, 0, 1\), got \[1\. 0\. 0\. 0\.\]",
+        ),
         (
             lambda: dark_jax.apply_affine(np.ones((3, 4, 2)), np.ones((4, 2, 3))),
             ValueError,
@@ -219,7 +257,11 @@ DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
             TypeError,
             r"keypoints must be dark_jax\.Keypoints, got ndarray; apply_affine is for arrays",
         ),
-        (lambda: dark_jax.to_image(DEPTH, PUSH), ValueError, r"keypoints\.coords must have"),
+        (
+            lambda: dark_jax.to_image(DEPTH, PUSH),
+            ValueError,
+            r"affine must have shape \[\.\.\., 3, 4\] or, homogeneous",
+        ),
         (
             lambda: dark_jax.to_image(ONE, np.ones((2, 2, 3))),
             ValueError,
@@ -227,7 +269,7 @@ DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
         ),
         (
             lambda: dark_jax.map_to_input(
-                size=SIZE, input_size=(1, 192), convention=image.DARKPOSE
+                map_size=SIZE, input_size=(1, 192), convention=conventions.DARKPOSE
             ),
             ValueError,
             "input_size must be at least 2",

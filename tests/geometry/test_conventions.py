@@ -10,70 +10,51 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import image
-from tests.support import image_homes, tolerances
-from tests.support.image_cases import BOXES, POINTS, SIZE, affine, affine_of, each_convention
-from tests.support.image_homes import TURNING
+from dark_jax import conventions
+from tests.support import convention_homes, tolerances
+from tests.support.convention_cases import BOXES, POINTS, SIZE, affine, affine_of, each_convention
+from tests.support.convention_homes import TURNING
 
 
 class TestConventions:
     def test_are_rows_named_as_the_module_names_them(self) -> None:
-        found = {k: v for k, v in vars(image).items() if isinstance(v, image.Convention)}
-        assert {c.name: c for c in image.CONVENTIONS} == found
-        assert str(image.UDP) == "image.UDP"
-        assert hash(image.UDP) == hash(dataclasses.replace(image.UDP))
+        found = {
+            k: v for k, v in vars(conventions).items() if isinstance(v, conventions.Convention)
+        }
+        assert {c.name: c for c in conventions.CONVENTIONS} == found
+        assert str(conventions.UDP) == "conventions.UDP"
+        assert hash(conventions.UDP) == hash(dataclasses.replace(conventions.UDP))
 
     def test_are_frozen(self) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
-            image.UDP.map_less = 0  # pyright: ignore[reportAttributeAccessIssue]
+            conventions.UDP.map_less = 0  # pyright: ignore[reportAttributeAccessIssue]
 
     def test_one_of_ones_own_is_as_good(self) -> None:
-        mine = image.Convention(name="MINE", home="here", map_middle=0.5, box_middle=0.5)
-        np.testing.assert_allclose(affine(mine), affine(image.HALF_PIXEL), rtol=1e-6)
-
-    @pytest.mark.parametrize("joints", ["COCO", "MPII"])
-    def test_skeletons(self, joints: str) -> None:
-        """Pairs are an involution, name what their names mirror, and edges reach every joint."""
-        names, pairs, edges = (
-            getattr(image, f"{joints}_{part}") for part in ("JOINTS", "PAIRS", "EDGES")
-        )
-        count = {"COCO": 17, "MPII": 16}[joints]
-        assert len(names) == len(set(names)) == count
-        partner = np.arange(count)
-        for a, b in pairs:
-            partner[[a, b]] = b, a
-        np.testing.assert_array_equal(partner[partner], np.arange(count))
-        swapped = {"left": "right", "right": "left"}
-        mirrored = [" ".join(swapped.get(word) or word for word in name.split()) for name in names]
-        assert mirrored == [names[joint] for joint in partner]
-        assert {joint for edge in edges for joint in edge} == set(range(count))
-        # A mirrored skeleton is the same skeleton.
-        undirected = {frozenset(edge) for edge in edges}
-        assert len(undirected) == len(edges)
-        assert {frozenset(partner[list(edge)].tolist()) for edge in edges} == undirected
+        mine = conventions.Convention(name="MINE", source="here", map_middle=0.5, box_middle=0.5)
+        np.testing.assert_allclose(affine(mine), affine(conventions.HALF_PIXEL), rtol=1e-6)
 
 
 class TestHomes:
     @pytest.mark.parametrize(
         ("convention", "degrees"),
-        [(c, 0.0) for c in image.CONVENTIONS]
-        + [(c, d) for c in image.CONVENTIONS for d in (30.0, -75.0) if c.name in TURNING],
+        [(c, 0.0) for c in conventions.CONVENTIONS]
+        + [(c, d) for c in conventions.CONVENTIONS for d in (30.0, -75.0) if c.name in TURNING],
         ids=str,
     )
-    def test_exact(self, convention: image.Convention, degrees: float) -> None:
+    def test_exact(self, convention: conventions.Convention, degrees: float) -> None:
         """Turned where the home turns anything."""
         with jax.enable_x64(True):
             for padding in (1.0, 1.25):
                 found = np.asarray(affine(convention, rotation=degrees, padding=padding))
                 assert found.dtype == jnp.float64
                 for box, one in zip(BOXES, found, strict=True):
-                    home = image_homes.HOMES[convention.name]
+                    home = convention_homes.HOMES[convention.name]
                     expected = home(box, (48, 64), padding, degrees)(POINTS)
                     pushed = dark_jax.apply_affine(POINTS, one)
                     np.testing.assert_allclose(pushed, expected, rtol=0, atol=1e-9)
 
     @each_convention
-    def test_near_in_float32(self, convention: image.Convention) -> None:
+    def test_near_in_float32(self, convention: conventions.Convention) -> None:
         with jax.enable_x64(True):
             push = np.asarray(affine(convention, rotation=30.0))
             exact = dark_jax.apply_affine(POINTS, push[0])
@@ -84,21 +65,25 @@ class TestHomes:
         np.testing.assert_allclose(found, exact, rtol=0, atol=1000 * tolerances.EPS32)
 
     @each_convention
-    def test_targets(self, convention: image.Convention) -> None:
+    def test_targets(self, convention: conventions.Convention) -> None:
         """From the input to the map, as the home draws what its networks learn."""
         with jax.enable_x64(True):
-            push = dark_jax.map_to_input(size=SIZE, input_size=(256, 192), convention=convention)
+            push = dark_jax.map_to_input(
+                map_size=SIZE, input_size=(256, 192), convention=convention
+            )
             inputs = 4 * POINTS
             found = dark_jax.apply_affine(inputs, dark_jax.invert_affine(push))
-        expected = image_homes.TARGETS[convention.name](inputs)
+        expected = convention_homes.TARGETS[convention.name](inputs)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
     def test_a_centre_and_a_scale_are_a_box(self) -> None:
         """As MPII's annotations are, for HRNet."""
         centre, scale = np.array([310.0, 220.5]), 1.4
-        side = scale * image_homes.PIXEL_STD
+        side = scale * convention_homes.PIXEL_STD
         box = np.array([*(centre - side / 2), side, side])
-        found = dark_jax.box_to_affine(box, size=(64, 64), convention=image.HRNET, padding=1.0)
+        found = dark_jax.box_to_affine(
+            box, map_size=(64, 64), convention=conventions.HRNET, padding=1.0
+        )
         expected = (POINTS - 32) * (side / 64) + centre
         np.testing.assert_allclose(dark_jax.apply_affine(POINTS, found), expected, atol=1e-3)
 
@@ -118,23 +103,23 @@ class TestTable:
     """Where x = 10 of 48 lands in 192."""
 
     @each_convention
-    def test_in_the_input(self, convention: image.Convention) -> None:
-        push = dark_jax.map_to_input(size=SIZE, input_size=(256, 192), convention=convention)
+    def test_in_the_input(self, convention: conventions.Convention) -> None:
+        push = dark_jax.map_to_input(map_size=SIZE, input_size=(256, 192), convention=convention)
         x = float(np.asarray(dark_jax.apply_affine(np.array([10.0, 20.0]), push))[0])
         assert f"{x:.2f}" == LANDS[convention.name]
 
     @each_convention
-    def test_in_the_image(self, convention: image.Convention) -> None:
+    def test_in_the_image(self, convention: conventions.Convention) -> None:
         """The whole image for a box; UDP's are counted between pixel centres."""
-        box = [0, 0, 191, 255] if convention == image.UDP else [0, 0, 192, 256]
+        box = [0, 0, 191, 255] if convention == conventions.UDP else [0, 0, 192, 256]
         # 191 x 255 has not quite the aspect of the map: it would be widened by a quarter pixel.
-        push = affine_of(convention, box, padding=1.0, keep_aspect=convention != image.UDP)
+        push = affine_of(convention, box, padding=1.0, keep_aspect=convention != conventions.UDP)
         x = float(np.asarray(dark_jax.apply_affine(np.array([10.0, 20.0]), push))[0])
         assert f"{x:.2f}" == LANDS[convention.name]
 
     def test_udp_of_a_box_of_192(self) -> None:
         """As its homes map a detector's box of the whole image."""
-        push = affine_of(image.UDP, [0, 0, 192, 256], padding=1.0)
+        push = affine_of(conventions.UDP, [0, 0, 192, 256], padding=1.0)
         x = float(np.asarray(dark_jax.apply_affine(np.array([10.0, 20.0]), push))[0])
         assert x == pytest.approx(10 * 192 / 47, abs=1e-4)
 
@@ -143,7 +128,7 @@ class TestBoxes:
     @pytest.mark.parametrize("box", BOXES.tolist(), ids=str)
     def test_widened_never_squeezed(self, box: list[float]) -> None:
         """The map's outer edges, in the image: its aspect, around the box, which fits tightly."""
-        push = affine_of(image.HALF_PIXEL, box, padding=1.0)
+        push = affine_of(conventions.HALF_PIXEL, box, padding=1.0)
         edges = dark_jax.apply_affine(np.array([[-0.5, -0.5], [47.5, 63.5]]), push)
         low, high = np.asarray(edges, float) + 0.5
         sides, middle = high - low, (high + low) / 2
@@ -154,11 +139,11 @@ class TestBoxes:
         assert abs(slack.min()) < 1e-3
 
     def test_stretched_like_a_resize(self) -> None:
-        push = affine(image.HALF_PIXEL, [0, 0, 480, 320], padding=1.0, keep_aspect=False)
+        push = affine(conventions.HALF_PIXEL, [0, 0, 480, 320], padding=1.0, keep_aspect=False)
         np.testing.assert_allclose(push, [[10, 0, 4.5], [0, 5, 2.0]], atol=1e-5)
 
     @each_convention
-    def test_padding_and_rotation_keep_the_middle(self, convention: image.Convention) -> None:
+    def test_padding_and_rotation_keep_the_middle(self, convention: conventions.Convention) -> None:
         """Each box its own, and all around the same image point."""
         middle = np.array([24.0, 32.0]) - convention.map_middle
         expected = dark_jax.apply_affine(np.broadcast_to(middle, (5, 2)), affine(convention))
@@ -169,19 +154,19 @@ class TestBoxes:
     def test_a_quarter_turn_by_hand(self) -> None:
         """From x to y, clockwise as seen; UDP the other way."""
         box = np.array([0, 0, 64, 64])
-        options: Any = {"size": (16, 16), "padding": 1.0, "rotation": 90.0}
-        push = dark_jax.box_to_affine(box, convention=image.MMPOSE, **options)
+        options: Any = {"map_size": (16, 16), "padding": 1.0, "rotation": 90.0}
+        push = dark_jax.box_to_affine(box, convention=conventions.MMPOSE, **options)
         np.testing.assert_allclose(push, [[0, -4, 64], [4, 0, 0]], atol=1e-4)
-        push = dark_jax.box_to_affine(box, convention=image.UDP, **options)
+        push = dark_jax.box_to_affine(box, convention=conventions.UDP, **options)
         scale = 64 / 15
         np.testing.assert_allclose(push, [[0, scale, 0], [-scale, 0, 64]], atol=1e-4)
 
     @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
     def test_any_leading_axes(self, shape: tuple[int, ...]) -> None:
         boxes = np.broadcast_to(BOXES[0], (*shape, 4))
-        found = affine(image.UDP, boxes, rotation=20.0)
+        found = affine(conventions.UDP, boxes, rotation=20.0)
         assert found.shape == (*shape, 2, 3)
-        one = affine(image.UDP, BOXES[0], rotation=20.0)
+        one = affine(conventions.UDP, BOXES[0], rotation=20.0)
         np.testing.assert_allclose(found, np.broadcast_to(one, found.shape), rtol=3e-6)
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "float64"])
@@ -189,7 +174,7 @@ class TestBoxes:
         """Computed in float32; float64 stays, also beside float32."""
 
         def both(boxes: Any, points: Any, push: Any) -> tuple[jax.Array, jax.Array]:
-            return affine(image.MMPOSE, boxes), dark_jax.apply_affine(points, push)
+            return affine(conventions.MMPOSE, boxes), dark_jax.apply_affine(points, push)
 
         with jax.enable_x64(True):
             boxes, points, push = (
@@ -203,10 +188,10 @@ class TestBoxes:
     def test_traced_and_degenerate(self) -> None:
         """A zero box is a point; NaN spoils its own map only."""
         boxes = np.array([[5.0, 6.0, 0.0, 0.0], [np.nan, 0, 1, 1], [*BOXES[0]]], np.float32)
-        found = np.asarray(jax.jit(lambda b: affine(image.MMPOSE, b))(boxes))
+        found = np.asarray(jax.jit(lambda b: affine(conventions.MMPOSE, b))(boxes))
         np.testing.assert_array_equal(found[0], [[0, 0, 5], [0, 0, 6]])
         assert np.isnan(found[1, 0, 2])
-        np.testing.assert_allclose(found[2], affine(image.MMPOSE, BOXES[0]), rtol=1e-6)
+        np.testing.assert_allclose(found[2], affine(conventions.MMPOSE, BOXES[0]), rtol=1e-6)
         pulled = np.asarray(jax.jit(dark_jax.invert_affine)(found))
         assert np.isinf(pulled[0]).all()
         assert np.isfinite(pulled[2]).all()
@@ -221,9 +206,11 @@ class TestErrors:
     @pytest.mark.parametrize(
         "function",
         [
-            lambda **o: dark_jax.box_to_affine(BOX, size=SIZE, **o),
-            lambda **o: dark_jax.map_to_input(size=SIZE, input_size=SIZE, **o),
-            lambda **o: dark_jax.crop(np.ones((4, 4, 1)), PUSH, size=SIZE, map_size=SIZE, **o),
+            lambda **o: dark_jax.box_to_affine(BOX, map_size=SIZE, **o),
+            lambda **o: dark_jax.map_to_input(map_size=SIZE, input_size=SIZE, **o),
+            lambda **o: dark_jax.crop(
+                np.ones((4, 4, 1)), PUSH, input_size=SIZE, map_size=SIZE, **o
+            ),
         ],
         ids=["box_to_affine", "map_to_input", "crop"],
     )
@@ -232,8 +219,8 @@ class TestErrors:
     ) -> None:
         with pytest.raises(TypeError, match="convention must be named") as raised:
             function(**options)
-        for convention in image.CONVENTIONS:
-            assert f"image.{convention.name}" in str(raised.value)
+        for convention in conventions.CONVENTIONS:
+            assert f"conventions.{convention.name}" in str(raised.value)
 
     @pytest.mark.parametrize(
         ("options", "error", "match"),
@@ -244,18 +231,18 @@ class TestErrors:
             ({"boxes": [0, np.nan, 4, 5]}, ValueError, "boxes must be finite"),
             ({"boxes": [0, 0, np.inf, 5]}, ValueError, "boxes must be finite"),
             ({"boxes": [1j] * 4}, TypeError, "boxes must hold real numbers"),
-            ({"size": (64,)}, ValueError, r"size must be \(H, W\)"),
-            ({"size": (64, 1)}, ValueError, "size must be at least 2 .* image.UDP, got"),
-            ({"size": (64, 4.5)}, TypeError, "size must be"),
+            ({"map_size": (64,)}, ValueError, r"map_size must be \(H, W\)"),
+            ({"map_size": (64, 1)}, ValueError, r"at least 2 .* conventions\.UDP, got \(64, 1\)"),
+            ({"map_size": (64, 4.5)}, TypeError, "map_size must be"),
             ({"padding": 0.0}, ValueError, "padding must be positive"),
             ({"padding": [1.0, 2.0]}, ValueError, r"padding must broadcast to \(\)"),
             ({"rotation": np.nan}, ValueError, "rotation must be finite"),
             ({"rotation": "30"}, TypeError, "rotation must hold real numbers"),
             ({"keep_aspect": 1}, TypeError, "keep_aspect must be True or False"),
             (
-                {"keep_aspect": False, "convention": image.HRNET},
+                {"keep_aspect": False, "convention": conventions.HRNET},
                 ValueError,
-                "keep_aspect must be True with image.HRNET",
+                "keep_aspect must be True with conventions.HRNET",
             ),
         ],
         ids=str,
@@ -263,7 +250,33 @@ class TestErrors:
     def test_box_to_affine(
         self, options: dict[str, Any], error: type[Exception], match: str
     ) -> None:
-        good = {"boxes": BOX, "size": SIZE, "convention": image.UDP}
+        good = {"boxes": BOX, "map_size": SIZE, "convention": conventions.UDP}
         given = good | options
         with pytest.raises(error, match=match):
             dark_jax.box_to_affine(given.pop("boxes"), **given)
+
+    @pytest.mark.parametrize("map_size", [(48, 64), (64, 50), (64, 46), (16, 16)], ids=str)
+    def test_swapped_sizes(self, map_size: tuple[int, int]) -> None:
+        """(W, H) for (H, W) would stretch everything in silence."""
+        sizes: Any = {"map_size": map_size, "input_size": (256, 192)}
+        sizes["convention"] = conventions.MMPOSE
+        match = rf"got input_size=\(256, 192\), map_size=\({map_size[0]}, {map_size[1]}\): is one"
+        with pytest.raises(ValueError, match=match):
+            dark_jax.map_to_input(**sizes)
+        with pytest.raises(ValueError, match=match):
+            dark_jax.crop(np.ones((4, 4, 1)), PUSH, **sizes)
+
+    @pytest.mark.parametrize(
+        ("map_size", "input_size"),
+        [((63, 48), (250, 190)), ((62, 47), (250, 190)), ((1, 1), (4, 3)), ((2, 2), (5, 4))],
+        ids=str,
+    )
+    def test_sizes_may_be_rounded(
+        self, map_size: tuple[int, int], input_size: tuple[int, int]
+    ) -> None:
+        """Up or down, where a stride does not divide the input."""
+        push = dark_jax.map_to_input(
+            map_size=map_size, input_size=input_size, convention=conventions.HALF_PIXEL
+        )
+        scale = np.divide(input_size, map_size)[::-1]
+        np.testing.assert_allclose(push[:, :2], np.diag(scale), rtol=1e-6)

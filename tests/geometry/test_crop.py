@@ -9,18 +9,18 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import dark_jax
-from dark_jax import Keypoints, image, samples
+from dark_jax import Keypoints, conventions, samples
 from tests.contracts.decoders import COLLECTIVE
-from tests.support import image_homes, synthetic, tolerances
+from tests.support import convention_homes, synthetic, tolerances
 from tests.support.batches import in_batches
-from tests.support.image_cases import SIZE, affine, each_convention
+from tests.support.convention_cases import SIZE, affine, each_convention
 
 INPUT = (256, 192)  # H, W
 PEOPLE = np.array([[60.5, 40.25, 110.0, 90.0], [20.0, 30.0, 130.0, 190.0]])
 
 
-def crop(images: Any, push: Any, convention: image.Convention, **options: Any) -> jax.Array:
-    given: dict[str, Any] = {"size": INPUT, "map_size": SIZE} | options
+def crop(images: Any, push: Any, convention: conventions.Convention, **options: Any) -> jax.Array:
+    given: dict[str, Any] = {"input_size": INPUT, "map_size": SIZE} | options
     return dark_jax.crop(images, push, convention=convention, **given)
 
 
@@ -32,18 +32,18 @@ def ramps(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("convention", "degrees"),
-    [(c, 0.0) for c in image.CONVENTIONS]
-    + [(c, 30.0) for c in image.CONVENTIONS if c.name in image_homes.TURNING],
+    [(c, 0.0) for c in conventions.CONVENTIONS]
+    + [(c, 30.0) for c in conventions.CONVENTIONS if c.name in convention_homes.TURNING],
     ids=str,
 )
-def test_reads_where_the_home_reads(convention: image.Convention, degrees: float) -> None:
+def test_reads_where_the_home_reads(convention: conventions.Convention, degrees: float) -> None:
     """Pixel by pixel of the input, from the affine of the map."""
     with jax.enable_x64(True):
         # All the image that a turned box can reach.
         box, shifted = PEOPLE[0], PEOPLE[0] + [200, 200, 0, 0]
         found = crop(ramps(500, 500), affine(convention, shifted, rotation=degrees), convention)
     pixels = ramps(*INPUT).reshape(-1, 2)
-    home = image_homes.INPUTS[convention.name](box, (192, 256), 1.25, degrees)
+    home = convention_homes.INPUTS[convention.name](box, (192, 256), 1.25, degrees)
     expected = home(pixels).reshape(*INPUT, 2) + 200
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
@@ -56,8 +56,10 @@ class TestSampling:
 
     @staticmethod
     def read(images: Any, push: Any, size: tuple[int, int], **options: Any) -> np.ndarray:
-        sizes = {"size": size, "map_size": size}
-        return np.asarray(dark_jax.crop(images, push, convention=image.MMPOSE, **sizes, **options))
+        sizes = {"input_size": size, "map_size": size}
+        return np.asarray(
+            dark_jax.crop(images, push, convention=conventions.MMPOSE, **sizes, **options)
+        )
 
     def test_identity_is_exact(self) -> None:
         photo = samples.load().image
@@ -128,7 +130,7 @@ def decoded(targets: np.ndarray) -> Keypoints:
 
 @pytest.mark.parametrize("degrees", [0.0, 33.0])
 @each_convention
-def test_a_blob_comes_back(convention: image.Convention, degrees: float) -> None:
+def test_a_blob_comes_back(convention: conventions.Convention, degrees: float) -> None:
     """Photo, crop, maps as the home's network would draw them, decoded: .02 image pixels.
 
     The network is exact: it finds the blob in its input, and draws it where the home's own
@@ -139,24 +141,24 @@ def test_a_blob_comes_back(convention: image.Convention, degrees: float) -> None
     push = affine(convention, PEOPLE, rotation=degrees, padding=np.array([1.25, 1.1]))
     seen = np.asarray(crop(photos, push, convention), np.float64).mean(axis=-1)
 
-    targets = image_homes.TARGETS[convention.name](np.stack([found_in(one) for one in seen]))
+    targets = convention_homes.TARGETS[convention.name](np.stack([found_in(one) for one in seen]))
     back = dark_jax.to_image(decoded(targets), push)
     error = np.linalg.norm(np.asarray(back.coords)[:, 0] - truth, axis=-1)
     assert error.max() < tolerances.CROP
 
 
 def there_and_back(photos: Any, boxes: Any, found: Any) -> Any:
-    push = affine(image.UDP, boxes)
-    return crop(photos, push, image.UDP), dark_jax.to_image(found, push)
+    push = affine(conventions.UDP, boxes)
+    return crop(photos, push, conventions.UDP), dark_jax.to_image(found, push)
 
 
 class TestTransforms:
     def test_eager_jit_vmap(self) -> None:
         photos = np.stack([samples.load().image] * 2)
-        push = affine(image.UDP, PEOPLE, rotation=20.0)
+        push = affine(conventions.UDP, PEOPLE, rotation=20.0)
 
         def function(photos: Any, push: Any) -> jax.Array:
-            return crop(photos, push, image.UDP)
+            return crop(photos, push, conventions.UDP)
 
         expected = function(photos, push)
         # Places differ in their last bits, by which neighbours of 255 to 0 are weighed.
@@ -172,11 +174,11 @@ class TestTransforms:
             # No pixel of the crop falls on one of the image, where the slope jumps.
             push = np.array([[0.61, 0.17, 2.3], [-0.13, 0.57, 4.1]])
             arguments = [smooth, push, np.array([0.5, 2.0])]
-            sizes = {"size": (9, 30), "map_size": (9, 30)}
+            sizes = {"input_size": (9, 30), "map_size": (9, 30)}
             weights = generator.standard_normal((9, 30, 2))
 
             def loss(picture: jax.Array, push: jax.Array, fill: jax.Array) -> jax.Array:
-                cut = crop(picture, push, image.MMPOSE, fill=fill, **sizes)
+                cut = crop(picture, push, conventions.MMPOSE, fill=fill, **sizes)
                 return (cut * weights).sum()
 
             with_gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
@@ -219,15 +221,15 @@ class TestTransforms:
         ({"images": np.ones((4, 4, 1), complex)}, TypeError, "images must hold real numbers"),
         ({"affine": np.ones((3, 2))}, ValueError, r"affine must have shape \[\.\.\., 2, 3\]"),
         ({"images": np.ones((2, 4, 4, 1))}, ValueError, r"those of images, \(2,\), got \(\)"),
-        ({"size": (4,)}, ValueError, r"size must be \(H, W\)"),
+        ({"input_size": (4,)}, ValueError, r"input_size must be \(H, W\)"),
         ({"map_size": (1, 4)}, ValueError, "map_size must be at least 2"),
         ({"fill": [1.0, 2.0]}, ValueError, r"fill must broadcast to \(1,\)"),
     ],
     ids=str,
 )
 def test_errors(options: dict[str, Any], error: type[Exception], match: str) -> None:
-    given: dict[str, Any] = {"images": np.ones((4, 4, 1)), "affine": IDENTITY, "size": (4, 4)}
-    given |= {"map_size": (4, 4), "convention": image.UDP} | options
+    given: dict[str, Any] = {"images": np.ones((4, 4, 1)), "affine": IDENTITY, "input_size": (4, 4)}
+    given |= {"map_size": (4, 4), "convention": conventions.UDP} | options
     with pytest.raises(error, match=match):
         dark_jax.crop(given.pop("images"), given.pop("affine"), **given)
 
@@ -238,9 +240,8 @@ def test_what_lies_outside_is_not_seen_inside(fill: float) -> None:
     photo = np.ones((20, 20, 1), np.float32)
     for corner, outside in ((2.5, 0), (15.25, 4)):
         inside = np.array([[1.0, 0.0, corner], [0.0, 1.0, corner]])
-        found = dark_jax.crop(
-            photo, inside, size=(8, 8), map_size=(8, 8), convention=image.MMPOSE, fill=fill
-        )
+        sizes: Any = {"input_size": (8, 8), "map_size": (8, 8)}
+        found = dark_jax.crop(photo, inside, **sizes, convention=conventions.MMPOSE, fill=fill)
         seen = 8 - outside
         np.testing.assert_array_equal(found[:seen, :seen], 1)
         if outside:

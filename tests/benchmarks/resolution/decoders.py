@@ -18,7 +18,7 @@ from tests.benchmarks.resolution.views import AXES, Setting
 Decoder = Callable[[jax.Array], Keypoints]
 
 # The quarter step of length zero: the maximum itself.
-ARGMAX = dataclasses.replace(rules.HRNET, name="ARGMAX", home="no step", fixed_step=0.0)
+ARGMAX = dataclasses.replace(rules.HRNET, name="ARGMAX", source="no step", fixed_step=0.0)
 
 
 def _estimated(maps: jax.Array, *, setting: Setting) -> Keypoints:

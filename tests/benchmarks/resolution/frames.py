@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dark_jax
-from dark_jax import image, samples
+from dark_jax import conventions, samples
 
 # Photo pixels: what the network sees of a frame, a square around the middle of its keypoints.
 SIDE = 256
@@ -104,8 +104,8 @@ def landmarks(names: tuple[str, ...] = FACE) -> np.ndarray:
     height, width = sample.image.shape[:2]
     affine = dark_jax.box_to_affine(
         np.array([0, 0, width, height]),
-        size=chosen.shape[-2:],
-        convention=image.HALF_PIXEL,
+        map_size=chosen.shape[-2:],
+        convention=conventions.HALF_PIXEL,
         padding=1.0,
     )
     return np.asarray(dark_jax.to_image(dark_jax.decode(chosen), affine).coords)
@@ -158,6 +158,8 @@ def made(count: int = 116, *, seed: int = 0, photo: np.ndarray | None = None) ->
 def _views(photo: jax.Array, pushes: jax.Array) -> jax.Array:
     """The photo as ``pushes`` from view to photo show it."""
     size = (SIDE, SIDE)
-    convention = image.HALF_PIXEL
+    convention = conventions.HALF_PIXEL
     fill = jnp.mean(photo, axis=(0, 1))
-    return dark_jax.crop(photo, pushes, size=size, map_size=size, convention=convention, fill=fill)
+    return dark_jax.crop(
+        photo, pushes, input_size=size, map_size=size, convention=convention, fill=fill
+    )

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import dark_jax
-from dark_jax import image
+from dark_jax import conventions
 from dark_jax._ops.gaussian import blur, gaussian_kernel
 from tests.benchmarks.resolution.frames import SIDE, Frames
 
-CONVENTION = image.HALF_PIXEL
+CONVENTION = conventions.HALF_PIXEL
 STRIDE = 4
 # The network's maps are [B, H, W, J], as its convolutions leave them.
 AXES = (-3, -2)
@@ -85,7 +85,7 @@ def _smooth(images: jax.Array, *, sigma: float) -> jax.Array:
 def look(seen: Seen, *, setting: Setting) -> tuple[jax.Array, jax.Array]:
     """Each frame as the network sees it, ``[N, h, w, C]``; heatmap -> frame, ``[N, 2, 3]``."""
     affine = dark_jax.box_to_affine(
-        seen.boxes, size=setting.map_size, convention=CONVENTION, padding=1.0
+        seen.boxes, map_size=setting.map_size, convention=CONVENTION, padding=1.0
     )
     return _crop(seen.images, affine, setting), affine
 
@@ -94,7 +94,7 @@ def _crop(images: jax.Array, affine: jax.Array, setting: Setting) -> jax.Array:
     return dark_jax.crop(
         images,
         affine,
-        size=setting.input_size,
+        input_size=setting.input_size,
         map_size=setting.map_size,
         convention=CONVENTION,
     )
@@ -122,7 +122,7 @@ def examples(
     boxes = seen.boxes[chosen] + jnp.concatenate([shift, jnp.zeros_like(shift)], axis=-1)
     affine = dark_jax.box_to_affine(
         boxes,
-        size=setting.map_size,
+        map_size=setting.map_size,
         convention=CONVENTION,
         padding=LARGEST ** uniform(-1, 1),
         rotation=seen.turn * uniform(-1, 1),
