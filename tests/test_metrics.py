@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dark_jax import metrics
+from dark_jax import metrics, skeletons
 from tests.support import synthetic, tolerances
 
-BOXES = np.array([3.0, 4.0, 33.0, 44.0], np.float32)  # a head of .6 x 50 = 30 px
+BOXES = np.array([3.0, 4.0, 30.0, 40.0], np.float32)  # a head of .6 x 50 = 30 px
 
 METRICS: dict[str, Callable[..., jax.Array]] = {
     "oks": lambda c, t, **k: metrics.oks(c, t, area=900.0, sigmas=0.05, **k),
@@ -73,48 +73,6 @@ def total(name: str, *arguments: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarr
     return jax.device_get(totals(*arguments)[name])
 
 
-class TestPublishedValues:
-    """Inputs and results of the functional tests of mmpose 1.3."""
-
-    visible = np.array([[True, True, False, True, True]])
-
-    def test_pck(self) -> None:
-        coords, truth = np.zeros((2, 5, 2)), np.zeros((2, 5, 2))
-        coords[0] = [[10, 0], [20, 20], [0, 0], [30, 30], [0, 10]]
-        truth[0] = [[10, 0], [10, 10], [-1, 0], [30, 30], [0, 10]]
-        visible = np.repeat(self.visible, 2, axis=0)
-
-        def pck(normalize: Any, axis: Any) -> jax.Array:
-            return metrics.pck(
-                coords, truth, threshold=0.5, normalize=normalize, visible=visible, axis=axis
-            )
-
-        assert pck(10.0, 0).tolist() == [1, 0.5, 0, 1, 1]
-        assert np.asarray(pck(10.0, 0))[visible[0]].mean() == 0.875
-        assert float(pck(10.0, None)) == 0.875
-        assert pck(0.0, 0).tolist() == [0, 0, 0, 0, 0]
-        assert float(pck(0.0, None)) == 0
-        assert pck(np.array([0.0, 10.0]), 0).tolist() == [1, 1, 0, 1, 1]
-
-    coords = np.array([[[10, 4], [10, 18], [0, 0], [40, 40], [20, 10]]])
-    truth = np.array([[[10, 0], [10, 10], [0, -1], [30, 30], [0, 10]]])
-
-    def test_auc(self) -> None:
-        found = metrics.auc(
-            self.coords,
-            self.truth,
-            thresholds=np.arange(4) / 4,
-            normalize=20.0,
-            visible=self.visible,
-        )
-        assert found.tolist() == [0.375]
-
-    def test_errors(self) -> None:
-        for metric in (metrics.epe, lambda *a, **k: metrics.nme(*a, normalize=1.0, **k)):
-            (found,) = metric(self.coords, self.truth, visible=self.visible).tolist()
-            assert found == pytest.approx(11.5355339, abs=1e-6)
-
-
 class TestByHand:
     def test_the_threshold_itself(self) -> None:
         """Too far for PCK, near enough for PCKh."""
@@ -123,12 +81,19 @@ class TestByHand:
         boxes = np.array([0, 0, 20, 80 / 3])
         assert float(metrics.pckh(coords, truth, threshold=0.25, head_boxes=boxes)) == 0.5
 
+    def test_a_head_box_is_a_corner_and_its_sides(self) -> None:
+        """A diagonal of 50 and a unit of 30, wherever the head is in the image."""
+        truth, coords = np.zeros((2, 2)), np.array([[14.9, 0], [15.1, 0]])
+        for corner in ([0, 0], [300, 200], [-40, 7]):
+            head = np.array([*corner, 30, 40])
+            assert metrics.pckh(coords, truth, threshold=0.5, head_boxes=head) == 0.5
+
     def test_oks_one_width_away(self) -> None:
         """Each at d^2 = 2 area (2 sigma)^2: e^-1; with the sigmas of its own joint."""
-        sigmas = np.array(metrics.COCO_SIGMAS)
+        sigmas = np.array(skeletons.COCO.sigmas)
         truth = np.zeros((17, 2))
         coords = np.stack([2 * sigmas * np.sqrt(2 * 400.0), np.zeros(17)], axis=-1)
-        found = metrics.oks(coords, truth, area=400.0, sigmas=metrics.COCO_SIGMAS)
+        found = metrics.oks(coords, truth, area=400.0, sigmas=skeletons.COCO.sigmas)
         assert found == pytest.approx(np.exp(-1), abs=1e-6)
 
     def test_mpii_total(self) -> None:
@@ -139,13 +104,13 @@ class TestByHand:
         coords[0, 0] = 99
         visible = np.ones((2, 16))
         visible[1, 3:6] = 0
-        boxes = np.array([[0, 0, 30, 40], [10, 10, 40, 50]])
+        boxes = np.array([[0, 0, 30, 40], [10, 10, 30, 40]])
         found = metrics.pckh(
             coords,
             truth,
             head_boxes=boxes,
             threshold=0.5,
-            visible=visible * np.array(metrics.MPII_SCORED),
+            visible=visible * np.array(skeletons.MPII.scored),
             axis=None,
         )
         assert found == pytest.approx(24 / 25)
@@ -234,9 +199,13 @@ class TestEach:
 
     def test_errors_name_the_argument(self, name: str) -> None:
         metric, pose = METRICS[name], np.zeros((4, 5, 2), np.float32)
+        dim = "2" if name == "pckh" else "dim"
         for message, arguments in {
-            r"coords must have shape \[..., J, 2\], got \(2,\)": (pose[0, 0], pose),
-            r"truth must have shape \[..., J, 2\], got \(4, 5, 3\)": (pose, np.zeros((4, 5, 3))),
+            rf"coords must have shape \[..., J, {dim}\].*, got \(2,\)": (pose[0, 0], pose),
+            rf"truth must have shape \[..., J, {dim}\].*, got \(4, 5, 4\)": (
+                pose,
+                np.zeros((4, 5, 4)),
+            ),
             "truth must have the joints of coords": (pose, pose[:, :1]),
             "and leading axes that broadcast with theirs, got": (pose, pose[:3]),
         }.items():
@@ -341,7 +310,7 @@ def test_errors_of_single_arguments() -> None:
             pose, pose, area=np.ones(2), sigmas=0.1
         ),
         r"sigmas must broadcast to \(5,\), got": lambda: metrics.oks(
-            pose, pose, area=1.0, sigmas=metrics.COCO_SIGMAS
+            pose, pose, area=1.0, sigmas=skeletons.COCO.sigmas
         ),
         "sigmas must be positive and finite, got 0": lambda: metrics.oks(
             pose, pose, area=1.0, sigmas=0.0
@@ -370,7 +339,7 @@ def test_errors_of_single_arguments() -> None:
 def test_oks_is_pycocotools() -> None:
     """Visible, occluded and unlabelled joints, areas from 0, and pairs of all distances."""
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    assert pytest.approx(cocoeval.Params("keypoints").kpt_oks_sigmas) == metrics.COCO_SIGMAS
+    assert pytest.approx(cocoeval.Params("keypoints").kpt_oks_sigmas) == skeletons.COCO.sigmas
     rng = synthetic.rng(11)
     truth = rng.uniform(0, 600, (6, 17, 2)).astype(np.float32)
     visible = rng.integers(0, 3, (6, 17))
@@ -392,7 +361,7 @@ def test_oks_is_pycocotools() -> None:
     ]
     expected = theirs.computeOks(1, 1)
     found = metrics.oks(
-        coords[:, None], truth, area=area, sigmas=metrics.COCO_SIGMAS, visible=visible
+        coords[:, None], truth, area=area, sigmas=skeletons.COCO.sigmas, visible=visible
     )
     assert ((expected > 0.1) & (expected < 0.9)).sum() >= 4
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

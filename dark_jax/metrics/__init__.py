@@ -1,8 +1,9 @@
 """The scores of the field: OKS, PCK, PCKh, AUC, EPE, NME.
 
-Every function compares ``coords`` with ``truth``, both ``[..., J, 2]`` in the same pixels, and
-returns a mean over joints; all but :func:`oks` take the ``axis`` to average over. Three rules are
-common to all:
+Every function compares ``coords`` with ``truth``, both ``[..., J, dim]`` in the same pixels, and
+returns a mean over joints; all but :func:`oks` take the ``axis`` to average over. ``dim`` is 1, 2
+or 3; only :func:`pckh`, which has boxes, is for two dimensions alone. Three rules are common to
+all:
 
 - A joint counts where ``visible`` is above zero and its truth is finite. Whatever else stands
   there, NaN too, has no part in the result nor in the gradient.
@@ -13,18 +14,17 @@ common to all:
 mmpose reports the mean over joints of each joint's mean over instances: average ``axis=0``, then
 over the joints that are seen. ``axis=None`` pools: each visible joint of the set counts alike.
 
-- ``COCO_SIGMAS``: how far annotators spread at each of COCO's 17 joints, in roots of the person's
-  area
-- ``MPII_SCORED``: which of MPII's 16 joints its PCKh counts: all but the pelvis and the thorax
+The sigmas of COCO's joints, and which of MPII's joints count, are in :mod:`dark_jax.skeletons`.
+
 - ``MPII_HEAD``: MPII's head size, in diagonals of the head's box
 """
 
 from dark_jax._core.namespace import publish
-from dark_jax.metrics._correct import MPII_HEAD, MPII_SCORED, auc, pck, pckh
+from dark_jax.metrics._correct import MPII_HEAD, auc, pck, pckh
 from dark_jax.metrics._error import epe, nme
-from dark_jax.metrics._similarity import COCO_SIGMAS, oks
+from dark_jax.metrics._similarity import oks
 
-__all__ = ["COCO_SIGMAS", "MPII_HEAD", "MPII_SCORED", "auc", "epe", "nme", "oks", "pck", "pckh"]
+__all__ = ["MPII_HEAD", "auc", "epe", "nme", "oks", "pck", "pckh"]
 
 publish(globals())
 del publish

@@ -21,10 +21,21 @@ class Checked(NamedTuple):
     joints: tuple[int, ...]
 
 
-def checked(coords: ArrayLike, truth: ArrayLike, visible: ArrayLike | None) -> Checked:
+def checked(
+    coords: ArrayLike,
+    truth: ArrayLike,
+    visible: ArrayLike | None,
+    *,
+    layout: str = "[..., J, dim]",
+) -> Checked:
     """What every metric is given, or an error that names it."""
-    coords = checks.coordinates("coords", coords, layout="[..., J, 2]")
-    truth = checks.coordinates("truth", truth, layout="[..., J, 2]")
+    coords = checks.coordinates("coords", coords, layout=layout)
+    truth = checks.coordinates("truth", truth, layout=layout)
+    if coords.shape[-1] != truth.shape[-1]:
+        raise ValueError(
+            f"truth must have the dimension of coords, got shapes {tuple(truth.shape)} and "
+            f"{tuple(coords.shape)}"
+        )
     try:
         shape = np.broadcast_shapes(coords.shape, truth.shape)
     except ValueError:
@@ -53,7 +64,7 @@ def averaged_axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
 
 
 class Compared(NamedTuple):
-    """``offset [..., J, 2]`` of prediction from truth, zero where a joint is not ``counted``."""
+    """``offset [..., J, dim]`` of prediction from truth, zero where a joint is not ``counted``."""
 
     offset: jax.Array
     counted: jax.Array
@@ -68,7 +79,7 @@ def compare(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> Compared
 
 
 def distance(offset: jax.Array) -> jax.Array:
-    """``[...]`` lengths of ``[..., 2]``, exact at any scale; the gradient at zero is zero."""
+    """``[...]`` lengths of ``[..., dim]``, exact at any scale; the gradient at zero is zero."""
     size = jnp.max(jnp.abs(offset), axis=-1)
     regular = (size > 0) & jnp.isfinite(size)
     scale = inverse_power_of_two(size)

@@ -16,7 +16,6 @@ from dark_jax._core import checks
 from dark_jax._core.numerics import as_float
 from dark_jax.metrics._compare import averaged_axes, checked, compare, distance, mean, measured
 
-MPII_SCORED = (True,) * 6 + (False, False) + (True,) * 8
 MPII_HEAD = 0.6
 
 
@@ -41,7 +40,7 @@ def _correct(
 @jax.jit
 def _head_size(boxes: jax.Array) -> jax.Array:
     boxes = as_float(boxes)
-    return MPII_HEAD * distance(boxes[..., 2:] - boxes[..., :2])
+    return MPII_HEAD * distance(boxes[..., 2:])
 
 
 def _numbers(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
@@ -66,8 +65,8 @@ def pck(
     Nearer, not as near: a distance equal to the threshold is wrong, as in mmpose and HRNet.
 
     Args:
-        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
-        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
+        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
         threshold: a number, in units of ``normalize``.
         normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
             larger side of the box, say. Joints of an instance whose unit is zero, negative or not
@@ -82,7 +81,7 @@ def pck(
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
-        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``threshold`` is not a single number, or NaN; ``normalize`` or ``visible`` does not
             broadcast; ``axis`` is not an axis of ``[..., J]``.
 
@@ -118,14 +117,15 @@ def pckh(
     """PCK in head sizes, as MPII has it: PCKh@0.5 is ``threshold=0.5``.
 
     A head's size is .6 of the diagonal of its box. A distance equal to the threshold is right
-    here, as in MPII's and HRNet's evaluation. Their total is ``visible=visible * MPII_SCORED``
-    and ``axis=None``: pelvis and thorax do not count.
+    here, as in MPII's and HRNet's evaluation. Their total is ``axis=None`` and
+    ``visible=visible * np.array(skeletons.MPII.scored)``: pelvis and thorax do not count.
 
     Args:
         coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
         truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
-        head_boxes: real, ``[..., 4]``, ``(x1, y1, x2, y2)`` in these pixels, of leading axes
-            that broadcast; joints of an instance whose box has no diagonal do not count.
+        head_boxes: real, ``[..., 4]``, ``(x, y, w, h)`` in these pixels, of leading axes that
+            broadcast; joints of an instance whose box has no diagonal do not count. MPII's
+            annotations have two corners: the box is ``(x1, y1, x2 - x1, y2 - y1)``.
         threshold: a number, in head sizes.
         visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
             above zero, as all do if not given.
@@ -152,7 +152,7 @@ def pckh(
         Andriluka et al., 2D Human Pose Estimation: New Benchmark and State of the Art
         Analysis, CVPR 2014.
     """
-    arrays, joints = checked(coords, truth, visible)
+    arrays, joints = checked(coords, truth, visible, layout="[..., J, 2]")
     boxes = checks.coordinates("head_boxes", head_boxes, layout="[..., 4]")
     return _correct(
         *arrays,
@@ -175,8 +175,8 @@ def auc(
     """Area under the curve of PCK over its threshold: the mean of :func:`pck` over many.
 
     Args:
-        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
-        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
+        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
         thresholds: ``[T]`` real, in units of ``normalize``. mmpose's are ``jnp.arange(20) / 20``,
             of 30 pixels.
         normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``; as
@@ -191,7 +191,7 @@ def auc(
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
-        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``thresholds`` are not at least one number in a row; ``normalize`` or ``visible``
             does not broadcast; ``axis`` is not an axis of ``[..., J]``.
 

@@ -33,8 +33,8 @@ def epe(
     """End-point error: the mean distance in pixels.
 
     Args:
-        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
-        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
+        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
         visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
             above zero, as all do if not given.
         axis: the axes of ``[..., J]`` to average over, None for all; static.
@@ -45,7 +45,7 @@ def epe(
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
-        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``visible`` does not broadcast; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
@@ -70,8 +70,8 @@ def nme(
     """Normalised mean error: the mean distance in units of each instance, such as its face.
 
     Args:
-        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
-        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
+        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
         normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
             distance of the eyes, say. Joints of an instance whose unit is zero, negative or not
             finite do not count.
@@ -85,7 +85,7 @@ def nme(
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` no integers.
-        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``normalize`` or ``visible`` does not broadcast; ``axis`` is not an axis of
             ``[..., J]``.
 

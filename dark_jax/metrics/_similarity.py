@@ -10,12 +10,6 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax.metrics._compare import LEAST, checked, compare, mean
 
-COCO_SIGMAS = (
-    *(0.026, 0.025, 0.025, 0.035, 0.035),  # nose, eyes, ears
-    *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),  # shoulders, elbows, wrists
-    *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),  # hips, knees, ankles
-)
-
 # Beyond this many widths exp(-x^2) is zero even in float64.
 _ZERO_BEYOND_WIDTHS = 28.0
 # What COCO adds to an area, lest it be zero.
@@ -53,13 +47,13 @@ def oks(
     predicted and ``K`` true poses: ``oks(coords[:, None], truth, ...)`` is ``[I, K]``.
 
     Args:
-        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
-        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
+        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
+        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
         area: of each person in pixels squared, numbers that broadcast to ``[...]``; COCO
             takes that of the segment, not of the box. Below zero it is zero; where a traced one
             is NaN, so is the result.
         sigmas: of each joint, ``J`` positive numbers (or one for all), such as
-            :data:`COCO_SIGMAS`.
+            ``skeletons.COCO.sigmas``.
         visible: numbers that broadcast to ``[..., J]``, such as COCO's flags; a joint
             counts where they are above zero, as all do if not given.
 
@@ -69,9 +63,13 @@ def oks(
 
     Raises:
         TypeError: an array does not hold real numbers.
-        ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
+        ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``area``, ``sigmas`` or ``visible`` does not broadcast; ``area`` is NaN or infinite,
             or ``sigmas`` are not positive and finite, when not traced.
+
+    Notes:
+        COCO defines it for the plane. In volumes and along a line the formula is the same, and
+        ``area`` is the square of whatever length you measure an instance by.
 
     Example:
         >>> from dark_jax import metrics
