@@ -13,7 +13,7 @@ from dark_jax._codecs import dark_step
 from dark_jax._codecs.dark_step import DarkSettings
 from dark_jax._codecs.decode import decode_along
 from dark_jax._core import checks
-from dark_jax._core.keypoints import Keypoints, unknown_covariance
+from dark_jax._core.keypoints import Keypoints
 
 
 @functools.partial(jax.jit, static_argnames=("split_ratio", "settings"))
@@ -35,10 +35,7 @@ def _decode_simcc(
     # The reason that takes precedence; REFINED, which is zero, only where both are.
     first, last = jnp.minimum(x.status, y.status), jnp.maximum(x.status, y.status)
     status = jnp.where(first == 0, last, first)
-    covariance = unknown_covariance(coords, status)
-    return Keypoints(
-        coords=coords / split_ratio, scores=scores, status=status, covariance=covariance
-    )
+    return Keypoints(coords=coords / split_ratio, scores=scores, status=status)
 
 
 def decode_simcc(
@@ -46,20 +43,20 @@ def decode_simcc(
     y_bins: ArrayLike,
     *,
     split_ratio: float = 2.0,
-    rule: rules.Rule = rules.MMPOSE_SIMCC,
+    rule: rules.Rule = rules.MMPOSE_SIMCC_DARK,
     kernel_size: int | tuple[int, int] | None = None,
 ) -> Keypoints:
     """Keypoints of SimCC networks, which give bins along x and bins along y.
 
     Each row is decoded as a map of one dimension, as by ``decode(..., axes=(-1,))``. Under
     a published rule a keypoint whose score is not above zero is the rule's sentinel in bins,
-    -1, so ``-1 / split_ratio`` here, as at home.
+    -1, so ``-1 / split_ratio`` here, as in the original.
 
     Args:
         x_bins: ``[..., W]`` real, a row of bins along x.
         y_bins: ``[..., H]`` real, along y, with the same leading axes.
         split_ratio: bins for each pixel of the network's input; static.
-        rule: ``rules.MMPOSE_SIMCC`` or ``rules.GUARDED``; static.
+        rule: ``rules.MMPOSE_SIMCC_DARK`` or ``rules.GUARDED``; static.
         kernel_size: odd size of the blur in bins, or one for x and one for y; static. The
             rule's own if not given. mmpose takes the largest odd number up to
             ``(20 sigma - 7) / 3`` of the training sigma: 37 for 6, 29 for 4.9.

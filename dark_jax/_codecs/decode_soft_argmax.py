@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
-from dark_jax._core.keypoints import Keypoints, Status, status_of, unknown_covariance
+from dark_jax._core.keypoints import Keypoints, Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.flat_top import at_middle, is_missed
 from dark_jax._ops.peak import Peak, find_peak
@@ -81,8 +81,7 @@ def _decode_soft_argmax(
             reasons |= {Status.BORDER: ~near, Status.NOT_CONCAVE: flat}
         known = jnp.where(jnp.isnan(peak.score), jnp.nan, peak.coords)
         coords, status = jnp.where(finite, coords, known), status_of(reasons)
-        covariance = unknown_covariance(coords, status)
-        return Keypoints(coords=coords, scores=peak.score, status=status, covariance=covariance)
+        return Keypoints(coords=coords, scores=peak.score, status=status)
 
     return of_each(one, heatmaps, axes, temperature)
 

@@ -90,7 +90,10 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
     """
     if not isinstance(value, Keypoints):
         raise TypeError(f"{name} must be dark_jax.Keypoints, got {type(value).__name__}{cure}")
-    for field, array in vars(value).items():
+    there = dict(vars(value))
+    if there["covariance"] is None:
+        del there["covariance"]
+    for field, array in there.items():
         if not isinstance(array, jax.Array | np.ndarray | np.generic):
             got = type(array).__name__
             raise TypeError(f"{name}.{field} must be an array, got {got}: give jnp.asarray of it")
@@ -101,7 +104,7 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
     shape = tuple(value.coords.shape)
     fit = {"scores": shape[:-1], "status": shape[:-1], "covariance": (*shape, *shape[-1:])}
     for field, expected in fit.items():
-        if tuple(got := getattr(value, field).shape) != expected:
+        if field in there and tuple(got := getattr(value, field).shape) != expected:
             raise ValueError(
                 f"{name}.{field} must have shape {expected} beside coords {shape}, got {tuple(got)}"
             )
@@ -193,22 +196,19 @@ def map_sides(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
 
 
 def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
-    """``value`` as coordinates of this layout: ``[2]``, ``[..., 2]`` or ``[..., J, 2]``."""
+    """``value`` as coordinates of this layout: ``[2]``, ``[..., J, 2]`` or ``[..., dim]``.
+
+    ``dim`` is 1, 2 or 3.
+    """
     array = real_array(name, value)
     *leading, dim = layout.strip("[]").split(", ")
     shape = tuple(array.shape)
     least = len(leading) - ("..." in leading) + 1
     fits = len(shape) >= least if "..." in leading else len(shape) == least
-    if not fits or shape[-1] != int(dim):
-        raise ValueError(f"{name} must have shape {layout}, got {shape}")
-    return array
-
-
-def affines(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
-    """``value`` as affine maps of the plane, ``[..., 2, 3]``."""
-    array = real_array(name, value)
-    if tuple(array.shape[-2:]) != (2, 3):
-        raise ValueError(f"{name} must have shape [..., 2, 3], got {tuple(array.shape)}")
+    dims = (1, 2, 3) if dim == "dim" else (int(dim),)
+    if not fits or shape[-1] not in dims:
+        of = ", dim from 1 to 3" if dim == "dim" else ""
+        raise ValueError(f"{name} must have shape {layout}{of}, got {shape}")
     return array
 
 
@@ -261,7 +261,7 @@ def positive(name: str, value: Any) -> float:
 
 def _no_blob(name: str, number: float) -> str:
     """The probable cause of an infinite sigma, for its error."""
-    if name != "sigma" or number != math.inf:
+    if name not in ("sigma", "blur_sigma") or number != math.inf:
         return ""
     return (
         ", which estimate_sigma gives where it finds no clear blob: look at the maps "
@@ -269,8 +269,21 @@ def _no_blob(name: str, number: float) -> str:
     )
 
 
+def sigmas(
+    name: str, value: ArrayLike | Sequence[Any], others: tuple[int, ...], dim: int
+) -> jax.Array | np.ndarray:
+    """``value`` as positive numbers that broadcast to coordinates ``[*others, dim]``."""
+    if isinstance(value, bool | int | float | str):
+        value = positive(name, value)
+    array, shape = real_array(name, value), (*others, dim)
+    cure = ""
+    if array.ndim and array.shape[-1] not in (1, dim):
+        cure = f": one a joint is {name}[..., None], of shape (..., {array.shape[-1]}, 1)"
+    return positive_array(name, array, shape, cure=cure)
+
+
 def broadcastable(
-    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...]
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...], *, cure: str = ""
 ) -> jax.Array | np.ndarray:
     """``value`` as an array of real numbers that broadcasts to ``shape``."""
     array = real_array(name, value)
@@ -279,15 +292,16 @@ def broadcastable(
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"{name} must broadcast to {tuple(shape)}, got shape {tuple(array.shape)}")
+        got = f"got shape {tuple(array.shape)}{cure}"
+        raise ValueError(f"{name} must broadcast to {tuple(shape)}, {got}")
     return array
 
 
 def positive_array(
-    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...]
+    name: str, value: ArrayLike | Sequence[float], shape: tuple[int, ...], *, cure: str = ""
 ) -> jax.Array | np.ndarray:
     """``value`` as numbers that broadcast to ``shape``, positive and finite when not traced."""
-    array = broadcastable(name, value, shape)
+    array = broadcastable(name, value, shape, cure=cure)
     require(name, array, lambda known: np.isfinite(known) & (known > 0), "positive and finite")
     held = f"at least {_SMALLEST:.1e} and at most {_LARGEST:.1e}"
 

@@ -1,12 +1,17 @@
 """What a decoder returns."""
 
+from __future__ import annotations
+
+import itertools
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, NoReturn, Self, TypeVar, dataclass_transform
 
 import chex
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 _T = TypeVar("_T")
 
@@ -61,9 +66,15 @@ class Status(IntEnum):
 
 @_result
 class Keypoints:
-    """Decoded keypoints, one per map; a pytree, built and read by name.
+    """Decoded keypoints, one for each map: a frozen pytree that is built and read by name.
 
-    All but the status are float32, or float64 where the maps are.
+    Indexing works along the leading axes, those of ``scores``, as with ``keypoints[0]``, or with a
+    mask, as in the example. It never reaches into the axes of a
+    field, such as x and y. ``len`` is the length of the first of these axes. Keypoints are not
+    an array: a loop, unpacking, a truth value and ``np.asarray`` raise a TypeError. Join the
+    results of a loop by ``jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)``.
+
+    Floating-point fields are float32, or float64 where the maps are.
 
     Attributes:
         coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres
@@ -72,16 +83,20 @@ class Keypoints:
             a probability.
         status: ``[...]`` int8, a :class:`Status`.
         covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, of the error of ``coords`` in
-            pixels squared; infinite where the decoder does not know it.
+            pixels squared; infinite where it is unknown. None, the default, where it was not
+            asked for.
 
     Example:
-        >>> import jax
         >>> import dark_jax
         >>> keypoints = dark_jax.decode(dark_jax.encode([[8.5, 7.25], [0.0, 9.0]], size=(20, 16)))
+        >>> keypoints
+        Keypoints(coords float32[2,2], 1 REFINED, 1 BORDER, no covariance)
         >>> keypoints.coords.round(2).tolist(), keypoints.status.tolist()
         ([[8.5, 7.25], [0.0, 9.0]], [0, 3])
-        >>> jax.tree.map(lambda leaf: leaf[0], keypoints).coords.round(2).tolist()
-        [8.5, 7.25]
+        >>> keypoints[keypoints.refined].coords.round(2).tolist()
+        [[8.5, 7.25]]
+        >>> len(keypoints), keypoints[1].scores.shape
+        (2, ())
 
     References:
         Pytrees are JAX's: what maps over arrays maps over keypoints.
@@ -90,7 +105,118 @@ class Keypoints:
     coords: jax.Array
     scores: jax.Array
     status: jax.Array
-    covariance: jax.Array
+    covariance: jax.Array | None = None
+
+    @property
+    def refined(self) -> jax.Array:
+        """``[...]`` bool: the status is ``REFINED``."""
+        return self.status == Status.REFINED.value
+
+    @property
+    def found(self) -> jax.Array:
+        """``[...]`` bool: there is a keypoint, so the status is not ``NO_PEAK`` or ``NOT_FINITE``.
+
+        Under a published rule the status is that of the default rule.
+        """
+        return (self.status != Status.NO_PEAK.value) & (self.status != Status.NOT_FINITE.value)
+
+    def __len__(self) -> int:
+        """The length of the first leading axis."""
+        if not self.scores.shape:
+            raise TypeError("keypoints have no length: this is a single keypoint")
+        return self.scores.shape[0]
+
+    def __getitem__(self, index: Any) -> Self:
+        """The keypoints at an index of the leading axes."""
+        index = _within(index, self.scores.shape)
+        return jax.tree.map(lambda field: field[index], self)
+
+    def __repr__(self) -> str:
+        """Shape and counts by status; of values that are not here, the shape alone."""
+        coords = _shown(self.coords)
+        spread = "no covariance" if self.covariance is None else "covariance"
+        return f"Keypoints(coords {coords}, {', '.join([*_counts(self.status), spread])})"
+
+    def __iter__(self) -> NoReturn:
+        """TypeError: what is meant is one of the fields."""
+        raise TypeError(
+            "keypoints cannot be iterated or unpacked: take keypoints.coords, or index them, as "
+            "keypoints[0]"
+        )
+
+    def __bool__(self) -> NoReturn:
+        """TypeError: what is meant is one of the fields."""
+        raise TypeError(
+            "keypoints have no truth value: take one of keypoints.refined, keypoints.found and "
+            "keypoints.coords, or len(keypoints)"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """TypeError: what is meant is one of the fields."""
+        raise TypeError(
+            "keypoints are not an array: take keypoints.coords, or another of their fields"
+        )
+
+
+def _within(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """``index`` with an entry for each of the leading axes, so that it leaves all others alone.
+
+    Raises:
+        IndexError: it has too many, or an integer is out of bounds, which JAX would clip.
+    """
+    entries = index if isinstance(index, tuple) else (index,)
+    taken = [_axes_taken(entry) for entry in entries]
+    dots = [n for n, entry in enumerate(entries) if entry is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError(f"an index may have one ellipsis, got {index!r}")
+    left = len(shape) - sum(taken)
+    if left < 0:
+        raise IndexError(
+            f"keypoints have the axes {shape}, got an index for {sum(taken)}: index a field for "
+            "its own axes, as keypoints.coords[..., 0]"
+        )
+    at = dots[0] if dots else len(entries)
+    rest = (slice(None),) * left
+    full = (*entries[:at], *rest, *entries[at + len(dots) :])
+    sides = iter(shape)
+    for entry in full:
+        here = [*itertools.islice(sides, _axes_taken(entry))]
+        if here and isinstance(entry, int | np.integer | list | np.ndarray):
+            numbers = np.asarray(entry)
+            if numbers.dtype != bool and ((numbers < -here[0]) | (numbers >= here[0])).any():
+                raise IndexError(
+                    f"index {entry} is out of bounds for keypoints with the axes {shape}"
+                )
+    return full
+
+
+def _axes_taken(entry: Any) -> int:
+    """How many axes an entry of an index is for."""
+    if entry is None or entry is Ellipsis or isinstance(entry, bool | np.bool_):
+        return 0
+    entry = np.asarray(entry) if isinstance(entry, list) else entry
+    return entry.ndim if getattr(entry, "dtype", None) == np.dtype(bool) else 1
+
+
+def _shown(field: Any) -> str:
+    """Type and shape of a field, whatever it holds."""
+    shape, dtype = getattr(field, "shape", None), getattr(field, "dtype", None)
+    if shape is None or dtype is None:
+        return type(field).__name__
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def _counts(status: Any) -> list[str]:
+    """How many keypoints have each status, where that costs no trace and no other host."""
+    if isinstance(status, jax.Array):
+        away = isinstance(status, jax.core.Tracer) or status.is_deleted()
+        if away or not status.is_fully_addressable:
+            return []
+    elif not isinstance(status, np.ndarray | np.generic):
+        return []
+    found = zip(*np.unique(np.asarray(status), return_counts=True), strict=True)
+    names = {reason.value: reason.name for reason in Status}
+    return [f"{count} {names.get(code, code)}" for code, count in found]
 
 
 def status_of(reasons: Mapping[Status, jax.Array]) -> jax.Array:
@@ -101,10 +227,3 @@ def status_of(reasons: Mapping[Status, jax.Array]) -> jax.Array:
     for reason in others:
         status = jnp.where(reasons[reason], jnp.int8(reason), status)
     return status
-
-
-def unknown_covariance(coords: jax.Array, status: jax.Array) -> jax.Array:
-    """Infinite, for coordinates ``[..., dim]`` with a status ``[...]``."""
-    # Computed from the status, never negative, so that it is sharded as the rest is.
-    infinite = jnp.inf * (status >= 0).astype(coords.dtype)
-    return jnp.broadcast_to(infinite[..., None, None], (*coords.shape, coords.shape[-1]))
