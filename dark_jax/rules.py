@@ -16,19 +16,21 @@ Two stencils for a rule of your own:
 - ``TAYLOR``: second differences over two pixels, mixed ones of four diagonal neighbours
 - ``COMPACT``: over one pixel, mixed ones of two diagonal neighbours
 
-Where a home breaks, its rule does the sane thing:
+Where an original breaks, its rule does the sane thing:
 
-- a map without a positive maximum gives the sentinel itself, also where the home returns NaN
-  for a zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``, ``MMPOSE_SIMCC``) or goes on to add a step
-  read from another map's memory (``MMPOSE_UDP``, ``MMPOSE_SIMCC``, ``VITPOSE``, ``HF_VITPOSE``,
-  ``SAPIENS2``); a map with a NaN gives the sentinel too;
+- a map without a positive maximum gives the sentinel itself, also where the original returns NaN
+  for a zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``) or goes on to add a step
+  read from another map's memory (``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``, ``VITPOSE``,
+  ``HF_VITPOSE``, ``SAPIENS2``); a map with a NaN gives the sentinel too;
 - no argument is overwritten (``DARKPOSE``, ``VITPOSE`` and mmpose's functions do);
-- one joint is as good as many (the homes of ``VITPOSE`` and ``HF_VITPOSE`` squeeze that axis
+- one joint is as good as many (the originals of ``VITPOSE`` and ``HF_VITPOSE`` squeeze that axis
   away), and a kernel of 1 blurs nothing (``DARKPOSE`` and mmpose's functions raise);
 - a Hessian that is singular even with the ridge on its diagonal leaves the integer peak, where
   NumPy's ``inv`` raises;
-- at kernel 9 the coefficients are OpenCV 4's formula, whichever OpenCV the home runs on.
+- at kernel 9 the coefficients are OpenCV 4's formula, whichever OpenCV the original runs on.
 """
+
+from __future__ import annotations
 
 import enum
 import functools
@@ -82,7 +84,7 @@ class Rule:
 
     Attributes:
         name: its name here.
-        home: where it is published.
+        source: where it is published.
         summary: what it does, in a sentence.
         dims: numbers of map axes it is defined for.
         kernel: kernel size in pixels to the coefficients of the blur, float64, as many; None
@@ -120,12 +122,12 @@ class Rule:
         [[20.25, 30.5], [24.0, 18.75]]
 
     References:
-        The ``home`` of each; Zhang et al., CVPR 2020, arXiv:1910.06278 (``DARKPOSE``); Huang et
+        The ``source`` of each; Zhang et al., CVPR 2020, arXiv:1910.06278 (``DARKPOSE``); Huang et
         al., CVPR 2020, arXiv:1911.07524 (UDP).
     """
 
     name: str
-    home: str
+    source: str
     summary: str = ""
     dims: tuple[int, ...] = (2,)
     kernel: Callable[[int], np.ndarray] | None = opencv_kernel
@@ -226,7 +228,7 @@ _udp = functools.partial(
 
 GUARDED = Rule(
     name="GUARDED",
-    home="dark_jax",
+    source="dark_jax",
     summary=(
         "ours and the default: ``DARKPOSE``'s step, taken only where it leads to a maximum "
         "nearby. Scale-free; the only one for volumes."
@@ -240,7 +242,7 @@ GUARDED = Rule(
 )
 DARKPOSE = Rule(
     name="DARKPOSE",
-    home="DarkPose: get_final_preds",
+    source="DarkPose: get_final_preds",
     summary=(
         "DarkPose's ``get_final_preds``: Newton's step over differences of two pixels; a "
         "peak within two pixels of an edge stays."
@@ -250,22 +252,22 @@ DARKPOSE = Rule(
 )
 MMPOSE_DARK = Rule(
     name="MMPOSE_DARK",
-    home="mmpose: refine_keypoints_dark",
+    source="mmpose: refine_keypoints_dark",
     summary="the same in mmpose (``MSRAHeatmap`` with ``unbiased=True``).",
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
 MMPOSE_UDP = _udp(
     name="MMPOSE_UDP",
-    home="mmpose: refine_keypoints_dark_udp",
+    source="mmpose: refine_keypoints_dark_udp",
     summary=(
         "mmpose's ``UDPHeatmap``: values clamped from 1e-3 to 50, direct neighbours only, "
         "up to the edge."
     ),
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
-MMPOSE_SIMCC = Rule(
-    name="MMPOSE_SIMCC",
-    home="mmpose: refine_simcc_dark",
+MMPOSE_SIMCC_DARK = Rule(
+    name="MMPOSE_SIMCC_DARK",
+    source="mmpose: refine_simcc_dark",
     summary="mmpose's SimCC with ``use_dark``, of rows of bins; a kernel of 37.",
     dims=(1,),
     kernel_size=37,
@@ -277,14 +279,14 @@ MMPOSE_SIMCC = Rule(
 )
 VITPOSE = _udp(
     name="VITPOSE",
-    home="ViTPose, rtmlib: post_dark_udp",
+    source="ViTPose, rtmlib: post_dark_udp",
     summary="as ``MMPOSE_UDP``, not rescaled, mirrored at the edge; rtmlib's too.",
     padding=Padding.REFLECT,
     clip_infinity=True,
 )
 HF_VITPOSE = _udp(
     name="HF_VITPOSE",
-    home="transformers: VitPoseImageProcessor",
+    source="transformers: VitPoseImageProcessor",
     summary="Hugging Face's VitPose: as ``VITPOSE``, a narrower Gaussian (sigma 0.8 px).",
     kernel=_hf_vitpose_kernel,
     padding=Padding.SYMMETRIC,
@@ -292,14 +294,14 @@ HF_VITPOSE = _udp(
 )
 SAPIENS2 = _udp(
     name="SAPIENS2",
-    home="transformers: Sapiens2ImageProcessor",
+    source="transformers: Sapiens2ImageProcessor",
     summary="Hugging Face's Sapiens2: as ``MMPOSE_UDP``, OpenCV's formula at every size.",
     kernel=formula_kernel,
     rescale=Rescale.TO_OLD_MAXIMUM_IF_POSITIVE,
 )
 HRNET = Rule(
     name="HRNET",
-    home="HRNet, SimpleBaseline: get_final_preds",
+    source="HRNet, SimpleBaseline: get_final_preds",
     summary="HRNet and SimpleBaseline: no blur, a quarter of a pixel towards the higher neighbour.",
     kernel=None,
     kernel_size=1,

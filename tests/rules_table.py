@@ -15,7 +15,7 @@ from dark_jax import rules
 from tests.golden import homes
 
 README = Path(__file__).parents[1] / "README.md"
-TABLE = re.compile(r"^\| rule \| home \|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"^\| rule \| source \|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
 
 # The rules whose original ran; the answers of others come from a float64 oracle written from
 # the original's text.
@@ -43,7 +43,7 @@ def _row(rule: rules.Rule) -> dict[str, str]:
     low, high = rule.margin
     return {
         "rule": f"`{rule.name}`",
-        "home": rule.home,
+        "source": rule.source,
         "blur": "none" if rule.kernel is None else f"{rule.kernel_size}, {rule.padding.value}",
         "rescale": rule.rescale.value,
         "clamp": _clamp(rule),

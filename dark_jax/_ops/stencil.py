@@ -3,6 +3,8 @@
 Offsets and gradients are (x, y, ...); the axes of a map are the other way round.
 """
 
+from __future__ import annotations
+
 import itertools
 from dataclasses import dataclass
 

@@ -28,9 +28,9 @@ def test_home(golden: dict[str, np.ndarray], kernel: int) -> None:
     found = dark_jax.decode_simcc(x, y, kernel_size=kernel)
     np.testing.assert_array_equal(found.scores, golden["bins/scores"])
     coords = 2 * np.asarray(found.coords)
-    error = np.abs(coords - golden[f"MMPOSE_SIMCC/{kernel}"])
+    error = np.abs(coords - golden[f"MMPOSE_SIMCC_DARK/{kernel}"])
     for axis, bins in enumerate((x, y)):
-        answers = oracle.answers(bins, kernel, "MMPOSE_SIMCC")
+        answers = oracle.answers(bins, kernel, "MMPOSE_SIMCC_DARK")
         limit = tolerances.WELL_CONDITIONED
         well = (answers["eigenvalue"] >= limit["eigenvalue"]) & (answers["step"] <= limit["step"])
         assert well.sum() > 0.6 * len(bins)
@@ -45,7 +45,7 @@ def gaussian_bins(centres: list[float], size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("rule", "leading"), [(rules.MMPOSE_SIMCC, (2, 3)), (rules.GUARDED, ())], ids=str
+    ("rule", "leading"), [(rules.MMPOSE_SIMCC_DARK, (2, 3)), (rules.GUARDED, ())], ids=str
 )
 def test_coordinates_are_pixels_of_the_input(rule: rules.Rule, leading: tuple[int, ...]) -> None:
     """Whatever the leading axes."""

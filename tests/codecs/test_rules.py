@@ -251,7 +251,7 @@ def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int,
         ),
         ({"rule": rules.HRNET, "kernel_size": 3}, ValueError, "rule HRNET does not blur"),
         ({"rule": rules.VITPOSE, "axes": (-1,)}, ValueError, "for maps of 2 axes, got 1: give"),
-        ({"rule": rules.MMPOSE_SIMCC}, ValueError, "for maps of 1 axes, got 2: give"),
+        ({"rule": rules.MMPOSE_SIMCC_DARK}, ValueError, "for maps of 1 axes, got 2: give"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -57,7 +57,7 @@ def main() -> None:
     arrays: dict[str, Any] = {"versions": np.array(versions)}
     arrays |= {f"bins/{name}": values for name, values in bins.items()}
     for kernel in SIMCC_KERNELS:
-        arrays[f"MMPOSE_SIMCC/{kernel}"], arrays["bins/scores"] = simcc(
+        arrays[f"MMPOSE_SIMCC_DARK/{kernel}"], arrays["bins/scores"] = simcc(
             bins["x"], bins["y"], kernel
         )
     with np.errstate(all="ignore"):

@@ -156,7 +156,7 @@ def published(rule: str, heatmap: np.ndarray, kernel: int) -> Answer:
     blurred = _blurred(rule, heatmap, kernel)
     low, high = (FLOOR, np.inf) if rule in ("DARKPOSE", "MMPOSE_DARK") else (1e-3, 50.0)
     log_map = np.log(np.clip(blurred, low, high))
-    if rule == "MMPOSE_SIMCC":
+    if rule == "MMPOSE_SIMCC_DARK":
         v = np.pad(log_map, 2, mode="edge")[peak[0] : peak[0] + 5]
         gradient = np.array([0.5 * (v[3] - v[1])])
         hessian = np.array([[1e-9 + 0.25 * (v[4] - 2 * v[2] + v[0])]])
