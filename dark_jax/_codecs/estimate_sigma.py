@@ -15,6 +15,7 @@ from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.numerics import inverse_power_of_two
 from dark_jax._ops.gaussian_model import REACH, gauss_newton, residual_variance, window_at
 from dark_jax._ops.peak import find_peak
+from dark_jax._ops.quadratic import Quadratic
 
 WIDTH_STEPS = 12
 # The longest step: of the place in sigmas, of the sigma in its logarithm. A fit that would
@@ -26,8 +27,11 @@ NARROWEST_SIGMA = 0.3
 CLEAR = 5.0
 
 
-def _first_guess(values: jax.Array) -> jax.Array:
-    """From the pixels between the middle and half its height: the longer way on each axis."""
+def _first_guess(values: jax.Array) -> list[jax.Array]:
+    """From the pixels between the middle and half its height: the longer way on each axis.
+
+    In the order (x, y, ...).
+    """
     middle = tuple(size // 2 for size in values.shape)
     ways = []
     for axis, centre in enumerate(middle):
@@ -35,13 +39,23 @@ def _first_guess(values: jax.Array) -> jax.Array:
         above = (line >= line[centre] / 2).astype(values.dtype)
         sides = jnp.stack([above[centre:], above[centre::-1]])
         ways.append(jnp.max(jnp.sum(jnp.cumprod(sides, axis=1), axis=1)))
-    return (jnp.mean(jnp.stack(ways)) - 0.5) / math.sqrt(2 * math.log(2))
+    return ways[::-1]
+
+
+def _part(system: Quadratic, unknowns: range) -> Quadratic:
+    """The system of some unknowns, the others held."""
+    return Quadratic(
+        tuple(system.gradient[i] for i in unknowns),
+        tuple(tuple(system.hessian[i][j] for j in unknowns) for i in unknowns),
+    )
 
 
 def _fitted(
-    heatmap: jax.Array, background: jax.Array | None, *, widest: float
+    heatmap: jax.Array, background: jax.Array | None, *, widest: float, per_axis: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """The sigma of a map's highest blob; and whether there is one."""
+    """``[dim]`` sigmas of a map's highest blob, the same unless ``per_axis``; and whether it has
+    one.
+    """
     peak = find_peak(heatmap)
     dim, dtype = heatmap.ndim, peak.score.dtype
     floor = jnp.zeros((), dtype) if background is None else background.astype(dtype)
@@ -50,53 +64,67 @@ def _fitted(
     height = jnp.where(finite, peak.score - floor, 0)
     window = window._replace(values=window.values * inverse_power_of_two(height))
 
+    widths = [(axis,) for axis in range(dim)] if per_axis else [tuple(range(dim))]
+    # All unknowns at once, or the place and the widths in turn: six at once are much to invert.
+    count = dim + len(widths)
+    blocks = [range(dim), range(dim, count)] if per_axis else [range(count)]
+
     def fit(at: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
-        near = window.within([*at], [REACH * sigma] * dim)
-        step = gauss_newton(near, [*at], [sigma] * dim, with_floor=with_floor, with_width=True)
-        concave = (step.amplitude > 0) & step.system.concave
-        further = step.system.newton_step(concave) / jnp.append(jnp.full(dim, sigma), 1)
+        near = window.within([*at], [*(REACH * sigma)])
+        step = gauss_newton(near, [*at], [*sigma], with_floor=with_floor, widths=widths)
+        systems = [_part(step.system, block) for block in blocks]
+        concave = functools.reduce(jnp.logical_and, [system.concave for system in systems])
+        concave &= step.amplitude > 0
+        further = jnp.concatenate([system.newton_step(concave) for system in systems])
+        further /= jnp.append(sigma, jnp.ones(len(widths), dtype))
         settled = jnp.all(jnp.abs(further) < LONGEST_RELATIVE_STEP)
-        left = residual_variance(near, step, dim + 2 + with_floor)
+        left = residual_variance(near, step, count + 1 + with_floor)
         clear = step.amplitude > CLEAR * jnp.sqrt(jnp.where(left > 0, left, 0))
         return further, concave & settled & clear
 
     def improved(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         at, sigma = state
         further = jnp.clip(fit(at, sigma)[0], -LONGEST_RELATIVE_STEP, LONGEST_RELATIVE_STEP)
-        sigma_next = jnp.clip(sigma * jnp.exp(further[dim]), NARROWEST_SIGMA, widest)
+        sigma_next = jnp.clip(sigma * jnp.exp(further[dim:]), NARROWEST_SIGMA, widest)
         return at + sigma * further[:dim], sigma_next
 
-    start = jnp.clip(_first_guess(window.values), NARROWEST_SIGMA, widest)
+    ways = jnp.stack(_first_guess(window.values))
+    ways = ways if per_axis else jnp.broadcast_to(jnp.mean(ways), (dim,))
+    start = jnp.clip((ways - 0.5) / math.sqrt(2 * math.log(2)), NARROWEST_SIGMA, widest)
     at, sigma = lax.fori_loop(0, WIDTH_STEPS, improved, (jnp.zeros(dim, dtype), start))
     _, good = fit(at, sigma)
-    inner = (sigma > NARROWEST_SIGMA) & (sigma < widest)
+    inner = jnp.all((sigma > NARROWEST_SIGMA) & (sigma < widest))
     return sigma, good & inner & (height > 0)
 
 
-@functools.partial(jax.jit, static_argnames=("widest", "axes", "joint_axis"))
+@functools.partial(jax.jit, static_argnames=("widest", "per_axis", "axes", "joint_axis"))
 def _estimate_sigma(
     heatmaps: jax.Array,
     background: jax.Array | None,
     *,
     widest: float,
+    per_axis: bool,
     axes: tuple[int, ...],
     joint_axis: int | None,
 ) -> jax.Array:
-    fitted = functools.partial(_fitted, widest=widest)
+    fitted = functools.partial(_fitted, widest=widest, per_axis=per_axis)
     sigmas, good = of_each(fitted, heatmaps, axes, background)
     others = [axis for axis in range(heatmaps.ndim) if axis not in axes]
     over = tuple(n for n, axis in enumerate(others) if axis != joint_axis)
-    clear = jnp.any(good, axis=over)
+    clear = jnp.any(good, axis=over)[..., None]
     if 0 in sigmas.shape:  # a median of nothing is an error
-        return jnp.full(clear.shape, jnp.inf, sigmas.dtype)
-    median = jnp.nanmedian(jnp.where(good, sigmas, jnp.nan), axis=over)
-    return jnp.where(clear, median, jnp.inf)
+        median = jnp.full((*clear.shape[:-1], len(axes)), jnp.inf, sigmas.dtype)
+    else:
+        median = jnp.nanmedian(jnp.where(good[..., None], sigmas, jnp.nan), axis=over)
+    found = jnp.where(clear, median, jnp.inf)
+    return found if per_axis else found[..., 0]
 
 
 def estimate_sigma(
     heatmaps: ArrayLike,
     *,
     joint_axis: int | None = None,
+    per_axis: bool = False,
     background: ArrayLike | None = 0.0,
     max_sigma: float = 8.0,
     axes: tuple[int, ...] = (-2, -1),
@@ -113,6 +141,8 @@ def estimate_sigma(
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
             ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
         joint_axis: an axis of ``heatmaps`` to keep, for one sigma a joint; static.
+        per_axis: estimate one sigma an axis, ``(x, y, ...)``, as for stacks whose slices are
+            further apart than their pixels; static.
         background: what a map is where no blob is; a number or an array that broadcasts to the
             shape of ``heatmaps`` without ``axes``; may be traced. None fits a constant in each
             window.
@@ -121,13 +151,14 @@ def estimate_sigma(
         axes: the axes of a map in increasing order, as for :func:`decode`; static.
 
     Returns:
-        ``[]`` in pixels, or ``[J]`` along ``joint_axis``; infinite where no map has a clear
-        blob, as of an empty batch. One number for all axes of a map, float32 (float64 for
-        float64 input under x64).
+        ``[]`` in pixels, or ``[J]`` along ``joint_axis``; with ``per_axis`` ``[dim]`` or
+        ``[J, dim]``, as :func:`decode_fit` takes it (of joints without ``per_axis`` it takes
+        ``sigma[:, None]``). Infinite where no map has a clear blob, as of an empty batch. float32
+        (float64 for float64 input under x64).
 
     Raises:
         TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are no
-            integers; ``max_sigma`` is no concrete number.
+            integers; ``per_axis`` is no bool; ``max_sigma`` is no concrete number.
         ValueError: ``heatmaps`` lacks the axes or has an empty map; ``joint_axis`` is one of
             ``axes``; ``background`` known now is NaN, or does not broadcast; ``max_sigma`` is
             not positive and finite; ``axes`` are not one to three, in increasing order.
@@ -137,6 +168,10 @@ def estimate_sigma(
         >>> heatmaps = dark_jax.encode([[20.25, 30.5], [0.5, 18.75]], size=(64, 48), sigma=1.7)
         >>> round(float(dark_jax.estimate_sigma(heatmaps)), 3)
         1.7
+        >>> stack = dark_jax.encode([20.5, 14.0, 6.2], size=(12, 28, 40), sigma=(2.0, 2.0, 1.0),
+        ...                         axes=(-3, -2, -1))
+        >>> dark_jax.estimate_sigma(stack, per_axis=True, axes=(-3, -2, -1)).round(3).tolist()
+        [2.0, 2.0, 1.0]
 
     References:
         The fit is :func:`decode_fit`'s with one unknown more.
@@ -148,4 +183,11 @@ def estimate_sigma(
         others = other_sizes(heatmaps.shape, axes)
         background = checks.not_nan("background", background, others)
     widest = checks.positive("max_sigma", max_sigma)
-    return _estimate_sigma(heatmaps, background, widest=widest, axes=axes, joint_axis=joint_axis)
+    return _estimate_sigma(
+        heatmaps,
+        background,
+        widest=widest,
+        per_axis=checks.flag("per_axis", per_axis),
+        axes=axes,
+        joint_axis=joint_axis,
+    )

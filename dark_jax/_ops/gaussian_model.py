@@ -133,19 +133,19 @@ def gauss_newton(
     sigmas: Sequence[jax.Array],
     *,
     with_floor: bool = False,
-    with_width: bool = False,
+    widths: Sequence[Sequence[int]] = (),
 ) -> Step:
     """The best amplitude (and floor) of a Gaussian ``at`` a place, and where to move it.
 
-    Amplitude and floor enter linearly and are projected out, so that only the place is left,
-    and, ``with_width``, the logarithm of a factor on all sigmas: the last unknown.
+    Amplitude and floor enter linearly and are projected out, so that only the place is left, and
+    after it ``widths``: of each the logarithm of one factor on the sigmas of these axes.
     """
     bases = []
     for place, weight, mu, sigma in zip(window.places, window.weights, at, sigmas, strict=True):
         u = (place - mu) / sigma
         factor = weight * jnp.exp(-0.5 * u * u)
         columns = [factor, factor * u / sigma, weight]
-        bases.append(jnp.stack(columns + [factor * u * u] * with_width, axis=-1))
+        bases.append(jnp.stack(columns + [factor * u * u] * bool(widths), axis=-1))
     grams = [jnp.matmul(basis.T, basis, precision=lax.Precision.HIGHEST) for basis in bases]
 
     # The Gaussian, a constant, the Gaussian's derivatives by the unknowns.
@@ -154,8 +154,7 @@ def gauss_newton(
     constant: _Sum = ((2,) * dim,)
     along = [tuple(map(tuple, n * np.eye(dim, dtype=int))) for n in (1, 3)]
     slopes: list[_Sum] = [(term,) for term in along[0]]
-    if with_width:
-        slopes.append(along[1])
+    slopes += [tuple(along[1][axis] for axis in axes) for axes in widths]
 
     inner = _Inner(grams, through(window.values, bases), constant if with_floor else None)
     norm = inner.product(model, model)

@@ -79,6 +79,31 @@ def test_a_single_map_of_any_dimension(axes: tuple[int, ...]) -> None:
     assert np.isinf(dark_jax.estimate_sigma(np.zeros_like(maps[0]), max_sigma=3.0, axes=axes))
 
 
+OVALS = [(1.5,), (2.0, 1.2), (2.0, 2.0, 1.0)]
+
+
+@pytest.mark.parametrize("sigma", slow_but([OVALS[1]], OVALS), ids=str)
+def test_one_an_axis(sigma: tuple[float, ...]) -> None:
+    """Each by itself, in the order of coordinates; of joints too. One for all is in between."""
+    axes, size = tuple(range(-len(sigma), 0)), (20, 26, 30)[-len(sigma) :]
+    points = synthetic.rng(9).uniform(4, 15, (2, 15, len(sigma))).astype(np.float32)
+    noise = synthetic.rng(10).normal(0, 0.05, (2, 15, *size)).astype(np.float32)
+    wider = np.array([[1.0], [1.5]]) * sigma
+    maps = np.asarray(dark_jax.encode(points, size=size, sigma=wider[:, None], axes=axes))
+    options: dict[str, Any] = {"joint_axis": 0, "per_axis": True, "axes": axes}
+    for values, rtol in ((maps, 1e-3), (maps + noise, 0.03)):
+        found = dark_jax.estimate_sigma(values, **options)
+        np.testing.assert_allclose(found, wider, rtol=rtol)
+    alone = np.asarray(dark_jax.estimate_sigma(maps[0], per_axis=True, axes=axes))
+    np.testing.assert_allclose(alone, sigma, rtol=1e-3)
+    fitted = dark_jax.decode_fit(maps[0], sigma=alone, axes=axes)
+    np.testing.assert_allclose(fitted.coords, points[0], rtol=0, atol=1e-3)
+    assert min(sigma) - 0.01 < dark_jax.estimate_sigma(maps[0], axes=axes) < max(sigma) + 0.01
+    nothing = dark_jax.estimate_sigma(0 * maps, **options)
+    assert nothing.shape == (2, len(sigma))
+    assert np.isinf(nothing).all()
+
+
 def test_nothing_there_is_infinite() -> None:
     """Noise and empty maps, beside another joint's blobs."""
     maps = synthetic.noise(9, COUNT, SIZE, zero_mean=True)
@@ -107,6 +132,7 @@ def test_what_decode_fit_takes() -> None:
     ("arguments", "error", "message"),
     [
         ({"joint_axis": 1}, ValueError, r"joint_axis must be one of \[0\].* got 1"),
+        ({"per_axis": "z"}, TypeError, "per_axis must be True or False, got 'z'"),
         ({"joint_axis": 0.5}, TypeError, "joint_axis must be an axis, got 0.5"),
         ({"max_sigma": 0}, ValueError, "max_sigma must be a positive, finite number, got 0"),
         ({"background": np.ones(3)}, ValueError, r"background must broadcast to \(2,\)"),
