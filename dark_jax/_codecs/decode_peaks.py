@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
@@ -34,32 +35,64 @@ _TOP, _TIES = 2, 1
 def _decode_peaks(
     heatmaps: jax.Array,
     threshold: jax.Array,
+    background: jax.Array | None,
     *,
     count: int,
     distance: int,
     settings: DarkSettings,
     axes: tuple[int, ...],
 ) -> Keypoints:
-    def one(heatmap: jax.Array, threshold: jax.Array) -> tuple[Keypoints, jax.Array, Peak]:
-        tops, kinds = _tops(heatmap, threshold, distance)
+    def one(
+        heatmap: jax.Array, threshold: jax.Array, background: jax.Array | None
+    ) -> tuple[Keypoints, jax.Array, Peak]:
+        above = _above(heatmap, background)
+        tops, kinds = _tops(above, _ranked(heatmap) > threshold, distance)
         # One more than there are slots: it may share a plateau with the last.
-        peaks = _highest(heatmap, tops, distance, count + 1)
+        peaks = _highest(above, tops, distance, count + 1)
         slots = jax.tree.map(lambda leaf: leaf[:count], peaks)
-        return _refined(heatmap, slots, settings), kinds, peaks
+        found = _with_scores(_refined(above, slots, settings), heatmap, slots, background)
+        return found, kinds, peaks
 
-    def is_exact(heatmap: jax.Array, kinds: jax.Array, peaks: Peak) -> jax.Array:
-        return _all_joined(kinds) & ~_plateau_shared(heatmap, peaks, distance)
+    def is_exact(
+        heatmap: jax.Array, kinds: jax.Array, peaks: Peak, background: jax.Array | None
+    ) -> jax.Array:
+        shared = _plateau_shared(_above(heatmap, background), peaks, distance)
+        return _all_joined(kinds) & ~shared
 
-    def again(heatmap: jax.Array, threshold: jax.Array) -> Keypoints:
-        highest = _tops(heatmap, threshold, distance)[1] > 0
-        tops = jnp.where(_taken_in_turn(highest, distance), _ranked(heatmap), 0)
-        return _refined(heatmap, _highest(heatmap, tops, distance, count), settings)
+    def again(heatmap: jax.Array, threshold: jax.Array, background: jax.Array | None) -> Keypoints:
+        above = _above(heatmap, background)
+        highest = _tops(above, _ranked(heatmap) > threshold, distance)[1] > 0
+        tops = jnp.where(_taken_in_turn(highest, distance), _ranked(above), 0)
+        slots = _highest(above, tops, distance, count)
+        return _with_scores(_refined(above, slots, settings), heatmap, slots, background)
 
-    found, kinds, peaks = of_each(one, heatmaps, axes, threshold)
+    others = other_sizes(heatmaps.shape, axes)
+    dtype = as_float(jnp.zeros((), heatmaps.dtype)).dtype
+    threshold = threshold.astype(dtype)
+    if background is not None:
+        background = background.astype(dtype)
+    found, kinds, peaks = of_each(one, heatmaps, axes, threshold, background)
     none_ties = jnp.all(kinds != _TIES, axis=[*range(-len(axes), 0)])
-    exact = redone_unless(none_ties, none_ties, is_exact, heatmaps, axes, kinds, peaks, levels=0)
-    thresholds = jnp.broadcast_to(threshold, other_sizes(heatmaps.shape, axes))
-    return redone_unless(exact, found, again, heatmaps, axes, thresholds)
+    beside = jax.tree.map(lambda each: jnp.broadcast_to(each, others), (threshold, background))
+    redone = functools.partial(redone_unless, levels=0)
+    exact = redone(none_ties, none_ties, is_exact, heatmaps, axes, kinds, peaks, beside[1])
+    return redone_unless(exact, found, again, heatmaps, axes, *beside)
+
+
+def _above(heatmap: jax.Array, background: jax.Array | None) -> jax.Array:
+    """What rises above the background; without one the map as it is stored."""
+    return heatmap if background is None else as_float(heatmap) - background
+
+
+def _with_scores(
+    found: Keypoints, heatmap: jax.Array, peaks: Peak, background: jax.Array | None
+) -> Keypoints:
+    """With the map's own values for scores, instead of those above the background."""
+    if background is None:
+        return found
+    values = as_float(heatmap).at[peaks.position[::-1]].get(mode="promise_in_bounds")
+    taken = peaks.score > 0  # neither empty nor of a spoilt map
+    return dataclasses.replace(found, scores=jnp.where(taken, values, found.scores))
 
 
 def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoints:
@@ -79,11 +112,12 @@ def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoin
     status = jnp.where(missing, jnp.int8(Status.NO_PEAK), found.status)
     spoilt = jnp.isnan(peaks.score[0])
     status = jnp.where(spoilt, jnp.int8(Status.NOT_FINITE), status)
+    spread = found.covariance
     return Keypoints(
         coords=jnp.where(spoilt, jnp.nan, coords),
         scores=jnp.where(spoilt, jnp.nan, peaks.score),
         status=status,
-        covariance=jnp.where(spoilt, jnp.inf, found.covariance),
+        covariance=None if spread is None else jnp.where(spoilt, jnp.inf, spread),
     )
 
 
@@ -122,16 +156,15 @@ def _ranked(heatmap: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(values), jnp.inf, jnp.minimum(values, largest))
 
 
-def _tops(heatmap: jax.Array, threshold: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
-    """A pixel's value where it is higher than all before it in the box around it and not lower
-    than those after, zero elsewhere; and which are tops and which tie with the first maximum of
-    the box, uint8.
+def _tops(heatmap: jax.Array, high: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
+    """Of pixels that are ``high`` the value, where it is higher than all before it in the box
+    around it and not lower than those after, zero elsewhere; and which are tops and which tie
+    with the first maximum of the box, uint8.
 
     The box grows axis by axis; its maximum is negated where the pixel in the middle has it
     first, so that one array is kept and not three.
     """
     values = _ranked(heatmap)
-    high = values > threshold.astype(values.dtype)
     greatest = jnp.maximum(values, 0)
     greatest = jnp.where(high, -greatest, greatest)
     for axis in reversed(range(values.ndim)):
@@ -265,11 +298,12 @@ def _plateau_shared(heatmap: jax.Array, peaks: Peak, distance: int) -> jax.Array
 def decode_peaks(
     heatmaps: ArrayLike,
     *,
-    max_peaks: int,
     threshold: ArrayLike,
-    min_distance: int,
+    max_peaks: int = 100,
+    min_distance: int = 3,
+    background: ArrayLike = 0.0,
     kernel_size: int | None = None,
-    sigma: float | tuple[float, ...] | None = None,
+    blur_sigma: float | tuple[float, ...] | None = None,
     covariance: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
@@ -289,39 +323,43 @@ def decode_peaks(
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32
             (float64 for float64 input under x64).
-        max_peaks: slots a map, at least 1; the highest peaks take them; static.
-        threshold: a peak is higher than this, and than zero; a number or an array that
+        threshold: a peak is higher than this, and than the background; a number or an array that
             broadcasts to the shape of ``heatmaps`` without ``axes``; may be traced.
+        max_peaks: slots a map, at least 1; the highest peaks take them; static. Where all are
+            taken there may be more peaks: give a larger number. The time grows with it.
         min_distance: peaks are further apart than this many pixels along some axis, at
             least 1; static.
+        background: what a map is where no blob is; a number or an array that broadcasts as
+            ``threshold`` does; may be traced. Logarithms are taken of what rises above it.
         kernel_size: odd size in pixels of the blur, as for :func:`decode`; static.
-            5 if neither this nor ``sigma`` is given.
-        sigma: blur with a true Gaussian of this many pixels, as for :func:`decode`; static.
+            5 if neither this nor ``blur_sigma`` is given.
+        blur_sigma: blur with a true Gaussian of this many pixels, as for :func:`decode`; static.
         covariance: estimate it, as for :func:`decode`; static.
         axes: the axes of a map in increasing order, as for :func:`decode`; static.
 
     Returns:
         :class:`Keypoints` with one more axis, of ``max_peaks`` slots in the order of their
         scores (of equal ones by place, always the same): ``coords [..., max_peaks, dim]``,
-        ``(x, y)`` in heatmap pixels; ``scores [..., max_peaks]``, the values at the peaks;
+        ``(x, y)`` in heatmap pixels; ``scores [..., max_peaks]``, the raw values at the peaks;
         ``status [..., max_peaks]``, a :class:`Status`. Slots without a peak have score 0,
         coordinates 0 and ``NO_PEAK``. A map that holds a NaN has NaN and ``NOT_FINITE`` in all.
 
     Raises:
         TypeError: an array does not hold real numbers; ``max_peaks``, ``min_distance``,
-            ``kernel_size`` or ``axes`` are no integers; ``sigma`` is no concrete number.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; a ``threshold`` known now
-            is NaN, or does not broadcast; ``max_peaks`` or ``min_distance`` is below 1;
-            ``kernel_size``, ``sigma`` or ``axes`` are not as :func:`decode` has them.
+            ``kernel_size`` or ``axes`` are no integers; ``blur_sigma`` is no concrete number.
+        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``threshold`` or
+            ``background``, when not traced, is NaN, or does not broadcast; ``max_peaks`` or
+            ``min_distance`` is below 1;
+            ``kernel_size``, ``blur_sigma`` or ``axes`` are not as :func:`decode` has them.
 
     Example:
         >>> import dark_jax
         >>> people = dark_jax.encode([[20.25, 30.5], [40.5, 12.25]], size=(64, 48)).max(0)
-        >>> peaks = dark_jax.decode_peaks(people, max_peaks=3, threshold=0.1, min_distance=3)
-        >>> peaks.coords.round(2).tolist()
-        [[40.5, 12.25], [20.25, 30.5], [0.0, 0.0]]
-        >>> peaks.status[2] == dark_jax.Status.NO_PEAK
-        Array(True, dtype=bool)
+        >>> peaks = dark_jax.decode_peaks(people, threshold=0.1)
+        >>> peaks
+        Keypoints(coords float32[100,2], 2 REFINED, 98 NO_PEAK, no covariance)
+        >>> peaks[peaks.found].coords.round(2).tolist()
+        [[40.5, 12.25], [20.25, 30.5]]
 
     References:
         The search is non-maximum suppression by max-pooling, as in Zhou et al., Objects as
@@ -332,15 +370,21 @@ def decode_peaks(
     distance = checks.at_least_one("min_distance", min_distance)
     others = other_sizes(heatmaps.shape, axes)
     threshold = checks.not_nan("threshold", threshold, others)
-    if kernel_size is None and sigma is None:
+    if background is None:
+        raise TypeError(
+            "background must be a number or an array, got None: decode_fit alone fits one"
+        )
+    known = isinstance(background, int | float) and background == 0  # costs nothing
+    floor = None if known else checks.not_nan("background", background, others)
+    if kernel_size is None and blur_sigma is None:
         kernel_size = KERNEL_SIZE
     settings = dark_step.check_settings(
         rules.GUARDED,
         dim=len(axes),
         kernel_size=kernel_size,
-        sigma=sigma,
+        blur_sigma=blur_sigma,
         covariance=covariance,
     )
     return _decode_peaks(
-        heatmaps, threshold, count=count, distance=distance, settings=settings, axes=axes
+        heatmaps, threshold, floor, count=count, distance=distance, settings=settings, axes=axes
     )

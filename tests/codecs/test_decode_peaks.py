@@ -246,8 +246,15 @@ def test_gradient_in_a_crowd() -> None:
         ({"threshold": np.nan}, ValueError, "threshold must be a number, got nan"),
         ({"threshold": np.ones(3)}, ValueError, r"threshold must broadcast to \(2,\)"),
         ({"threshold": "x"}, TypeError, "threshold must hold real numbers"),
+        ({"background": np.nan}, ValueError, "background must be a number, got nan"),
+        ({"background": np.ones(3)}, ValueError, r"background must broadcast to \(2,\)"),
+        ({"background": None}, TypeError, "background must be a number or an array, got None"),
         ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer"),
-        ({"kernel_size": 3, "sigma": 1.0}, ValueError, "give kernel_size or sigma, not both"),
+        (
+            {"kernel_size": 3, "blur_sigma": 1.0},
+            ValueError,
+            "give kernel_size or blur_sigma, not both",
+        ),
         ({"axes": (1, 0)}, ValueError, "axes must be in increasing order"),
     ],
 )
