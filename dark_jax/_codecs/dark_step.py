@@ -10,7 +10,7 @@ import numpy as np
 from dark_jax import rules
 from dark_jax._codecs import dark_covariance
 from dark_jax._core import checks
-from dark_jax._core.keypoints import Status, status_of, unknown_covariance
+from dark_jax._core.keypoints import Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.flat_top import at_middle, is_missed
 from dark_jax._ops.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
@@ -28,7 +28,7 @@ WIDEST = 3.0
 
 
 class DarkSettings(NamedTuple):
-    """A rule and the blur it is run with: ``kernel_size`` or ``sigma``; hashable.
+    """A rule and the blur it is run with: ``kernel_size`` or ``blur_sigma``; hashable.
 
     ``covariance`` asks for that too.
     """
@@ -36,14 +36,14 @@ class DarkSettings(NamedTuple):
     rule: Rule
     dim: int
     kernel_size: int | None
-    sigma: tuple[float, ...] | None
+    blur_sigma: tuple[float, ...] | None
     covariance: bool = False
 
     @property
     def kernels(self) -> Kernels:
         """One kernel an axis, (x, y, ...)."""
-        if self.sigma is not None:
-            return tuple(gaussian_kernel(sigma) for sigma in self.sigma)
+        if self.blur_sigma is not None:
+            return tuple(gaussian_kernel(sigma) for sigma in self.blur_sigma)
         if self.rule.kernel is None:
             return (np.ones(1),) * self.dim
         assert self.kernel_size is not None
@@ -59,8 +59,8 @@ class DarkSettings(NamedTuple):
         """The longest credible step in pixels."""
         if self.kernel_size is not None:
             return max(self.rule.longest, kernel_sigma(self.kernel_size))
-        assert self.sigma is not None
-        return max(self.rule.longest, *self.sigma)
+        assert self.blur_sigma is not None
+        return max(self.rule.longest, *self.blur_sigma)
 
     @property
     def offsets(self) -> np.ndarray:
@@ -73,7 +73,7 @@ def check_settings(
     *,
     dim: int,
     kernel_size: int | None = None,
-    sigma: float | tuple[float, ...] | None = None,
+    blur_sigma: float | tuple[float, ...] | None = None,
     covariance: bool = False,
 ) -> DarkSettings:
     """The checked arguments of a decoder."""
@@ -86,27 +86,28 @@ def check_settings(
             f"rule {rule.name} is for maps of {expected} axes, got {dim}: give other axes, or "
             "rules.GUARDED"
         )
-    if kernel_size is not None and sigma is not None:
+    if kernel_size is not None and blur_sigma is not None:
         raise ValueError(
-            f"give kernel_size or sigma, not both: got kernel_size={kernel_size}, sigma={sigma}"
+            f"give kernel_size or blur_sigma, not both: got kernel_size={kernel_size}, "
+            f"blur_sigma={blur_sigma}"
         )
-    if rule.kernel is None and not (kernel_size is None and sigma is None):
-        given = f"kernel_size={kernel_size}" if sigma is None else f"sigma={sigma}"
+    if rule.kernel is None and not (kernel_size is None and blur_sigma is None):
+        given = f"kernel_size={kernel_size}" if blur_sigma is None else f"blur_sigma={blur_sigma}"
         raise ValueError(f"rule {rule.name} does not blur: leave out {given}")
     if checks.flag("covariance", covariance) and not rule.covariance:
         raise ValueError(
             f"covariance must be False with rule {rule.name}, which does not estimate it; "
             "rules.GUARDED does"
         )
-    if sigma is not None:
-        each = checks.positive_each("sigma", sigma, dim)
+    if blur_sigma is not None:
+        each = checks.positive_each("blur_sigma", blur_sigma, dim)
         return DarkSettings(rule, dim, None, each, covariance)
     size = rule.kernel_size if kernel_size is None else kernel_size
     return DarkSettings(rule, dim, checks.odd_kernel("kernel_size", size), None, covariance)
 
 
 class Refined(NamedTuple):
-    """A peak's coordinates ``[dim]``, status and covariance ``[dim, dim]``.
+    """A peak's coordinates ``[dim]``, status and covariance ``[dim, dim]`` if it is asked for.
 
     ``exact``, whether the rule needs no more for them, is None for rules that never need the
     whole map.
@@ -114,7 +115,7 @@ class Refined(NamedTuple):
 
     coords: jax.Array
     status: jax.Array
-    covariance: jax.Array
+    covariance: jax.Array | None
     exact: jax.Array | None
 
 
@@ -137,7 +138,7 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
     coords, status = _step(values, peak, finite, heatmap, settings)
-    covariance = unknown_covariance(coords, status)
+    covariance = None
     if settings.covariance:
         covariance = _covariance(heatmap, peak, values, status, settings)
     if rule.rescale is Rescale.NO:

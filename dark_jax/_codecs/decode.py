@@ -38,7 +38,7 @@ def decode(
     *,
     rule: rules.Rule = rules.GUARDED,
     kernel_size: int | None = None,
-    sigma: float | tuple[float, ...] | None = None,
+    blur_sigma: float | tuple[float, ...] | None = None,
     covariance: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
@@ -65,11 +65,11 @@ def decode(
             ones can be ``REFINED`` and 0.3 px off.
         rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
             ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or one of your
-            own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC``, volumes ``GUARDED`` alone.
+            own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC_DARK``, volumes ``GUARDED`` alone.
         kernel_size: odd size in pixels of the blur, with the coefficients of the rule
             (OpenCV's, as for :func:`gaussian_blur`, except ``HF_VITPOSE`` and ``SAPIENS2``);
-            static. The rule's own, 11, if neither this nor ``sigma`` is given.
-        sigma: blur with a true Gaussian of this many pixels, cut at ``ceil(3 sigma)``;
+            static. The rule's own, 11, if neither this nor ``blur_sigma`` is given.
+        blur_sigma: blur with a true Gaussian of this many pixels, cut at three times that;
             one number, or one an axis, ``(x, y, ...)``; static.
         covariance: estimate it, of ``GUARDED`` alone; static. It takes longer than the
             decoding.
@@ -88,20 +88,20 @@ def decode(
         a flat top whose middle cannot be told) and 5 ``STEP_TOO_LONG``: longer than 1.5 pixels,
         than the blur's sigma, and than the blob's sigma or 3 pixels. Under a published
         rule the coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
-        ``covariance [..., dim, dim]``, where it is asked for, of their error in pixels squared
-        if what a Gaussian of about this shape leaves over around the peak is independent
-        noise; infinite where it is not asked for, where nothing was refined, where the blur
-        reaches over an edge, which biases, and where the blob is narrower than half a pixel.
+        ``covariance [..., dim, dim]``, None where it is not asked for, of their error in pixels
+        squared if what a Gaussian of about this shape leaves over around the peak is independent
+        noise; infinite where nothing was refined, where the blur reaches over an edge, which
+        biases, and where the blob is narrower than half a pixel.
         What it cannot know of is an error that looks like a blob. Coordinates are NaN only
         where the map holds a NaN (``GUARDED``) or its maximum is infinite (rules that rescale).
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is no ``Rule``;
-            ``kernel_size`` or ``axes`` are no integers; ``sigma`` is no concrete number.
+            ``kernel_size`` or ``axes`` are no integers; ``blur_sigma`` is no concrete number.
         ValueError: ``heatmaps`` lacks the axes or has an empty map; ``axes`` are not one to
             three, in increasing order, or not what ``rule`` decodes; a map has an axis of more
             than 2^24 pixels, or 2^31 pixels in all; ``kernel_size``
-            is even or below 1; ``sigma`` is not positive and finite, or has not one number
+            is even or below 1; ``blur_sigma`` is not positive and finite, or has not one number
             an axis; both are given; the rule does not blur and one is given.
 
     Example:
@@ -119,11 +119,15 @@ def decode(
 
     References:
         Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
-        Estimation, CVPR 2020, arXiv:1910.06278; the homes of the rules are in
+        Estimation, CVPR 2020, arXiv:1910.06278; the sources of the rules are in
         :mod:`dark_jax.rules`.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     settings = dark_step.check_settings(
-        rule, dim=len(axes), kernel_size=kernel_size, sigma=sigma, covariance=covariance
+        rule,
+        dim=len(axes),
+        kernel_size=kernel_size,
+        blur_sigma=blur_sigma,
+        covariance=covariance,
     )
     return decode_along(heatmaps, settings=settings, axes=axes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.core
@@ -164,13 +165,20 @@ def _decode_fit(
     return of_each(one, heatmaps, axes, sigmas, background)
 
 
+def _of_axes(sigma: jax.Array | np.ndarray, dim: int) -> tuple[jax.Array | np.ndarray, ...]:
+    """One sigma an axis, (x, y, ...): of each map, or one number where all have the same."""
+    each = [sigma[..., min(n, sigma.shape[-1] - 1)] if sigma.ndim else sigma for n in range(dim)]
+    # A single one has no part in the maps' sharding.
+    return tuple(one.reshape(()) if one.size == 1 else one for one in each)
+
+
 def decode_fit(
     heatmaps: ArrayLike,
     *,
-    sigma: ArrayLike | tuple[float, ...],
+    sigma: ArrayLike | Sequence[Any],
     radius: int | None = None,
     background: ArrayLike | None = 0.0,
-    peak: str = "raw",
+    from_blurred: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
     """Sub-pixel keypoints at the statistical limit, for who knows the width of the blobs.
@@ -184,18 +192,20 @@ def decode_fit(
     Args:
         heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
             ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
-        sigma: of the blobs in pixels: the sigma the network was trained with. A number, or one
-            an axis, ``(x, y, ...)``; with ``radius`` also an array that broadcasts to the
-            scores' shape, which may be traced; where that is not positive and finite the status
-            is ``NOT_FINITE``.
-        radius: the window reaches this many pixels to each side; static. ``ceil(2.5 sigma)``
-            if not given. Smaller is more robust to a second blob nearby, and less exact.
+        sigma: of the blobs in pixels: the sigma the network was trained with; numbers that
+            broadcast to the coordinates ``[..., dim]``, as NumPy's do: ``2.0`` is for all,
+            ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of two joints. With
+            ``radius`` it may be traced; where it is then not positive and finite the status is
+            ``NOT_FINITE``.
+        radius: the window reaches this many pixels to each side; static. If not given,
+            ``ceil(2.5 sigma)`` of the largest sigma along each axis. Smaller is more robust to a
+            second blob nearby, and less exact.
         background: what a map is where no blob is; a number or an array that broadcasts to
             the scores' shape; may be traced. None fits a constant in each window.
-        peak: ``"raw"`` starts at the maximum of the map; ``"blurred"`` at the maximum of the
-            map blurred with ``sigma``, which is right where one blob stands in noise of .2 of
-            its height or more, and wrong where another, broader blob may be: on maps of crowds
-            it jumps to the neighbour. Static.
+        from_blurred: start at the maximum of the map blurred with ``sigma``, instead of at that of
+            the map. That is right where one blob stands in noise of 0.2 of its height or more, and
+            wrong where another, broader blob may be: on maps of crowds it jumps to the neighbour.
+            Static.
         axes: the axes of a map in increasing order, as for :func:`decode`; static.
 
     Returns:
@@ -215,10 +225,12 @@ def decode_fit(
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no
-            integers; ``sigma`` is traced and ``radius`` or ``peak="raw"`` is not given.
+            integers; ``from_blurred`` is no bool; ``sigma`` is traced, and ``radius`` is not
+            given or ``from_blurred`` is True.
         ValueError: ``heatmaps`` lacks the axes or has an empty map; ``sigma`` is not positive
-            and finite, or does not broadcast; ``radius`` is below 1; ``background`` known now
-            is NaN, or does not broadcast; ``peak`` is neither; ``axes`` are not one to three, in
+            and finite, or does not broadcast, or differs from map to map with ``from_blurred``;
+            ``radius`` is below 1; ``background``,
+            when not traced, is NaN, or does not broadcast; ``axes`` are not one to three, in
             increasing order.
 
     Example:
@@ -234,27 +246,27 @@ def decode_fit(
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     dim = len(axes)
     others = other_sizes(heatmaps.shape, axes)
-    if peak not in ("raw", "blurred"):
-        raise ValueError(f'peak must be "raw" or "blurred", got {peak!r}')
-    numbers = isinstance(sigma, int | float | tuple | list)
-    if not numbers:
-        sigma = checks.positive_array("sigma", sigma, others)
-    varies = not numbers and (isinstance(sigma, jax.core.Tracer) or np.ndim(sigma) > 0)
-    if radius is None and varies:
+    checks.flag("from_blurred", from_blurred)
+    sigmas = _of_axes(checks.sigmas("sigma", sigma, others, dim), dim)
+    traced = any(isinstance(each, jax.core.Tracer) for each in sigmas)
+    if traced and (radius is None or from_blurred):
         raise TypeError(
-            "radius must be given, such as ceil(2.5 sigma), where sigma is an array or traced; or "
-            f"bind sigma before jit: got radius=None, sigma of shape {np.shape(sigma)}"
+            "sigma must not be traced without a radius, or with from_blurred=True: give a radius, "
+            "such as ceil(2.5 sigma); or sigma is static: bind it before jit, as by "
+            f"functools.partial; got radius={radius}, from_blurred={from_blurred}"
         )
     blurs = None
-    if radius is None or peak == "blurred" or numbers:
-        each = checks.positive_each("sigma", sigma, dim)
-        sigmas = tuple(np.asarray(number) for number in each)
-        blurs = each if peak == "blurred" else None
-        radii = tuple(math.ceil(REACH * number) for number in each)
+    if from_blurred:
+        if any(np.ndim(each) for each in sigmas):
+            raise ValueError(
+                "sigma must be the same for all maps with from_blurred=True, which blurs them; got "
+                f"shape {np.shape(sigma)}"
+            )
+        blurs = tuple(float(each) for each in sigmas)
+    if radius is None:
+        largest = (np.max(np.asarray(each), initial=0) for each in sigmas)
+        radii = tuple(max(1, math.ceil(REACH * float(each))) for each in largest)
     else:
-        sigmas = (sigma,) * dim
-        radii = ()
-    if radius is not None:
         radii = (checks.at_least_one("radius", radius),) * dim
     if background is not None:
         background = checks.not_nan("background", background, others)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +59,7 @@ def encode(
     coords: ArrayLike,
     *,
     size: tuple[int, ...],
-    sigma: ArrayLike | tuple[float, ...] = 2.0,
+    sigma: ArrayLike | Sequence[Any] = 2.0,
     visible: ArrayLike | None = None,
     quantize: bool = False,
     axes: tuple[int, ...] = (-2, -1),
@@ -69,10 +71,10 @@ def encode(
             ``[..., dim]``, ``(x,)`` or ``(x, y, z)``, where ``axes`` are one or three.
             A keypoint outside the map draws its tail; one that is not finite, nothing.
         size: ``(H, W)`` of the maps (``(W,)``, ``(D, H, W)``); static.
-        sigma: standard deviation in pixels, a number or an array that broadcasts to
-            ``coords.shape[:-1]``; may be traced. A tuple is a sigma for each axis,
-            ``(x, y, ...)``. A traced value that is not positive and
-            finite draws nothing.
+        sigma: standard deviation in pixels: numbers that broadcast to ``coords``, as NumPy's do.
+            ``2.0`` is for all, ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of
+            two joints. May be traced. Where a traced value is not positive and finite, nothing is
+            drawn.
         visible: booleans or numbers that broadcast to ``coords.shape[:-1]``; a keypoint
             whose value is not above zero draws nothing. All are drawn if not given.
         quantize: draw the biased targets of older code bases instead: centres
@@ -88,8 +90,8 @@ def encode(
             integers; ``quantize`` is no bool.
         ValueError: ``coords`` is not ``[..., dim]``; ``size`` is not ``dim`` positive
             integers; ``axes`` are not one to three axes of the result in increasing order;
-            a ``sigma`` known now is not positive and finite; ``sigma`` or ``visible``
-            does not broadcast to ``coords.shape[:-1]``.
+            ``sigma``, when not traced, is not positive and finite; ``sigma`` does not broadcast
+            to ``coords``, or ``visible`` to ``coords.shape[:-1]``.
 
     Example:
         >>> import dark_jax
@@ -106,13 +108,9 @@ def encode(
     coords = checks.coordinates("coords", coords, layout=f"[..., {dim}]")
     size = checks.map_size("size", size, dim)
     joints = tuple(coords.shape[:-1])
-    if isinstance(sigma, tuple):
-        spread = jnp.asarray(checks.positive_each("sigma", sigma, dim))
-    else:
-        spread = checks.positive_array("sigma", sigma, joints)[..., None]
     return _encode(
         coords,
-        spread,
+        checks.sigmas("sigma", sigma, joints, dim),
         checks.broadcastable("visible", True if visible is None else visible, joints),
         size=size,
         quantize=checks.flag("quantize", quantize),

@@ -208,5 +208,5 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
     """
     heatmaps = _maps("heatmaps", heatmaps, layout="[B, J, H, W]")
     size = checks.odd_kernel("kernel", kernel)
-    settings = DarkSettings(rules.DARKPOSE, dim=2, kernel_size=size, sigma=None)
+    settings = DarkSettings(rules.DARKPOSE, dim=2, kernel_size=size, blur_sigma=None)
     return _get_final_preds(heatmaps, settings=settings)

@@ -40,7 +40,7 @@ def published(sigma: float) -> dict[str, Decoder]:
     }
     decoders["decode"] = dark_jax.decode
     decoders["decode, kernel_size=3"] = functools.partial(dark_jax.decode, kernel_size=3)
-    decoders["decode, sigma"] = functools.partial(dark_jax.decode, sigma=sigma)
+    decoders["decode, sigma"] = functools.partial(dark_jax.decode, blur_sigma=sigma)
     decoders["decode_fit, sigma"] = functools.partial(dark_jax.decode_fit, sigma=sigma)
     return decoders
 
@@ -76,14 +76,14 @@ def lost_peak_rows() -> list[Row]:
     found = []
     for sigma in (1.5, 2.0, 3.0):
         row = {"sigma": f"{sigma:g}"}
-        for peak in ("raw", "blurred"):
+        for blurred in (False, True):
             for noise in (0.2, 0.3):
                 maps, points = synthetic.gaussians(
                     1, COUNT, SIZE, sigma=sigma, noise=noise, margin=10.0
                 )
-                decoder = functools.partial(dark_jax.decode_fit, sigma=sigma, peak=peak)
+                decoder = functools.partial(dark_jax.decode_fit, sigma=sigma, from_blurred=blurred)
                 rms = np.sqrt((error(decoder, maps, points) ** 2).mean())
-                row[f'peak="{peak}", noise {noise:g}'] = f"{rms / bound(noise):.2f}"
+                row[f"from_blurred={blurred}, noise {noise:g}"] = f"{rms / bound(noise):.2f}"
         found.append(row)
     return found
 
@@ -167,7 +167,7 @@ def coverage_rows() -> list[Row]:
         parts = [synthetic.border(seed, SIZE, sigma=sigma) for seed in range(8)]
         edges, on_edge = (np.concatenate(values) for values in zip(*parts, strict=True))
         fit = functools.partial(dark_jax.decode_fit, sigma=sigma)
-        dark = functools.partial(dark_jax.decode, sigma=sigma, covariance=True)
+        dark = functools.partial(dark_jax.decode, blur_sigma=sigma, covariance=True)
         for noise in (0.01, 0.1):
             inside = synthetic.gaussians(9, 5000, SIZE, sigma=sigma, noise=noise, margin=14.0)
             noisy = edges + np.float32(noise) * synthetic.noise(

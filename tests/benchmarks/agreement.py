@@ -54,7 +54,7 @@ def answers(result: Any) -> Answers:
     """The fields of a function's result by what they are."""
     if isinstance(result, Keypoints):
         fields = {"coords": result.coords, "scores": result.scores, "status": result.status}
-        if np.isfinite(result.covariance).any():
+        if result.covariance is not None:
             fields["covariance"] = result.covariance
     elif isinstance(result, dict):
         fields = result

@@ -85,7 +85,7 @@ def sides() -> list[Side]:
         Side("kornia, soft-argmax", "decode_soft_argmax", soft, kornia),
         Side("dsntnn, soft-argmax", "decode_soft_argmax", soft, dsntnn),
         Side(None, "decode", decoding(dark_jax.decode)),
-        Side(None, "decode, sigma", decoding(dark_jax.decode, sigma=SIGMA)),
+        Side(None, "decode, sigma", decoding(dark_jax.decode, blur_sigma=SIGMA)),
         Side(None, "decode_fit, sigma", decoding(dark_jax.decode_fit, sigma=SIGMA)),
         Side("OpenCV blur, a loop", "gaussian_blur", blur, opencv_blur, blurs=True),
         Side("dm-pix blur", "gaussian_blur", blur, dm_pix, blurs=True),

@@ -143,7 +143,7 @@ class TestStatus:
         Than the blur's sigma, or the blob's own up to three pixels.
         """
         maps = synthetic.noise(0, 4000, SIZE, zero_mean=False)
-        keypoints = decode(maps, sigma=sigma)
+        keypoints = decode(maps, blur_sigma=sigma)
         moved = np.linalg.norm(keypoints.coords - integer_peaks(maps), axis=-1)
         assert moved.max() <= bound + 1e-5
         assert moved.max() > 0.9 * bound
@@ -282,7 +282,7 @@ def test_float64() -> None:
     points = synthetic.centres(0, 32, (48, 40), margin=12.0)
     maps = synthetic.draw(points, (48, 40), sigma=2.0)
     with jax.enable_x64(True):
-        keypoints = dark_jax.decode(maps, sigma=2.0)
+        keypoints = dark_jax.decode(maps, blur_sigma=2.0)
     assert keypoints.coords.dtype == keypoints.scores.dtype == jnp.float64
     np.testing.assert_allclose(keypoints.coords, points, rtol=0, atol=tolerances.ROUND_TRIP)
 
@@ -293,10 +293,10 @@ def test_float64() -> None:
         ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer .* got 4"),
         ({"kernel_size": -1}, ValueError, "kernel_size must be an odd integer .* got -1"),
         ({"kernel_size": 3.0}, TypeError, "kernel_size must be an odd integer .* got 3.0"),
-        ({"sigma": 0}, ValueError, "sigma must be a positive, finite number, got 0"),
-        ({"sigma": float("nan")}, ValueError, "sigma must be a positive, finite number"),
-        ({"sigma": "2"}, TypeError, "sigma must be a positive, finite number, got '2'"),
-        ({"kernel_size": 3, "sigma": 1.0}, ValueError, "kernel_size or sigma, not both"),
+        ({"blur_sigma": 0}, ValueError, "blur_sigma must be a positive, finite number, got 0"),
+        ({"blur_sigma": float("nan")}, ValueError, "blur_sigma must be a positive, finite number"),
+        ({"blur_sigma": "2"}, TypeError, "blur_sigma must be a positive, finite number, got '2'"),
+        ({"kernel_size": 3, "blur_sigma": 1.0}, ValueError, "kernel_size or blur_sigma, not both"),
     ],
 )
 def test_bad_parameters_are_named(
@@ -308,7 +308,7 @@ def test_bad_parameters_are_named(
 
 def test_traced_sigma_is_refused() -> None:
     with pytest.raises(TypeError, match=r"sigma must be .*, not traced, got .*functools.partial"):
-        jax.jit(lambda s: dark_jax.decode(jnp.ones((8, 8)), sigma=s))(2.0)
+        jax.jit(lambda s: dark_jax.decode(jnp.ones((8, 8)), blur_sigma=s))(2.0)
 
 
 @pytest.mark.parametrize("heatmaps", [np.ones(5), np.ones((3, 0, 5)), 1.0])

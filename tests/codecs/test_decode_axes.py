@@ -60,7 +60,7 @@ class TestAxes:
         grid = np.stack(np.meshgrid(*map(np.arange, (19, 28, 30)), indexing="ij")[::-1], axis=-1)
         squared = (((grid - points[:, None, None, None]) / sigma) ** 2).sum(-1)
         volumes = np.exp(-0.5 * squared).astype(np.float32)
-        found = dark_jax.decode(volumes, sigma=(1.5, 1.25, 1.0), axes=(-3, -2, -1))
+        found = dark_jax.decode(volumes, blur_sigma=(1.5, 1.25, 1.0), axes=(-3, -2, -1))
         assert (np.asarray(found.status) == Status.REFINED).all()
         np.testing.assert_allclose(found.coords, points, rtol=0, atol=1e-3)
 
@@ -111,5 +111,5 @@ class TestAxes:
             dark_jax.decode(np.ones((3, 8, 8)), axes=axes)
 
     def test_sigma_for_each_axis_is_counted(self) -> None:
-        with pytest.raises(ValueError, match=r"sigma must be one number, or one for each of 2"):
-            dark_jax.decode(np.ones((8, 8)), sigma=(1.0, 1.0, 1.0))
+        with pytest.raises(ValueError, match="blur_sigma must be one number, or one for e"):
+            dark_jax.decode(np.ones((8, 8)), blur_sigma=(1.0, 1.0, 1.0))

@@ -1,6 +1,7 @@
 """The fit of a Gaussian of known width: against the Cramer-Rao bound, and at every border."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import dark_jax
 from dark_jax import Status
 from tests.support import oracle, synthetic, tolerances
 from tests.support.batches import in_batches
+from tests.support.by_hand import covariance_of
 from tests.support.cases import slow_but
 from tests.support.synthetic import bound
 
@@ -68,7 +70,7 @@ def test_noisy_borders(sigma: float, mean: float) -> None:
 def test_peak_after_the_blur(noise: float) -> None:
     """Where the raw maximum is lost in the noise the blurred one is not."""
     maps, points = synthetic.gaussians(6, 2000, SIZE, sigma=2.0, noise=noise, margin=8.0)
-    blurred = np.asarray(fitted(maps, sigma=2.0, peak="blurred").coords) - points
+    blurred = np.asarray(fitted(maps, sigma=2.0, from_blurred=True).coords) - points
     raw = np.asarray(fitted(maps, sigma=2.0).coords) - points
     assert np.sqrt((blurred**2).mean()) < 1.15 * bound(noise) < np.sqrt((raw**2).mean())
 
@@ -105,7 +107,7 @@ def test_sigma_and_background_of_each_map_and_traced() -> None:
     maps = maps.astype(np.float32)
     fit = jax.jit(lambda m, s, b: dark_jax.decode_fit(m, sigma=s, background=b, radius=6))
     for floors, atol in ((0 * FLOORS, 1e-5), (FLOORS, 2e-5)):
-        found = fit(maps + floors[:, None, None], sigmas, floors)
+        found = fit(maps + floors[:, None, None], sigmas[:, None], floors)
         assert (np.asarray(found.status) != Status.NO_PEAK).all()
         np.testing.assert_allclose(found.coords, points, rtol=0, atol=atol)
 
@@ -244,12 +246,21 @@ def test_gradient() -> None:
     ("arguments", "error", "message"),
     [
         ({"sigma": 0.0}, ValueError, "sigma must be a positive, finite number, got 0"),
-        ({"sigma": (1.0, 2.0, 3.0)}, ValueError, "sigma must be one number, or one for each of 2"),
-        ({"sigma": np.ones(3), "radius": 3}, ValueError, r"sigma must broadcast to \(2,\)"),
+        ({"sigma": (1.0, 2.0, 3.0)}, ValueError, r"sigma must broadcast to \(2, 2\), got shape"),
+        (
+            {"sigma": np.ones(3), "radius": 3},
+            ValueError,
+            r"sigma\[\.\.\., None\], of shape",
+        ),
+        (
+            {"sigma": [[1.0], [2.0]], "from_blurred": True},
+            ValueError,
+            "sigma must be the same for all maps with from_blurred=True",
+        ),
         ({"radius": 0}, ValueError, "radius must be an integer of at least 1, got 0"),
         ({"background": np.nan}, ValueError, "background must be a number, got nan"),
         ({"background": np.ones(3)}, ValueError, r"background must broadcast to \(2,\)"),
-        ({"peak": "smooth"}, ValueError, 'peak must be "raw" or "blurred", got \'smooth\''),
+        ({"from_blurred": "raw"}, TypeError, "from_blurred must be True or False, got 'raw'"),
         ({"axes": (1, 0)}, ValueError, "axes must be in increasing order"),
     ],
 )
@@ -261,18 +272,29 @@ def test_bad_arguments_are_named(
         dark_jax.decode_fit(np.ones((2, 8, 8)), **options)
 
 
-def test_sigma_that_sets_no_radius() -> None:
-    """A tracer, or one of each joint: the window's size must come from elsewhere."""
+def test_a_traced_sigma_sets_no_radius() -> None:
+    """The window's size must come from elsewhere."""
     maps = np.ones((2, 8, 8), np.float32)
+    for options in ({}, {"radius": 5, "from_blurred": True}):
+        fit = jax.jit(functools.partial(dark_jax.decode_fit, maps, **options))
+        with pytest.raises(TypeError, match="sigma must not be traced without a radius, or with"):
+            fit(sigma=np.float32(2))
 
-    def fit(sigma: Any) -> dark_jax.Keypoints:
-        return dark_jax.decode_fit(maps, sigma=sigma)
 
-    for decode, sigma in ((jax.jit(fit), np.float32(2)), (fit, np.ones(2))):
-        with pytest.raises(
-            TypeError, match=r"radius must be given, .* where sigma is an array or traced"
-        ):
-            decode(sigma)
+@pytest.mark.parametrize("kind", [list, tuple, np.array, jnp.array])
+def test_sigma_broadcasts_as_numpy_s_operands_do(kind: Callable[[Any], Any]) -> None:
+    """Against the coordinates: of axes, of joints, of both; a radius for the largest."""
+    points = synthetic.centres(15, 6, SIZE, margin=12.0).astype(np.float32).reshape(2, 3, 2)
+    for sigma in ([1.0, 2.0], [[1.0], [2.0], [3.0]], [[[1.0, 2.0]], [[3.0, 1.5]]]):
+        maps = dark_jax.encode(points, size=SIZE, sigma=sigma)
+        found = dark_jax.decode_fit(maps, sigma=kind(sigma))
+        assert found.refined.all()
+        np.testing.assert_allclose(found.coords, points, rtol=0, atol=1e-5)
+        traced = jax.jit(lambda m, s: dark_jax.decode_fit(m, sigma=s, radius=8))
+        np.testing.assert_allclose(traced(maps, kind(sigma)).coords, points, rtol=0, atol=1e-5)
+    lifted = jax.vmap(lambda m, s: dark_jax.decode_fit(m, sigma=s, radius=8))
+    each = jnp.asarray([[[1.0, 2.0]], [[3.0, 1.5]]])
+    np.testing.assert_allclose(lifted(maps, each).coords, points, rtol=0, atol=1e-5)
 
 
 def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
@@ -321,13 +343,13 @@ def test_covariance_of_what_is_no_blob() -> None:
     flat = np.full((1, *SIZE), 0.7, np.float32)
 
     def deviation(maps: np.ndarray) -> np.ndarray:
-        found = fitted(maps, sigma=2.0).covariance
+        found = covariance_of(fitted(maps, sigma=2.0))
         return np.sqrt(np.trace(found, axis1=-2, axis2=-1))
 
     assert deviation(clean).max() < 0.05
     assert deviation(two).min() > 0.1
     assert deviation(flat).min() > 0.3
-    assert np.isinf(fitted(-flat, sigma=2.0).covariance).all()
+    assert np.isinf(covariance_of(fitted(-flat, sigma=2.0))).all()
 
 
 @pytest.mark.slow
@@ -338,7 +360,7 @@ def test_covariance_is_differentiable() -> None:
     @jax.jit
     @jax.value_and_grad
     def loss(m: jax.Array) -> jax.Array:
-        return jnp.log(dark_jax.decode_fit(m, sigma=1.5).covariance[0, 0])
+        return jnp.log(covariance_of(dark_jax.decode_fit(m, sigma=1.5))[0, 0])
 
     with jax.enable_x64(True):
         higher, lower = (float(loss(heatmap + s * nudge)[0]) for s in (1e-6, -1e-6))
@@ -348,7 +370,7 @@ def test_covariance_is_differentiable() -> None:
     @jax.jit
     @jax.grad
     def gradient(maps: jax.Array) -> jax.Array:
-        covariance = dark_jax.decode_fit(maps, sigma=2.0).covariance
+        covariance = covariance_of(dark_jax.decode_fit(maps, sigma=2.0))
         return jnp.nan_to_num(covariance, posinf=0.0).sum()
 
     assert np.isfinite(gradient(ODD[FINITE])).all()

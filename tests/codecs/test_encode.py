@@ -1,5 +1,6 @@
 """Gaussian targets, and the way back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ def test_sigma_per_keypoint_and_traced() -> None:
     coords = synthetic.centres(0, 6, (16, 16), margin=3.0).astype(np.float32).reshape(2, 3, 2)
     sigma = np.array([1.0, 2.0, 3.0], np.float32)
     draw = jax.jit(lambda s: dark_jax.encode(coords, size=(16, 16), sigma=s))
-    drawn = np.asarray(draw(sigma))
+    drawn = np.asarray(draw(sigma[:, None]))
     for joint in range(3):
         alone = dark_jax.encode(coords[:, joint], size=(16, 16), sigma=float(sigma[joint]))
         np.testing.assert_allclose(drawn[:, joint], alone, atol=tolerances.COMPILED)
@@ -58,7 +59,7 @@ def draw_with(sigma: jax.Array) -> jax.Array:
 @pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.inf])
 def test_sigma_that_cannot_be_drawn(sigma: float) -> None:
     """Known now: an error. Traced: nothing is drawn."""
-    with pytest.raises(ValueError, match="sigma must be positive and finite, got"):
+    with pytest.raises(ValueError, match="sigma must be a positive, finite number, got"):
         dark_jax.encode(np.ones(2), size=(4, 4), sigma=sigma)
     np.testing.assert_array_equal(draw_with(np.float32(sigma)), np.zeros((4, 4)))
 
@@ -94,7 +95,11 @@ def test_round_trip(sigma: float) -> None:
         ({"size": (4, 0)}, ValueError, r"size must be \(H, W\), each at least 1, got \(4, 0\)"),
         ({"size": (4.0, 4)}, TypeError, "size must be .H, W. of positive integers, got 4.0"),
         ({"size": 4}, TypeError, r"size must be \(H, W\), got 4"),
-        ({"size": (4, 4), "sigma": [1.0, 2.0]}, ValueError, r"sigma must broadcast to \(3,\)"),
+        (
+            {"size": (4, 4), "sigma": [1.0, 2.0, 3.0]},
+            ValueError,
+            r"sigma must broadcast to \(3, 2\), got shape .* one a joint is sigma\[\.\.\., None",
+        ),
         ({"size": (4, 4), "visible": np.ones((2, 3))}, ValueError, "visible must broadcast to"),
         ({"size": (4, 4), "visible": ["a"]}, TypeError, "visible must hold real numbers"),
         ({"size": (4, 4), "quantize": 1}, TypeError, "quantize must be True or False, got 1"),
@@ -137,7 +142,7 @@ def test_decode_finds_it_again_in_any_dimension_and_layout(
 @pytest.mark.parametrize("quantize", [False, True])
 def test_channels_last_is_channels_first_moved(quantize: bool) -> None:
     coords = synthetic.centres(0, 6, (16, 12), margin=1.0).astype(np.float32).reshape(2, 3, 2)
-    options: dict[str, Any] = {"sigma": np.array([1.0, 2.0, 3.0], np.float32)}
+    options: dict[str, Any] = {"sigma": np.array([[1.0], [2.0], [3.0]], np.float32)}
     options |= {"size": (16, 12), "quantize": quantize}
     plain = np.asarray(dark_jax.encode(coords, **options))
     moved = dark_jax.encode(coords, axes=(-3, -2), **options)
@@ -146,16 +151,27 @@ def test_channels_last_is_channels_first_moved(quantize: bool) -> None:
     np.testing.assert_allclose(moved, expected, rtol=0, atol=tolerances.COMPILED)
 
 
-def test_a_tuple_is_a_sigma_for_each_axis() -> None:
+@pytest.mark.parametrize("kind", [tuple, list, np.array, jnp.array])
+def test_a_row_is_a_sigma_for_each_axis(kind: Callable[[Any], Any]) -> None:
+    """Whatever holds it."""
+    sigma = kind([3.0, 2.0, 1.0])
     volume = np.asarray(
-        dark_jax.encode(
-            np.array([4.0, 3.0, 2.0]), size=(5, 7, 9), sigma=(3.0, 2.0, 1.0), axes=(-3, -2, -1)
-        )
+        dark_jax.encode(np.array([4.0, 3.0, 2.0]), size=(5, 7, 9), sigma=sigma, axes=(-3, -2, -1))
     )
     expected = np.exp([-1 / 18, -1 / 8, -1 / 2])
     np.testing.assert_allclose(
         [volume[2, 3, 5], volume[2, 4, 4], volume[3, 3, 4]], expected, rtol=1e-6
     )
+
+
+def test_sigma_broadcasts_as_numpy_s_operands_do() -> None:
+    """Against the coordinates: of joints, of axes, of both."""
+    coords = np.full((2, 3, 2), 8, np.float32)
+    for sigma in (1.5, [1.0, 2.0], [[1.0], [2.0], [3.0]], [[[1.0, 2.0]], [[3.0, 1.5]]]):
+        drawn = np.asarray(dark_jax.encode(coords, size=(17, 17), sigma=sigma))
+        x, y = np.moveaxis(np.broadcast_to(sigma, coords.shape), -1, 0)
+        np.testing.assert_allclose(drawn[..., 8, 10], np.exp(-2 / x**2), rtol=1e-6)
+        np.testing.assert_allclose(drawn[..., 10, 8], np.exp(-2 / y**2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +182,7 @@ def test_a_tuple_is_a_sigma_for_each_axis() -> None:
         ({"axes": (-1,), "coords": np.ones(1)}, r"size must be \(W,\), got \(4, 5\)"),
         ({"axes": (-1, -2)}, "axes must be in increasing order"),
         ({"axes": (-3, -2)}, r"the heatmaps must have axes \(-3, -2\), got shape \(4, 5\)"),
-        ({"sigma": (1.0, 2.0, 3.0)}, "sigma must be one number, or one for each of 2 axes"),
+        ({"sigma": (1.0, 2.0, 3.0)}, r"sigma must broadcast to \(2,\), got shape \(3,\)"),
     ],
 )
 def test_bad_layouts_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -158,7 +158,7 @@ def test_a_block_wider_than_the_window_is_not_refined(side: int) -> None:
     found = [
         dark_jax.decode(block),
         dark_jax.decode_fit(block, sigma=2.0),
-        dark_jax.decode_fit(block, sigma=2.0, peak="blurred"),
+        dark_jax.decode_fit(block, sigma=2.0, from_blurred=True),
         dark_jax.decode_soft_argmax(block, temperature=0.1, radius=7),
         dark_jax.decode_peaks(block, max_peaks=1, threshold=0.5, min_distance=3),
     ]

@@ -81,14 +81,14 @@ PEAKS = {"max_peaks": 5, "threshold": 0.2, "min_distance": 2}
 DECODERS = {
     "decode": Decoder(dark_jax.decode),
     "decode narrow": Decoder(dark_jax.decode, {"kernel_size": 3}, variant=True),
-    "decode sigma": Decoder(dark_jax.decode, {"sigma": 1.5}, variant=True),
+    "decode sigma": Decoder(dark_jax.decode, {"blur_sigma": 1.5}, variant=True),
     "decode covariance": Decoder(
         dark_jax.decode, {"kernel_size": 3, "covariance": True}, variant=True
     ),
     "decode rule": _rule(rules.VITPOSE),
     "fit": Decoder(dark_jax.decode_fit, {"sigma": 2.0}),
     "fit background": Decoder(
-        dark_jax.decode_fit, {"sigma": 2.0, "background": None, "peak": "blurred"}, variant=True
+        dark_jax.decode_fit, {"sigma": 2.0, "background": None, "from_blurred": True}, variant=True
     ),
     # Sharp: the last bits of a whole background's weights would be 4e-5 px.
     "soft argmax": Decoder(dark_jax.decode_soft_argmax, {"temperature": 0.03}, scale_free=False),

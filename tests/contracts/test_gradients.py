@@ -137,7 +137,7 @@ def test_encode() -> None:
     generator = synthetic.rng(5)
     with jax.enable_x64(True):
         coords = jnp.asarray(generator.uniform(2, 8, (6, 2)))
-        sigma = jnp.asarray(generator.uniform(1, 3, 6))
+        sigma = jnp.asarray(generator.uniform(1, 3, (6, 1)))
         weights = jnp.asarray(generator.standard_normal((6, 10, 11)))
 
         @jax.jit
@@ -151,14 +151,15 @@ def test_encode() -> None:
             slope = (loss(coords + nudge, sigma) - loss(coords - nudge, sigma)) / (2 * step)
             np.testing.assert_allclose(by_coords[index], slope, rtol=tolerances.GRADIENT, atol=1e-8)
         for index in range(6):
-            nudge = jnp.zeros(6).at[index].set(step)
+            nudge = jnp.zeros((6, 1)).at[index].set(step)
             slope = (loss(coords, sigma + nudge) - loss(coords, sigma - nudge)) / (2 * step)
-            np.testing.assert_allclose(by_sigma[index], slope, rtol=tolerances.GRADIENT, atol=1e-8)
+            found = by_sigma[index, 0]
+            np.testing.assert_allclose(found, slope, rtol=tolerances.GRADIENT, atol=1e-8)
 
 
 def test_encode_is_finite_everywhere() -> None:
     coords = jnp.array([[1e30, 0], [np.nan, 1], [np.inf, 2], [-1e4, 3], [4, 4]], jnp.float32)
-    sigma = jnp.array([1, 1, 1, 1e-20, 0], jnp.float32)
+    sigma = jnp.array([1, 1, 1, 1e-20, 0], jnp.float32)[:, None]
     for quantize in (False, True):
 
         @functools.partial(jax.grad, argnums=(0, 1))
