@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from dark_jax._core import checks
-from dark_jax._io.tables import USUAL_AXES
+from dark_jax._io.tables import USUAL_DIMS
 
 # More arrays than these an error does not list.
 MOST_LISTED = 20
-# What USUAL_AXES are, with a map's.
+# What USUAL_DIMS are, with a map's.
 LAYOUTS = "[H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]"
 # Of a path and a key.
 ONE_ARRAY = "{}: it is one array, without names to choose from: leave out key={!r}"
@@ -79,8 +79,8 @@ def read_heatmaps(
         if not isinstance(array, np.ndarray):
             array = _member(path, array, key, len(axes))
     checks.real_array(f"{path}: heatmaps", array)
-    if not 0 <= array.ndim - len(axes) < len(USUAL_AXES):
-        most = len(USUAL_AXES) - 1
+    if not 0 <= array.ndim - len(axes) < len(USUAL_DIMS):
+        most = len(USUAL_DIMS) - 1
         expected = (
             f"shape {LAYOUTS}" if axes == (-2, -1) else f"axes {axes} and at most {most} more"
         )

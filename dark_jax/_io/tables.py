@@ -22,10 +22,12 @@ from dark_jax._io.plain_json import as_json, json_bytes, plain
 SUFFIXES = (".csv", ".json", ".npz", ".parquet")
 
 # What the axes of the scores can be, in the order of the table's first columns.
-AXES = ("image", "instance", "joint")
+DIMS = ("image", "instance", "joint")
 STATUS_NAMES = tuple(reason.name for reason in Status)
 # What they are where nobody says so, by their number.
-USUAL_AXES = ((), ("joint",), ("image", "joint"), AXES)
+USUAL_DIMS = ((), ("joint",), ("image", "joint"), DIMS)
+# The same where several peaks of a map are the last axis.
+SLOT_DIMS = ((), ("instance",), ("image", "instance"), ("image", "joint", "instance"))
 
 
 def has_keypoint(coords: np.ndarray, status: np.ndarray) -> np.ndarray:
@@ -41,21 +43,23 @@ class Table(NamedTuple):
         coords: ``[..., dim]`` (x, y).
         scores: ``[...]``.
         status: ``[...]``, a :class:`Status`.
-        covariance: ``[..., dim, dim]``.
-        axes: what each of the leading axes is, one of ``AXES``.
+        covariance: ``[..., dim, dim]``, if there is one.
+        dims: what each of the leading axes is, one of ``DIMS``.
         joints: the joints' names; empty strings if unknown.
         peaks: ``[..., dim]``, the integer peaks the coordinates were refined from, if known.
         first: where the arrays begin in a larger result, along each leading axis; else 0.
+        empty_slots: whether empty slots of peaks have rows.
     """
 
     coords: np.ndarray
     scores: np.ndarray
     status: np.ndarray
-    covariance: np.ndarray
-    axes: tuple[str, ...]
+    covariance: np.ndarray | None
+    dims: tuple[str, ...]
     joints: tuple[str, ...]
     peaks: np.ndarray | None = None
     first: tuple[int, ...] | None = None
+    empty_slots: bool = True
 
     @property
     def reasons(self) -> np.ndarray:
@@ -69,19 +73,31 @@ class Table(NamedTuple):
             return None
         return np.linalg.norm(self.coords - self.peaks, axis=-1).astype(self.coords.dtype)
 
+    @property
+    def kept(self) -> np.ndarray:
+        """``[...]``, which keypoints have a row: all, or all that are not empty slots.
+
+        The slots of ``decode_peaks`` are the last axis, and instances; where joints are last, a
+        joint without a peak is one.
+        """
+        slots = self.dims[-1:] == ("instance",)
+        return (self.status != Status.NO_PEAK) | (self.empty_slots or not slots)
+
     def columns(self) -> dict[str, np.ndarray]:
-        """One value a keypoint, in row-major order; NaN for every number that is missing."""
+        """One value a row, in row-major order; NaN for every number that is missing."""
         there = has_keypoint(self.coords, self.status)
-        place = dict(zip(self.axes, np.indices(self.scores.shape), strict=True))
+        place = dict(zip(self.dims, np.indices(self.scores.shape), strict=True))
         zeros = np.zeros(self.scores.shape, int)
-        index = {name: place.get(name, zeros) for name in AXES}
-        first = dict(zip(self.axes, self.first or (0,) * len(self.axes), strict=True))
-        dims = "xyz"[: self.coords.shape[-1]]
-        floats = {name: np.where(there, self.coords[..., n], np.nan) for n, name in enumerate(dims)}
-        spread = {
-            f"c{dims[i]}{dims[j]}": np.where(there, self.covariance[..., i, j], np.nan)
-            for i, j in itertools.combinations_with_replacement(range(len(dims)), 2)
-        }
+        index = {name: place.get(name, zeros) for name in DIMS}
+        first = dict(zip(self.dims, self.first or (0,) * len(self.dims), strict=True))
+        xyz = "xyz"[: self.coords.shape[-1]]
+        floats = {name: np.where(there, self.coords[..., n], np.nan) for n, name in enumerate(xyz)}
+        spread = {}
+        if self.covariance is not None:
+            spread = {
+                f"c{xyz[i]}{xyz[j]}": np.where(there, self.covariance[..., i, j], np.nan)
+                for i, j in itertools.combinations_with_replacement(range(len(xyz)), 2)
+            }
         if (moved := self.moved) is not None:
             spread["moved"] = np.where(there, moved, np.nan)
         columns = {
@@ -92,7 +108,7 @@ class Table(NamedTuple):
             "status": self.reasons,
             **spread,
         }
-        return {name: _finite(column.ravel()) for name, column in columns.items()}
+        return {name: _finite(np.asarray(column)[self.kept]) for name, column in columns.items()}
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a keypoint; NumPy scalars print as the shortest number that reads back."""
@@ -112,37 +128,41 @@ def _finite(column: np.ndarray) -> np.ndarray:
 def make_table(
     keypoints: Keypoints,
     *,
-    axes: tuple[str, ...],
+    dims: tuple[str, ...],
     joints: Sequence[str] | None = None,
     peaks: np.ndarray | None = None,
+    empty_slots: bool = True,
 ) -> Table:
     """Decoded keypoints as a table.
 
     Raises:
-        TypeError: ``axes`` or ``joints`` are no names.
-        ValueError: ``axes`` are not what the scores have; ``joints`` are not one name each.
+        TypeError: ``dims`` or ``joints`` are no names.
+        ValueError: ``dims`` are not what the scores have; ``joints`` are not one name each.
     """
     shape = tuple(keypoints.scores.shape)
-    axes = _names("axes", axes)
-    if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or len(axes) != len(shape):
+    dims = _names("dims", dims)
+    cure = ""
+    if 0 < len(shape) < len(USUAL_DIMS):
+        cure = f"; give {USUAL_DIMS[len(shape)]}, or after decode_peaks {SLOT_DIMS[len(shape)]}"
+    if not set(dims) <= set(DIMS) or len(set(dims)) < len(dims) or len(dims) != len(shape):
         raise ValueError(
-            f"axes must name the axes of scores {shape}, each once and one of {AXES}, got {axes}"
+            f"dims must name the axes of scores {shape}, each once and one of {DIMS}, got {dims}"
+            f"{cure}"
         )
-    count = shape[axes.index("joint")] if "joint" in axes else 1
+    count = shape[dims.index("joint")] if "joint" in dims else 1
     names = ("",) * count if joints is None else _names("joints", joints)
     if len(names) != count:
         raise ValueError(f"joints must be {count} names, got {len(names)}: {names}")
-    coords, scores, covariance = (
-        _readable(getattr(keypoints, name)) for name in ("coords", "scores", "covariance")
-    )
+    covariance = keypoints.covariance
     return Table(
-        coords,
-        scores,
+        _readable(keypoints.coords),
+        _readable(keypoints.scores),
         np.asarray(keypoints.status),
-        covariance,
-        axes=axes,
+        None if covariance is None else _readable(covariance),
+        dims=dims,
         joints=names,
         peaks=peaks,
+        empty_slots=empty_slots,
     )
 
 
@@ -183,14 +203,15 @@ def file_contents(table: Table, path: Path, *, about: Mapping[str, Any]) -> byte
     if path.suffix == ".parquet":
         return _parquet(table, about)
     stream = io.BytesIO()
+    spread = {} if table.covariance is None else {"covariance": table.covariance}
     np.savez(
         stream,
         coords=table.coords,
         scores=table.scores,
         status=table.status,
         status_names=np.array(STATUS_NAMES),
-        covariance=table.covariance,
-        axes=np.array(table.axes, str),
+        **spread,  # pyright: ignore[reportArgumentType]
+        dims=np.array(table.dims, str),
         joints=np.array(table.joints, str),
         about=np.array(json.dumps(about)),
     )
@@ -236,30 +257,34 @@ def save(
     keypoints: Keypoints,
     path: str | os.PathLike[str],
     *,
-    axes: tuple[str, ...] = ("image", "joint"),
+    dims: tuple[str, ...] = ("image", "joint"),
     joints: Sequence[str] | None = None,
+    empty_slots: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write keypoints to a file, whole or not at all.
 
     ``.csv``, ``.json`` and ``.parquet`` (extra ``parquet``) are long tables, a row a keypoint:
     ``image``, ``instance`` and ``joint`` (counted from 0), the joint's ``name``, ``x``, ``y``,
-    ``score``, the name of the ``status``, and the covariance ``cxx``, ``cxy``, ``cyy``. What is
+    ``score``, the name of the ``status``, and, if there is one, the covariance ``cxx``, ``cxy``,
+    ``cyy``. What is
     missing is an empty cell, or null: the coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and
     every number that is not finite. Rows and volumes have the columns of their axes. The command
     ``dark-jax`` adds a column ``moved``, the distance of a refined keypoint from its integer peak
     in pixels, for maps that fit memory. ``.npz`` has the arrays as they are:
-    ``coords``, ``scores``, ``covariance`` and ``status``, whose numbers count from 0 in
-    ``status_names``; beside them ``axes`` and ``joints``. COCO's own format is
+    ``coords``, ``scores``, ``covariance`` (if there is one) and ``status``, whose numbers count
+    from 0 in ``status_names``; beside them ``dims`` and ``joints``. COCO's own format is
     :func:`dark_jax.coco.save`.
 
     Args:
         keypoints: what a decoder returned, on the host or a device.
         path: its suffix chooses the format; an older file is replaced.
-        axes: what the axes of ``keypoints.scores`` are: each ``"image"``, ``"instance"`` or
-            ``"joint"``. After :func:`decode_peaks` of ``[B, J, H, W]``:
-            ``("image", "joint", "instance")``.
+        dims: what the axes of ``keypoints.scores`` are: each ``"image"``, ``"instance"`` or
+            ``"joint"``. The slots of :func:`decode_peaks` are instances: of ``[B, J, H, W]``
+            ``("image", "joint", "instance")``, of ``[H, W]`` ``("instance",)``.
         joints: a name for each joint.
+        empty_slots: whether tables have rows for the empty slots of :func:`decode_peaks`:
+            ``NO_PEAK`` where ``"instance"`` is the last of ``dims``.
         about: whatever made the result: text, finite numbers, arrays, and lists and dictionaries
             of them. Kept in all but ``.csv``, as JSON: under ``"about"`` in ``.json``, as text in
             the array ``about`` of ``.npz`` and in the metadata ``about`` of ``.parquet``.
@@ -268,9 +293,10 @@ def save(
         None.
 
     Raises:
-        TypeError: ``keypoints`` are no :class:`Keypoints`, ``path`` is no path, ``axes`` or
-            ``joints`` are no names, ``about`` is no dictionary that JSON can hold.
-        ValueError: ``path`` has another suffix; ``axes`` are not what the scores have;
+        TypeError: ``keypoints`` are no :class:`Keypoints`, ``path`` is no path, ``dims`` or
+            ``joints`` are no names, ``empty_slots`` is no bool, ``about`` is no dictionary that
+            JSON can hold.
+        ValueError: ``path`` has another suffix; ``dims`` are not what the scores have;
             ``joints`` are not one name each; a number in ``about`` is not finite; the arrays of
             ``keypoints`` do not fit together, or a status is none.
         OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
@@ -283,7 +309,7 @@ def save(
         ...     path = pathlib.Path(folder) / "keypoints.csv"
         ...     dark_jax.save(keypoints, path, joints=["nose"])
         ...     print(path.read_text().splitlines()[0])
-        image,instance,joint,name,x,y,score,status,cxx,cxy,cyy
+        image,instance,joint,name,x,y,score,status
 
     References:
         Wickham, Tidy Data, J. Stat. Software 59 (2014).
@@ -293,6 +319,7 @@ def save(
     check_target(path, suffixes=SUFFIXES, option="path")
     if about is not None and not isinstance(about, Mapping):
         raise TypeError(f"about must be a dictionary, got {about!r}")
-    table = make_table(keypoints, axes=axes, joints=joints)
+    checks.flag("empty_slots", empty_slots)
+    table = make_table(keypoints, dims=dims, joints=joints, empty_slots=empty_slots)
     contents = file_contents(table, path, about={} if about is None else about)
     write_together({path: contents})

@@ -111,7 +111,7 @@ def test_artefacts_say_it_in_words(tmp_path: Path) -> None:
     artefact = export.export_function(
         jnp.abs, np.zeros(2, np.float32), platforms=("cpu",), parameters=parameters
     )
-    export.save(tmp_path / "function.zip", artefact)
+    export.save(artefact, tmp_path / "function.zip")
     with zipfile.ZipFile(tmp_path / "function.zip") as archive:
         about = strict(archive.read("about.json"))
     assert about["parameters"] == {

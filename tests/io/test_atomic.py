@@ -25,7 +25,7 @@ FORMATS = ("csv", "json", "npz", "parquet")
 WRITERS: dict[str, Callable[[Any], None]] = {
     **{f"save.{kind}": lambda path: dark_jax.save(ONE, path) for kind in FORMATS},
     "coco.json": lambda path: coco.save([{"score": 0.5}], path),
-    "export.zip": lambda path: export.save(path, ARTEFACT),
+    "export.zip": lambda path: export.save(ARTEFACT, path),
 }
 ARTEFACT = export.export_function(jnp.abs, np.zeros(2, np.float32), platforms=("cpu",))
 

@@ -1,6 +1,7 @@
 """Long tables of keypoints, read back by the libraries of their formats."""
 
 import csv
+import dataclasses
 import json
 import os
 import sys
@@ -114,24 +115,63 @@ def test_npz_is_the_arrays(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays["status"], made.status)
         words = arrays["status_names"][arrays["status"]]
         assert words[0].tolist() == [Status(s).name for s in np.asarray(made.status)[0]]
-        assert (arrays["axes"].tolist(), arrays["joints"].tolist()) == (
+        assert (arrays["dims"].tolist(), arrays["joints"].tolist()) == (
             ["image", "joint"],
             [""] * 5,
         )
         assert json.loads(str(arrays["about"])) == {"sigma": 2.0}
 
 
-def test_axes(tmp_path: Path) -> None:
-    """After decode_peaks the instances stand last; slots without a peak have no place."""
+def test_dims(tmp_path: Path) -> None:
+    """After decode_peaks the instances stand last; slots without a peak have no row."""
     coords = [[[[8, 8], [24, 12]], [[8, 8], [0, 0]]]]
     scores, status = np.array([[[1, 1], [1, 0]]]), np.array([[[0, 0], [0, Status.NO_PEAK]]])
     found = keypoints_of(coords, scores, status, np.full((1, 2, 2, 2, 2), np.inf))
-    dark_jax.save(found, tmp_path / "out.csv", axes=("image", "joint", "instance"))
+    dark_jax.save(found, tmp_path / "out.csv", dims=("image", "joint", "instance"))
     rows = read(tmp_path / "out.csv")
-    assert [(row["joint"], row["instance"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert [row["x"] is None for row in rows] == [False, False, False, True]
-    dark_jax.save(found, tmp_path / "out.csv", axes=("instance", "image", "joint"))
+    assert [(row["joint"], row["instance"]) for row in rows] == [(0, 0), (0, 1), (1, 0)]
+    assert all(row["x"] is not None for row in rows)
+    dark_jax.save(found, tmp_path / "out.csv", dims=("instance", "image", "joint"))
     assert [row["image"] for row in read(tmp_path / "out.csv")] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_empty_slots(tmp_path: Path, suffix: str) -> None:
+    """Have a row where asked for. A joint without a peak has one anyway, and arrays stay whole."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    status = np.array([[0, 3, 2, 2], [0, 2, 2, 2], [2, 2, 2, 2], [1, 1, 1, 1]])
+    found = keypoints_of(np.ones((4, 4, 2)), np.ones((4, 4)), status)
+    path = tmp_path / f"out.{suffix}"
+    taken = [(0, 0), (0, 1), (1, 0), *((3, n) for n in range(4))]
+    cases: list[tuple[dict[str, Any], str, list[Any]]] = [
+        ({"dims": ("image", "instance")}, "instance", taken),
+        ({"dims": ("image", "instance"), "empty_slots": True}, "instance", [*np.ndindex(4, 4)]),
+        ({}, "joint", [*np.ndindex(4, 4)]),
+    ]
+    for options, name, expected in cases:
+        dark_jax.save(found, path, **options)
+        assert [(row["image"], row[name]) for row in read(path)] == expected
+    dark_jax.save(found[2], path, dims=("instance",))
+    assert read(path) == []
+    dark_jax.save(found, tmp_path / "out.npz", dims=("image", "instance"))
+    with np.load(tmp_path / "out.npz") as arrays:
+        np.testing.assert_array_equal(arrays["status"], status)
+    with pytest.raises(TypeError, match="empty_slots must be True or False, got 'no'"):
+        dark_jax.save(found, path, empty_slots="no")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_no_covariance_no_column(tmp_path: Path, suffix: str) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    made = dataclasses.replace(keypoints(), covariance=None)
+    dark_jax.save(made, tmp_path / f"out.{suffix}")
+    rows = read(tmp_path / f"out.{suffix}")
+    assert [list(row) for row in rows] == [COLUMNS[:-3]] * 10
+    dark_jax.save(made, tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert "covariance" not in arrays
 
 
 @pytest.mark.parametrize(
@@ -141,7 +181,7 @@ def test_axes(tmp_path: Path) -> None:
 def test_other_dimensions(dim: int, names: list[str], tmp_path: Path) -> None:
     spread = np.arange(dim * dim, dtype=np.float32).reshape(dim, dim)
     made = keypoints_of(np.arange(dim), 1, 0, spread)
-    dark_jax.save(made, tmp_path / "out.csv", axes=())
+    dark_jax.save(made, tmp_path / "out.csv", dims=())
     (row,) = read(tmp_path / "out.csv")
     assert [name for name in row if name in names or name not in COLUMNS] == names
     expected = [*range(dim), *spread[np.triu_indices(dim)].tolist()]
@@ -168,11 +208,11 @@ class TestBadInput:
                 ["out.xlsx", {}],
             ),
             (
-                r"axes must name the axes of scores \(2, 5\), each once",
-                ["o.csv", {"axes": ("joint",)}],
+                r"dims must name the axes of scores \(2, 5\), each once.*after decode_peaks",
+                ["o.csv", {"dims": ("joint",)}],
             ),
-            ("got \\('joint', 'joint'\\)", ["o.csv", {"axes": ("joint", "joint")}]),
-            ("one of .*, got \\('image', 'time'\\)", ["o.csv", {"axes": ("image", "time")}]),
+            ("got \\('joint', 'joint'\\)", ["o.csv", {"dims": ("joint", "joint")}]),
+            ("one of .*, got \\('image', 'time'\\)", ["o.csv", {"dims": ("image", "time")}]),
             ("joints must be 5 names, got 2", ["o.csv", {"joints": ["a", "b"]}]),
         ],
     )
@@ -271,9 +311,9 @@ def test_no_name_is_null(tmp_path: Path) -> None:
         ({"joints": [*"abcd", "\ud800"]}, ValueError, "joints must be names that a file can hold"),
         ({"joints": [*"abcd", "e\0"]}, ValueError, "joints must be names that a file can hold"),
         ({"joints": [*"abcd"]}, ValueError, "joints must be 5 names, got 4"),
-        ({"axes": None}, TypeError, "axes must be a list or a tuple of names, got None"),
-        ({"axes": "ij"}, TypeError, "axes must be a list or a tuple of names, got 'ij'"),
-        ({"axes": ("image", 1)}, TypeError, "axes .*, got 1 among them"),
+        ({"dims": None}, TypeError, "dims must be a list or a tuple of names, got None"),
+        ({"dims": "ij"}, TypeError, "dims must be a list or a tuple of names, got 'ij'"),
+        ({"dims": ("image", 1)}, TypeError, "dims .*, got 1 among them"),
     ],
 )
 def test_names_are_checked(
@@ -286,7 +326,7 @@ def test_names_are_checked(
 
 def test_lists_and_arrays_of_names(tmp_path: Path) -> None:
     for joints in ([*NAMES], np.array(NAMES), (name for name in NAMES)):
-        dark_jax.save(keypoints(), tmp_path / "out.csv", axes=["image", "joint"], joints=joints)  # pyright: ignore[reportArgumentType]
+        dark_jax.save(keypoints(), tmp_path / "out.csv", dims=["image", "joint"], joints=joints)  # pyright: ignore[reportArgumentType]
         assert read(tmp_path / "out.csv")[4]["name"] == "ear"
 
 
@@ -306,7 +346,7 @@ def test_lists_and_arrays_of_names(tmp_path: Path) -> None:
             TypeError,
             "keypoints.scores must hold real numbers, got .*complex",
         ),
-        ({"covariance": None}, TypeError, "keypoints.covariance must be an array, got NoneType"),
+        ({"scores": None}, TypeError, "keypoints.scores must be an array, got NoneType"),
     ],
 )
 def test_keypoints_that_do_not_fit(
@@ -329,7 +369,7 @@ def test_bfloat16_becomes_float32(tmp_path: Path, suffix: str) -> None:
         pytest.importorskip("pyarrow")
     made = keypoints_of([[0.3, 7.0]], [0.3], [0], np.ones((1, 2, 2)))
     short = jax.tree.map(lambda leaf: leaf.astype("bfloat16") if leaf.ndim > 1 else leaf, made)
-    dark_jax.save(short, tmp_path / f"out.{suffix}", axes=("joint",))
+    dark_jax.save(short, tmp_path / f"out.{suffix}", dims=("joint",))
     x = np.float32(0.30078125)
     if suffix == "npz":
         with np.load(tmp_path / "out.npz") as arrays:
