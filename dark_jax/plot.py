@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from dark_jax._core.keypoints import Keypoints, Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["overlay", "read_photo"]
 
@@ -74,8 +74,9 @@ def overlay(
     heatmaps: np.ndarray,
     photo: np.ndarray | None = None,
     stride: float = 1.0,
-) -> bytes:
-    """A PNG with each integer peak, as the heatmap pixel it is, and the decoded point.
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw each integer peak, as the heatmap pixel it is, and the decoded point.
 
     Args:
         keypoints: of ``heatmaps``; scores ``[B, J]`` or ``[J]`` float, coordinates in heatmap
@@ -85,29 +86,30 @@ def overlay(
         photo: ``[H stride, W stride, 3]`` uint8 behind the points of the only image; heatmap
             pixel i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
         stride: photo pixels per heatmap pixel.
+        ax: the axes of Matplotlib to draw one image on; a new figure if not given.
 
     Returns:
-        The PNG file, as bytes.
+        The Matplotlib ``Figure`` that is drawn on: ``figure.savefig("overlay.png")`` writes it.
 
     Raises:
         ImportError: Matplotlib is not installed.
         TypeError: ``keypoints`` are no :class:`Keypoints`; ``heatmaps`` are no real numbers;
-            ``stride`` is no number.
-        ValueError: ``heatmaps`` are not one a keypoint; ``photo`` is given for more than one
-            image, or is no picture; ``stride`` is not positive and finite.
+            ``stride`` is no number; ``ax`` are no axes.
+        ValueError: ``heatmaps`` are not one a keypoint; ``photo`` or ``ax`` is given for more than
+            one image; ``photo`` is no picture; ``stride`` is not positive and finite.
 
     Example:
         >>> import dark_jax
         >>> from dark_jax import plot, samples
         >>> sample = samples.load()
-        >>> picture = plot.overlay(
+        >>> figure = plot.overlay(
         ...     dark_jax.decode(sample.heatmaps),
         ...     heatmaps=sample.heatmaps,
         ...     photo=sample.image,
         ...     stride=sample.stride,
         ... )
-        >>> picture[1:4]
-        b'PNG'
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['argmax', 'DARK', 'not refined (see status)']
 
     References:
         Matplotlib's ``imshow``: pixel centres at integers there too.
@@ -128,43 +130,64 @@ def overlay(
             f"photo must be [H, W, 3], of the only image, got shape {np.shape(photo)} "
             f"for {len(maps)} images"
         )
+    if ax is not None and len(maps) != 1:
+        raise ValueError(f"ax must be for one image, got {len(maps)}: leave it out, or index them")
     peaks = np.asarray(integer_peaks(maps, axes=(2, 3))[0])
-    figure_class = optional.load("matplotlib.figure", extra="plot").Figure
     shown = min(len(maps), _MOST_IMAGES)
-    columns = math.ceil(math.sqrt(max(shown, 1)))
-    rows = math.ceil(max(shown, 1) / columns)
-    height, width = maps.shape[-2:]
-    scale = 8.0 / max(columns * width, rows * height)
-    figure = figure_class(
-        figsize=(max(columns * width * scale, 4.0), rows * height * scale + 0.9),
-        layout="constrained",
-    )
-    for image in range(shown):
-        axes = figure.add_subplot(rows, columns, image + 1)
-        if photo is None:
-            drawn = maps[image] if maps.shape[1] else np.zeros((1, height, width))
-            backdrop = np.asarray(drawn, np.float32).max(axis=0)
-            axes.imshow(backdrop, cmap="magma", interpolation="nearest")
-        else:
-            axes.imshow(photo, interpolation="lanczos")
+    if ax is None:
+        figure, drawn = _new_figure(shown, maps.shape[-2:])
+    else:
+        figure, drawn = _figure_of(ax), [ax]
+    for image, axes in enumerate(drawn):
+        _draw_backdrop(axes, maps[image], photo, stride)
         _draw_points(axes, peaks[image], coords[image], status[image], stride)
-        axes.set_xlim(-0.5, width * stride - 0.5)
-        axes.set_ylim(height * stride - 0.5, -0.5)
-        axes.set_axis_off()
         if len(maps) > 1:
             axes.set_title(f"image {image}", fontsize=9)
+    if ax is not None:
+        return figure
     title = "argmax: one square pixel of the heatmap; DARK: a point"
     if shown < len(maps):
         title += f" (first {shown} of {len(maps)} images)"
     figure.suptitle(title, fontsize=11)
-    if shown:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
-        )
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90)
-    return stream.getvalue()
+    if drawn:
+        handles, labels = drawn[0].get_legend_handles_labels()
+        place = {"loc": "outside lower center", "ncols": 3}
+        figure.legend(handles, labels, frameon=False, fontsize=9, **place)
+    return figure
+
+
+def _figure_of(ax: Any) -> Figure:
+    """The figure of axes that a user gives."""
+    if not isinstance(ax, optional.load("matplotlib.axes", extra="plot").Axes):
+        raise TypeError(f"ax must be Matplotlib's axes, as plt.subplots() gives, got {ax!r:.200}")
+    return ax.get_figure(root=True)
+
+
+def _new_figure(images: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:
+    """A figure, without pyplot's state, with axes for so many images in a grid."""
+    figure_class = optional.load("matplotlib.figure", extra="plot").Figure
+    columns = math.ceil(math.sqrt(max(images, 1)))
+    rows = math.ceil(max(images, 1) / columns)
+    height, width = size
+    scale = 8.0 / max(columns * width, rows * height)
+    figure = figure_class(
+        figsize=(max(columns * width * scale, 4.0), rows * height * scale + 0.9),
+        dpi=90,
+        layout="constrained",
+    )
+    return figure, [figure.add_subplot(rows, columns, image + 1) for image in range(images)]
+
+
+def _draw_backdrop(axes: Axes, maps: np.ndarray, photo: np.ndarray | None, stride: float) -> None:
+    height, width = maps.shape[-2:]
+    if photo is None:
+        highest = np.asarray(maps if len(maps) else np.zeros((1, height, width)), np.float32).max(0)
+        axes.imshow(highest, cmap="magma", interpolation="nearest")
+    else:
+        axes.imshow(photo, interpolation="lanczos")
+    axes.set_xlim(-0.5, width * stride - 0.5)
+    axes.set_ylim(height * stride - 0.5, -0.5)
+    axes.set_axis_off()
 
 
 def _draw_points(

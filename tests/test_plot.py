@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +29,11 @@ def keypoints(maps: np.ndarray) -> Keypoints:
     return jax.device_get(dark_jax.decode(maps))
 
 
+def png_of(figure: Any) -> bytes:
+    figure.savefig(stream := io.BytesIO(), format="png")
+    return stream.getvalue()
+
+
 def shares_of_cyan(png: bytes) -> np.ndarray:
     """Middle of the pixels of the refined points, as shares of the picture's width and height."""
     drawn = pictures.imread(io.BytesIO(png))
@@ -40,10 +46,10 @@ def test_a_point_is_drawn_where_it_is(maps: np.ndarray, keypoints: Keypoints) ->
     photo = np.zeros((96, 80, 3), np.uint8)
     for joint, to_the_left in ((0, True), (1, False)):
         its = maps[:, joint : joint + 1]
-        found = jax.tree.map(lambda leaf, joint=joint: leaf[:, joint : joint + 1], keypoints)
-        one = plot.overlay(jax.tree.map(lambda leaf: leaf[0], found), heatmaps=its[0])
-        assert plot.overlay(found, heatmaps=its) == one
-        on_photo = plot.overlay(found, heatmaps=its, photo=photo, stride=4.0)
+        found = keypoints[:, joint : joint + 1]
+        one = png_of(plot.overlay(found[0], heatmaps=its[0]))
+        assert png_of(plot.overlay(found, heatmaps=its)) == one
+        on_photo = png_of(plot.overlay(found, heatmaps=its, photo=photo, stride=4.0))
         np.testing.assert_allclose(shares_of_cyan(on_photo), shares_of_cyan(one), atol=0.01)
         assert (shares_of_cyan(one)[0] < 0.5) == to_the_left
 
@@ -57,10 +63,10 @@ def test_the_square_is_at_the_maximum_below_zero_too(
     """
     assert (keypoints.status == dark_jax.Status.REFINED).all()
     found = dataclasses.replace(keypoints, scores=keypoints.scores - 2)
-    below = plot.overlay(found, heatmaps=maps - 2)
+    below = png_of(plot.overlay(found, heatmaps=maps - 2))
     np.testing.assert_allclose(
         pictures.imread(io.BytesIO(below)),
-        pictures.imread(io.BytesIO(plot.overlay(keypoints, heatmaps=maps))),
+        pictures.imread(io.BytesIO(png_of(plot.overlay(keypoints, heatmaps=maps)))),
         atol=0.1,
     )
 
@@ -109,3 +115,34 @@ def test_deep_photos_are_refused(tmp_path: Path, dtype: type) -> None:
 def test_strides_are_positive(maps: np.ndarray, keypoints: Keypoints, stride: float) -> None:
     with pytest.raises(ValueError, match="stride must be a positive, finite number, got"):
         plot.overlay(keypoints, heatmaps=maps, stride=stride)
+
+
+def test_axes_of_ones_own(maps: np.ndarray, keypoints: Keypoints) -> None:
+    """A subplot is drawn on, and the rest of the figure left alone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert plot.overlay(keypoints, heatmaps=maps, ax=right) is figure
+    assert plot.overlay(keypoints[0], heatmaps=maps[0], ax=right) is figure
+    assert not left.lines
+    assert len(right.images) == 2
+    assert right.get_xlim() == (-0.5, maps.shape[-1] - 0.5)
+    refined = right.lines[1]
+    np.testing.assert_allclose(refined.get_xydata(), keypoints.coords[0], atol=1e-6)
+    assert not figure.legends
+    assert figure.get_suptitle() == ""
+    twice = np.concatenate([maps, maps])
+    both = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), keypoints)
+    with pytest.raises(ValueError, match="ax must be for one image, got 2"):
+        plot.overlay(both, heatmaps=twice, ax=right)
+    with pytest.raises(TypeError, match=r"ax must be Matplotlib's axes, .* got array"):
+        plot.overlay(keypoints, heatmaps=maps, ax=np.array([left, right]))  # pyright: ignore[reportArgumentType]
+
+
+def test_no_figure_of_pyplot_s_is_left(maps: np.ndarray, keypoints: Keypoints) -> None:
+    """Or a loop over a data set would keep them all."""
+    from matplotlib import pyplot
+
+    plot.overlay(keypoints, heatmaps=maps)
+    assert pyplot.get_fignums() == []
