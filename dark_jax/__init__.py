@@ -17,8 +17,8 @@ What there is, by task:
 - what comes out: ``Keypoints`` with a ``Status`` each; ``save`` and ``coco`` write them
 - heatmaps to train with: ``encode``
 - to image pixels and back: ``box_to_affine``, ``to_image``, ``apply_affine``, ``invert_affine``,
-  ``map_to_input``, ``crop``, with a convention of ``image``
-- the flip test: ``flip_heatmaps``, ``merge_flipped``
+  ``map_to_input``, ``crop``, with a convention of ``conventions``
+- the flip test: ``flip_heatmaps``, ``merge_flipped``, with the mirror pairs of ``skeletons``
 - how good a pose is: ``metrics``
 - more than fits memory: ``decode_store``, ``UnreadChunksError``
 - DarkPose's own functions, exactly: ``get_final_preds``, ``get_max_preds``, ``gaussian_blur``,
@@ -44,7 +44,7 @@ Shapes have the same letters everywhere, and ``...`` for any leading axes or non
 - ``dim``: how many axes a map has, one to three
 """
 
-from dark_jax import coco, image, metrics, rules
+from dark_jax import coco, conventions, metrics, rules, skeletons
 from dark_jax._codecs.decode import decode
 from dark_jax._codecs.decode_fit import decode_fit
 from dark_jax._codecs.decode_peaks import decode_peaks
@@ -70,6 +70,7 @@ __all__ = [
     "apply_affine",
     "box_to_affine",
     "coco",
+    "conventions",
     "crop",
     "decode",
     "decode_fit",
@@ -83,13 +84,13 @@ __all__ = [
     "gaussian_blur",
     "get_final_preds",
     "get_max_preds",
-    "image",
     "invert_affine",
     "map_to_input",
     "merge_flipped",
     "metrics",
     "rules",
     "save",
+    "skeletons",
     "taylor",
     "to_image",
 ]

@@ -1,20 +1,21 @@
 """The ``dark-jax`` command."""
 
 import dataclasses
+import functools
+import io
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-import jax
 import numpy as np
 
 import dark_jax
-from dark_jax import _terminal, plot, rules, samples
+from dark_jax import _terminal, plot, samples
 from dark_jax._codecs.integer_peaks import integer_peaks
 from dark_jax._core import checks
-from dark_jax._core.keypoints import Status
+from dark_jax._decoder_options import decoder_options, take_decoder
 from dark_jax._io import atomic, heatmap_files, tables
 from dark_jax._stores import readers, writers
 from dark_jax._stores.decoder import Decoder
@@ -90,20 +91,7 @@ def app() -> None:
 @click.option(
     "--axes", help="The axes of a map, such as -3,-2 for channels-last.  [default: -2,-1]"
 )
-@click.option(
-    "--rule",
-    type=click.Choice([rule.name for rule in (rules.GUARDED, *rules.PUBLISHED)]),
-    default=rules.GUARDED.name,
-    help="Whose decoder.  [default: GUARDED]",
-    metavar="NAME",
-)
-@click.option(
-    "--kernel-size",
-    type=int,
-    help=f"Odd blur size.  [default: the rule's, {rules.GUARDED.kernel_size}]",
-)
-@click.option("--sigma", type=float, help="Blur with a true Gaussian of this many pixels instead.")
-@click.option("--fit", is_flag=True, help="Fit Gaussians of this --sigma, with a covariance.")
+@decoder_options
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path),
@@ -139,15 +127,12 @@ def decode(
     source: Path | None,
     output: Path | None,
     axes: str | None,
-    rule: str,
-    kernel_size: int | None,
-    sigma: float | None,
-    fit: bool,
+    decoder: str,
     overlay: Path | None,
     image: Path | None,
     stride: float | None,
     key: str | None,
-    **store_options: Any,
+    **options: Any,
 ) -> None:
     """Decode heatmaps to sub-pixel keypoints and print them, or write those of a store.
 
@@ -158,30 +143,31 @@ def decode(
     The columns of a table: image, instance and joint count from 0; name is the joint's; x and
     y are pixels of the heatmap, from the centre of the first; score is the maximum of the map;
     status says whether the keypoint is refined, or why not; cxx, cxy and cyy are its covariance
-    in pixels squared, where --fit is given; moved is its distance from the integer peak, which
-    the tables of a store do not have.
+    in pixels squared, with --covariance or --decoder fit; moved is its distance from the
+    integer peak, which the tables of a store and of --decoder peaks do not have. The peaks of a
+    map are instances.
 
     A store is a Zarr directory or an HDF5 file, or a .npy with a .zarr target or one of the
     options for stores. It is decoded block by block, whatever its size; TARGET.incomplete
     keeps what is done until all is. Where chunks cannot be read, they are named and the exit
     status is 1.
     """
-    decoder = _decoder(axes, rule, kernel_size, sigma, fit)
-    given = (name for name, value in store_options.items() if value not in (None, False))
+    chosen = take_decoder(decoder, options, axes=_axes(axes))
+    given = (name for name, value in options.items() if value not in (None, False))
     asked = [f"--{name.replace('_', '-')}" for name in given]
     if source is not None and _is_store(source, output, asked=bool(asked)):
         for option, value in (("--overlay", overlay), ("--image", image), ("--stride", stride)):
             if value is not None:
                 raise ValueError(f"{option} is for maps that fit memory, {source} is a store")
-        target = _target_of_store(source, output, decoder, key=key, asked=asked)
-        _decode_store(source, target, decoder, key=key, **store_options)
+        target = _target_of_store(source, output, chosen, key=key, asked=asked)
+        _decode_store(source, target, chosen, key=key, **options)
         return
     if asked:
         got = "" if source is None else f", got {source}"
         raise ValueError(f"{asked[0]} needs a SOURCE that is a store: {readers.SOURCES}{got}")
     _check_targets((source, image), output, overlay)
     _check_photo_options(source, overlay, image, stride, key)
-    _decode_maps(source, output, decoder, overlay=overlay, image=image, stride=stride, key=key)
+    _decode_maps(source, output, chosen, overlay=overlay, image=image, stride=stride, key=key)
 
 
 def _decode_maps(
@@ -201,10 +187,16 @@ def _decode_maps(
         heatmaps = heatmap_files.read_heatmaps(source, key=key, axes=decoder.axes)
     axes = tuple(range(-len(decoder.axes), 0))
     others = heatmaps.ndim - len(axes)
-    if overlay is not None and (len(axes) != 2 or others > 2):
+    slots = decoder.function is dark_jax.decode_peaks
+    if slots and others == 3:
         raise ValueError(
-            "--overlay draws maps of two axes, of joints or of images and joints, got "
-            f"{len(axes)} axes and {others} beside them"
+            f"--decoder peaks takes maps of images and joints at most, got shape {heatmaps.shape}"
+        )
+    if overlay is not None and (len(axes) != 2 or others > 2 or slots):
+        raise ValueError(
+            "--overlay draws one keypoint for each map of two axes, of joints or of images and "
+            f"joints, got {len(axes)} axes and {others} beside them"
+            f"{', and several peaks' if slots else ''}"
         )
     if image is not None and stride is not None:
         photo = _photo(image, stride, heatmaps.shape)
@@ -221,40 +213,21 @@ def _decode_maps(
         contents[output] = tables.file_contents(table, output, about=about)
     if overlay is not None:
         one = (None,) * (1 - others)  # a map alone is of one joint
-        contents[overlay] = plot.overlay(
-            jax.tree.map(lambda leaf: leaf[one], keypoints),
-            heatmaps=heatmaps[one],
-            photo=photo,
-            stride=stride or 1.0,
+        figure = plot.overlay(
+            keypoints[one], heatmaps=heatmaps[one], photo=photo, stride=stride or 1.0
         )
+        figure.savefig(picture := io.BytesIO(), format="png")
+        contents[overlay] = picture.getvalue()
     atomic.write_together(contents)
     with _terminal.printing():
         _terminal.show(table, named=joints is not None)
         for path in contents:
             click.echo(f"wrote {path}")
     shape = np.moveaxis(heatmaps, axes, decoder.axes).shape  # of the file
-    _terminal.warn(
-        lambda *statuses: int(np.isin(table.status, statuses).sum()), shape, decoder.axes
-    )
-
-
-def _decoder(
-    axes: str | None, rule: str, kernel_size: int | None, sigma: float | None, fit: bool
-) -> Decoder:
-    if kernel_size is not None and sigma is not None:
-        raise ValueError(
-            f"give --kernel-size or --sigma, not both: got --kernel-size {kernel_size}, "
-            f"--sigma {sigma}"
+    if not slots:  # of which most are empty
+        _terminal.warn(
+            lambda *statuses: int(np.isin(table.status, statuses).sum()), shape, decoder.axes
         )
-    if fit and (sigma is None or kernel_size is not None or rule != rules.GUARDED.name):
-        raise ValueError(
-            "--fit needs --sigma, as --sigma 2, and takes neither --rule nor --kernel-size"
-        )
-    if sigma is not None:
-        checks.positive("--sigma", sigma)
-    if kernel_size is not None:
-        checks.odd_kernel("--kernel-size", kernel_size)
-    return Decoder(_axes(axes), getattr(rules, rule), kernel_size, sigma, fit)
 
 
 def _axes(text: str | None) -> tuple[int, ...]:
@@ -298,7 +271,6 @@ def _target_of_store(
 def _decode_store(
     source: Path, output: Path, decoder: Decoder, *, key: str | None, **store_options: Any
 ) -> None:
-    options = vars(decoder) | store_options
     try:
         with _terminal.progress() as progress, _terminal.interruptible() as check:
 
@@ -306,13 +278,22 @@ def _decode_store(
                 check()
                 progress(done, total)
 
-            dark_jax.decode_store(source, output, key=key, progress=tell, **options)
+            dark_jax.decode_store(
+                source,
+                output,
+                decoder=functools.partial(decoder.function, **decoder.parameters),
+                axes=decoder.axes,
+                key=key,
+                progress=tell,
+                **store_options,
+            )
     except KeyboardInterrupt:
         click.echo("dark-jax: interrupted; --resume goes on", err=True)
         raise click.exceptions.Abort from None
     with _terminal.printing():
         click.echo(f"wrote {output}")
-    if (about := writers.read_about(output)) is not None:
+    slots = decoder.function is dark_jax.decode_peaks  # of which most are empty
+    if not slots and (about := writers.read_about(output)) is not None:
         writer = writers.KINDS[output.suffix]
         _terminal.warn(
             lambda *statuses: writer.count(output, statuses), tuple(about["shape"]), decoder.axes
@@ -371,9 +352,13 @@ def _table(
     axes: tuple[int, ...],
     joints: tuple[str, ...] | None,
 ) -> tables.Table:
+    others = maps.ndim - len(axes)
+    if keypoints.scores.ndim > others:  # several peaks a map
+        dims = tables.SLOT_DIMS[others + 1]
+        return tables.make_table(keypoints, dims=dims, joints=joints, empty_slots=False)
     found = range(maps.ndim + axes[0], maps.ndim)
     peaks, _ = integer_peaks(checks.real_array("heatmaps", maps), axes=tuple(found))
-    refined = np.asarray(keypoints.status == Status.REFINED)[..., None]
+    refined = np.asarray(keypoints.refined)[..., None]
     peaks = np.where(refined, peaks, keypoints.coords)
-    names = tables.USUAL_AXES[maps.ndim - len(axes)]
-    return tables.make_table(keypoints, axes=names, joints=joints, peaks=peaks)
+    dims = tables.USUAL_DIMS[others]
+    return tables.make_table(keypoints, dims=dims, joints=joints, peaks=peaks)

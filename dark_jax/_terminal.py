@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+import numpy as np
 from rich import box
 from rich import progress as bar
 from rich.console import Console
@@ -90,14 +91,16 @@ def progress() -> Iterator[Callable[[int, int], None]]:
 
 def show(table: tables.Table, *, named: bool) -> None:
     """Print a table, its first rows if it is long, and how many keypoints are refined."""
-    sizes = zip(table.axes, table.scores.shape, strict=True)
+    sizes = zip(table.dims, table.scores.shape, strict=True)
     several = [name for name, size in sizes if name != "joint" and size > 1]
     dims = "xyz"[: table.coords.shape[-1]]
     moved = table.moved
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in several:
         shown.add_column(name, justify="right")
-    shown.add_column("joint", justify="left" if named else "right")
+    joint = "joint" in table.dims or not table.dims
+    if joint:
+        shown.add_column("joint", justify="left" if named else "right")
     for name in (*dims, "score"):
         shown.add_column(name, justify="right")
     shown.add_column("status")
@@ -108,7 +111,7 @@ def show(table: tables.Table, *, named: bool) -> None:
             break
         shown.add_row(
             *(str(row[name]) for name in several),
-            row["name"] or str(row["joint"]),
+            *([row["name"] or str(row["joint"])] if joint else []),
             *(_number(row[name], ".3f") for name in dims),
             _number(row["score"], ".4g"),
             row["status"],
@@ -117,13 +120,14 @@ def show(table: tables.Table, *, named: bool) -> None:
     console = Console()
     console.width = max(console.width, LEAST_WIDTH)
     console.print(shown)
-    if table.scores.size > MOST_ROWS:
-        console.print(f"... and {table.scores.size - MOST_ROWS} more; -o writes them all")
+    rows = int(np.sum(table.kept))
+    if rows > MOST_ROWS:
+        console.print(f"... and {rows - MOST_ROWS} more; -o writes them all")
     refined = table.status == Status.REFINED
     mean = ""
     if moved is not None and refined.any():
         mean = f", {moved[refined].mean():.3f} px from argmax on average"
-    console.print(f"{refined.sum()} of {refined.size} keypoints refined{mean}")
+    console.print(f"{refined.sum()} of {rows} keypoints refined{mean}")
 
 
 def warn(count: Callable[..., int], shape: tuple[int, ...], axes: tuple[int, ...]) -> None:

@@ -50,7 +50,7 @@ def test_sample(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in out
 
 
-@pytest.mark.parametrize("options", [(), ("--kernel-size", 5), ("--sigma", 1.5)])
+@pytest.mark.parametrize("options", [(), ("--kernel-size", 5), ("--blur-sigma", 1.5)])
 def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ...]) -> None:
     parameters = {str(options[0])[2:].replace("-", "_"): options[1]} if options else {}
     decoded = dark_jax.decode(np.load(maps), **parameters)  # pyright: ignore[reportArgumentType]
@@ -67,7 +67,8 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
     written = json.loads((tmp_path / "out.json").read_text())
     rule = about["rule"]
     assert (rule["name"], rule["floor"], len(rule)) == ("GUARDED", 1e-10, len(vars(rules.GUARDED)))
-    assert about == made | {"rule": rule, "axes": [-2, -1]} | (parameters or {"kernel_size": 11})
+    made |= {"rule": rule, "kernel_size": None, "blur_sigma": None, "covariance": False}
+    assert about == made | {"axes": [-2, -1]} | (parameters or {"kernel_size": 11})
     assert written.keys() == {"about", "keypoints"}
     assert written["about"] == about
     with (tmp_path / "out.csv").open() as stream:
@@ -202,8 +203,11 @@ class TestBadInput:
             ("--kernel-size must be an odd integer of at least 1, got 4", ["--kernel-size", 4]),
             ("--kernel-size must be an odd integer of at least 1, got -3", ["--kernel-size", -3]),
             ("'x' is not a valid integer", ["--kernel-size", "x"]),
-            ("--sigma must be a positive, finite number", ["--sigma", 0]),
-            ("give --kernel-size or --sigma, not both", ["--sigma", 1, "--kernel-size", 3]),
+            ("--blur-sigma must be a positive, finite number", ["--blur-sigma", 0]),
+            (
+                "give --kernel-size or --blur-sigma, not both",
+                ["--blur-sigma", 1, "--kernel-size", 3],
+            ),
             ("No such option", ["--no-such-option"]),
             ("--output must end in .csv, .json, .npz, .parquet, got", ["-o", "out.xlsx"]),
             ("--overlay must end in .png, got", ["--overlay", "out.gif"]),
@@ -296,7 +300,7 @@ class TestTargets:
         assert target.read_text() == "precious"
         assert sorted(path.name for path in maps.parent.iterdir()) == ["maps.npy", "out.csv"]
         assert run(maps, "-o", target) == 0
-        assert target.read_text().startswith("image,instance,joint,name,x,y,score,status,cxx,")
+        assert target.read_text().startswith("image,instance,joint,name,x,y,score,status,moved\n")
         assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
     def test_results_are_not_written_without_the_overlay(

@@ -135,7 +135,7 @@ class TestInstances:
         assert "instance" in capsys.readouterr().out
         with np.load("out.npz") as arrays:
             assert arrays["coords"].shape == (2, 2, 3, 2)
-            assert arrays["axes"].tolist() == ["image", "instance", "joint"]
+            assert arrays["dims"].tolist() == ["image", "instance", "joint"]
         message = error_of(capsys, "instances.npy", "--overlay", "out.png")
         assert message.endswith("of images and joints, got 2 axes and 3 beside them")
 
@@ -186,8 +186,8 @@ class TestInstances:
             "--kernel-size must be an odd integer of at least 1, got 4",
         ),
         (
-            ["maps.npy", "--sigma", "1e300"],
-            "--sigma must be a number that float32 can hold, got 1e+300",
+            ["maps.npy", "--blur-sigma", "1e300"],
+            "--blur-sigma must be a number that float32 can hold, got 1e+300",
         ),
         (
             ["overwrite=True.npy"],
@@ -201,8 +201,8 @@ class TestInstances:
             "[B, I, J, H, W], got (3,)",
         ),
         (
-            ["maps.npy", "--rule", "HRNET", "--sigma", "2"],
-            "rule HRNET does not blur: leave out --sigma 2.0",
+            ["maps.npy", "--rule", "HRNET", "--blur-sigma", "2"],
+            "rule HRNET does not blur: leave out --blur-sigma 2.0",
         ),
         (["a  key=3.npy"], "a  key=3.npy: No such file or directory"),
         (["a\nb.npy"], "a b.npy: No such file or directory"),

@@ -1,6 +1,7 @@
 """An artefact as a file: whole or refused, with words that say why."""
 
 import dataclasses
+import functools
 import io
 import json
 import sys
@@ -33,15 +34,15 @@ def test_save(tmp_path: Path, small: bytes) -> None:
     """Whole or not at all, and nothing beside it."""
     target = tmp_path / "function.zip"
     for artefact in (b"of yesterday", small):
-        export.save(target, artefact)
+        export.save(artefact, target)
         assert target.read_bytes() == artefact
     for path in (target, str(target)):
         np.testing.assert_array_equal(export.load(path)(np.zeros(2, np.float32)), [1, 1])
     assert repr(export.load(target)) == "Artefact(float32[2] -> float32[2])"
     with pytest.raises(TypeError, match="artefact must be bytes, got PosixPath"):
-        export.save(tmp_path / "other.zip", target)  # pyright: ignore[reportArgumentType]
+        export.save(target, tmp_path / "other.zip")  # pyright: ignore[reportArgumentType]
     with pytest.raises(OSError, match="there is no folder"):
-        export.save(tmp_path / "nowhere" / "function.zip", small)
+        export.save(small, tmp_path / "nowhere" / "function.zip")
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -125,9 +126,37 @@ def test_made_by_another_jax(small: bytes) -> None:
         ({"dtype": "complex64"}, TypeError, "dtype must be of real numbers"),
         ({"dtype": "float"}, ValueError, "dtype float64 needs jax_enable_x64"),
         ({"dtype": "pixels"}, TypeError, "dtype must be a dtype, got 'pixels'"),
-        ({"kernel": 11}, TypeError, "unexpected keyword argument 'kernel'"),
-        ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer"),
-        ({"decoder": dark_jax.decode_fit}, TypeError, "missing a required .*argument: 'sigma'"),
+        (
+            {"decoder": functools.partial(dark_jax.decode, kernel=11)},  # pyright: ignore[reportCallIssue]
+            TypeError,
+            "decoder decode has no parameter 'kernel': it has rule, kernel_size, blur_sigma, cov",
+        ),
+        (
+            {"decoder": functools.partial(dark_jax.decode, kernel_size=4)},
+            ValueError,
+            "kernel_size must be an odd integer",
+        ),
+        (
+            {"decoder": dark_jax.decode_fit},
+            TypeError,
+            r"decoder decode_fit needs sigma: bind it, as functools.partial\(decode_fit, sigma=",
+        ),
+        (
+            {"decoder": functools.partial(dark_jax.decode, axes=(-1,)), "axes": (-2, -1)},
+            ValueError,
+            r"axes must be given once: got axes=\(-2, -1\), and axes=\(-1,\) of the decoder",
+        ),
+        (
+            {"decoder": functools.partial(dark_jax.decode, np.ones((3, 3)))},
+            TypeError,
+            "decoder must leave the heatmaps open",
+        ),
+        (
+            {"decoder": dark_jax.decode_simcc},
+            TypeError,
+            "must take the keyword axes, .* decode_simcc do",
+        ),
+        ({"decoder": "fit"}, TypeError, "decoder must be a function, got 'fit'"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:

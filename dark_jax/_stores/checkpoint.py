@@ -216,7 +216,7 @@ class Checkpoint:
             if before.get(name) != value:
                 raise ValueError(
                     f"{self.target} cannot be resumed with another {name}: it was "
-                    f"{before.get(name)!r}, now it is {value!r}"
+                    f"{before.get(name)!r:.200}, now it is {value!r:.200}"
                 )
 
     def check_unchanged(

@@ -13,14 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from dark_jax import rules
+from dark_jax._codecs.decode import decode
 from dark_jax._core import checks, optional
+from dark_jax._core.keypoints import Keypoints
 from dark_jax._core.version import __version__
 from dark_jax._io import atomic, tables
 from dark_jax._stores import dask_run, readers, writers
 from dark_jax._stores.blocks import cut_into_blocks
 from dark_jax._stores.checkpoint import Checkpoint, folder_of
-from dark_jax._stores.decoder import Decoder
+from dark_jax._stores.decoder import Decoder, for_blocks
 from dark_jax._stores.job import Job
 from dark_jax._stores.readers import Reader, Unread
 from dark_jax._stores.writers import Writer
@@ -73,12 +74,9 @@ def decode_store(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    decoder: Callable[..., Keypoints] = decode,
+    axes: tuple[int, ...] | None = None,
     key: str | None = None,
-    axes: tuple[int, ...] = (-2, -1),
-    rule: rules.Rule = rules.GUARDED,
-    kernel_size: int | None = None,
-    sigma: float | tuple[float, ...] | None = None,
-    fit: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
     resume: bool = False,
@@ -100,17 +98,19 @@ def decode_store(
             real, ``[..., H, W]`` or laid out as ``axes`` say. Without a map in it, the results
             are empty.
         target: ``.zarr``, a group of ``coords``, ``scores``, ``status`` (numbers, whose names are
-            the group's attribute ``status``) and with ``fit`` ``covariance``, as of
-            :class:`Keypoints`; or ``.parquet``, a folder of long tables
+            the group's attribute ``status``) and, where the decoder estimates it, ``covariance``,
+            as of :class:`Keypoints`; or ``.parquet``, a folder of long tables
             as :func:`save` writes them, for ``[B, I, J, H, W]`` (I instances an image) and
-            whatever lacks the first of these axes. Both keep the parameters and the version.
+            whatever lacks the first of these axes. There the slots of :func:`decode_peaks` are
+            instances, of ``[B, J, H, W]`` or ``[B, H, W]``, and empty ones have no row. Both keep
+            the parameters and the version.
+        decoder: :func:`decode`, :func:`decode_fit`, :func:`decode_peaks`,
+            :func:`decode_soft_argmax`, or a ``functools.partial`` of one that binds its
+            parameters, such as ``functools.partial(dark_jax.decode_fit, sigma=2.0)``. Of a
+            parameter that differs from map to map each block takes its part.
+        axes: the axes of a map, as for :func:`decode`. Those of ``decoder`` if not given.
         key: which array of a group or an HDF5 file, by its name or path; if not given,
             "heatmaps", or the only array at any depth that has real numbers and the axes of a map.
-        axes: the axes of a map, as for :func:`decode`.
-        rule: one of :mod:`dark_jax.rules` or of your own, as for :func:`decode`.
-        kernel_size: as for :func:`decode`.
-        sigma: in pixels, as for :func:`decode`; with ``fit`` as for :func:`decode_fit`.
-        fit: decode with :func:`decode_fit`, which needs ``sigma``.
         workers: decode in so many processes on this machine instead of in threads of this one;
             called from a script, under its ``if __name__ == "__main__":``.
         scheduler: decode on the workers of the dask scheduler at this address, such as
@@ -133,8 +133,8 @@ def decode_store(
         None.
 
     Raises:
-        TypeError: the source does not hold real numbers; a parameter is of the wrong type; the
-            rule cannot be pickled.
+        TypeError: the source does not hold real numbers; ``decoder`` is not one of those, lacks a
+            parameter, or has one of the wrong type or one that cannot be pickled.
         ValueError: a parameter is wrong, as for the decoders; the source is no store, or its maps
             have no pixel, or ``key`` does not choose one of its arrays; source and target lie
             in one another; what is to be resumed was begun with other parameters or another
@@ -161,28 +161,21 @@ def decode_store(
     References:
         Zarr's specification, version 3; Apache Parquet; dask.
     """
-    checks.flag("fit", fit)
-    if fit and (sigma is None or kernel_size is not None or rule != rules.GUARDED):
-        raise ValueError(
-            "fit=True needs sigma, and takes neither rule nor kernel_size: got "
-            f"sigma={sigma}, rule={rule!r}, kernel_size={kernel_size}"
-        )
+    chosen = for_blocks(decoder, axes)
     _check_options(workers, scheduler, resume, overwrite, accept_changed_source)
     checks.flag("refuse_missing_chunks", refuse_missing_chunks)
     if progress is not None:
         checks.function("progress", progress)
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key must be the name or the path of an array, got {key!r}")
-    axes = checks.map_axes("axes", axes)
-    decoder = Decoder(axes, rule, kernel_size, sigma, fit)
     source = checks.path("source", source).absolute()  # whatever folder others change to
     target = checks.path("target", target)
     written = _checked_target(source, target)
-    decoder.check_pickles()
+    chosen.check_pickles()
     with ExitStack() as stack:
-        reader = stack.enter_context(readers.opened(source, key=key, dim=len(axes)))
+        reader = stack.enter_context(readers.opened(source, key=key, dim=len(chosen.axes)))
         kind = writers.KINDS[target.suffix]  # of a link, its own
-        job = _job(source, reader, decoder, kind, written, refuse_missing_chunks)
+        job = _job(source, reader, chosen, kind, written, refuse_missing_chunks)
         checkpoint = job.checkpoint
         stack.enter_context(checkpoint.claimed())
         if not checkpoint.check(
@@ -264,14 +257,16 @@ def _job(
     axes = checks.axes_of(reader.where, reader.shape, decoder.axes)
     checks.map_sides(reader.where, reader.shape, axes)
     grid = cut_into_blocks(reader.shape, reader.dtype.itemsize, reader.chunks, axes)
-    if len(grid.others) >= len(tables.USUAL_AXES) and kind is writers.ParquetWriter:
+    native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
+    maps = jax.ShapeDtypeStruct(reader.shape, native)
+    shapes = jax.eval_shape(lambda maps: decoder(maps), maps)
+    slots = shapes.scores.shape[len(grid.others) :]
+    if len(grid.others) + len(slots) >= len(tables.USUAL_DIMS) and kind is writers.ParquetWriter:
         raise ValueError(
             f"{reader.where}: shape {reader.shape} has more axes than [B, I, J] beside the "
-            "maps', which a table does not name; write .zarr"
+            f"maps'{', or than [B, J] beside those of several peaks' if slots else ''}, which a "
+            "table does not name; write .zarr"
         )
-    example = tuple(n if axis in axes else 1 for axis, n in enumerate(reader.shape))
-    native = jax.dtypes.canonicalize_dtype(reader.dtype.newbyteorder("="))
-    shapes = jax.eval_shape(decoder, jax.ShapeDtypeStruct(example, native))
     about = {
         "source": str(source.resolve()),  # the same wherever a run goes on
         "key": reader.key,
@@ -284,7 +279,9 @@ def _job(
         "dark_jax": __version__,
         "jax": jax.__version__,
     }
-    writer = kind(grid, np.dtype(shapes.coords.dtype), decoder.fit, about)
+    writer = kind(
+        grid, np.dtype(shapes.coords.dtype), shapes.covariance is not None, about, slots=slots
+    )
     x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     checkpoint = Checkpoint(target, writer, reader.state())
     return Job(source, reader.key, decoder, x64, refuse_missing_chunks, checkpoint)

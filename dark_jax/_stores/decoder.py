@@ -1,62 +1,114 @@
-"""A decoder with its parameters, in a form that travels and that can be written down."""
+"""A decoder of blocks, in a form that travels and that can be written down."""
 
 import dataclasses
 import enum
-from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
+from dark_jax._codecs.bound import Bound, bound
 from dark_jax._codecs.decode import decode
 from dark_jax._codecs.decode_fit import decode_fit
-from dark_jax._core import optional
-from dark_jax._core.keypoints import Keypoints
+from dark_jax._codecs.decode_peaks import decode_peaks
+from dark_jax._codecs.decode_soft_argmax import decode_soft_argmax
+from dark_jax._core import checks, optional
 from dark_jax._io.plain_json import as_json
+from dark_jax._stores.blocks import Blocks
 from dark_jax.rules import Rule
 
+# By what the command line calls them.
+DECODERS = {
+    "dark": decode,
+    "fit": decode_fit,
+    "soft-argmax": decode_soft_argmax,
+    "peaks": decode_peaks,
+}
+# What may differ from map to map, and how many axes of its own it has, after those of the maps.
+OF_MAPS = {"background": 0, "sigma": 1, "temperature": 0, "threshold": 0}
 
-@dataclass(frozen=True)
-class Decoder:
-    """A decoder with its parameters, as they go to workers and are kept with what it makes."""
 
-    axes: tuple[int, ...]
-    rule: Rule
-    kernel_size: int | None
-    sigma: float | tuple[float, ...] | None
-    fit: bool
+class Decoder(Bound):
+    """One of :data:`DECODERS` with its parameters, for the blocks of a store."""
 
-    def __call__(self, heatmaps: Any) -> Keypoints:
-        """Keypoints of an array."""
-        if self.fit:
-            return decode_fit(heatmaps, sigma=self.sigma, axes=self.axes)  # pyright: ignore[reportArgumentType]
-        return decode(
-            heatmaps,
-            rule=self.rule,
-            kernel_size=self.kernel_size,
-            sigma=self.sigma,
-            axes=self.axes,
+    def of_block(self, blocks: Blocks, index: tuple[int, ...]) -> "Decoder":
+        """The decoder of a block: of parameters that differ from map to map, its part."""
+        part = blocks.part(index)
+        return dataclasses.replace(
+            self,
+            parameters={
+                name: _taken(value, [along.start for along in part], blocks.size, OF_MAPS[name])
+                if name in OF_MAPS
+                else value
+                for name, value in self.parameters.items()
+            },
         )
 
     def check_pickles(self) -> None:
         """TypeError unless it can be sent to another process, as dask sends it."""
         cloudpickle: Any = optional.load("cloudpickle", extra="store")
-        try:
-            cloudpickle.dumps(self)
-        except Exception as error:  # whatever an object makes of it
-            raise TypeError(
-                f"rule must be picklable, to go to workers, got {self.rule!r} ({error})"
-            ) from error
+        for name, value in self.parameters.items():
+            try:
+                cloudpickle.dumps(value)
+            except Exception as error:  # whatever an object makes of it
+                raise TypeError(
+                    f"{name} must be picklable, to go to workers, got {value!r} ({error})"
+                ) from error
 
     def about(self) -> dict[str, Any]:
         """Its name and its parameters, as JSON can say them; of different ones never the same."""
-        size = int(self.rule.kernel_size if self.kernel_size is None else self.kernel_size)
-        sigma = None if self.sigma is None else np.asarray(self.sigma, float).tolist()
+        parameters = dict(self.parameters)
+        rule = parameters.get("rule")
+        if isinstance(rule, Rule):
+            size = int(parameters["kernel_size"] or rule.kernel_size)
+            parameters["rule"] = _described(rule, size)
+            if parameters["blur_sigma"] is None:
+                parameters["kernel_size"] = size
         return {
-            "decoder": "decode_fit" if self.fit else "decode",
-            **({} if self.fit else {"rule": _described(self.rule, size)}),
-            **({"kernel_size": size} if sigma is None else {"sigma": sigma}),
+            "decoder": self.name,
+            **as_json("decoder", parameters, other=_in_words),
             "axes": [int(axis) for axis in self.axes],
         }
+
+
+def for_blocks(decoder: Any, axes: Any) -> Decoder:
+    """What ``decode_store`` is given, checked.
+
+    Raises:
+        TypeError: it is neither one of :data:`DECODERS` nor a partial of one.
+    """
+    found = bound(decoder, axes)
+    if found.function not in DECODERS.values():
+        names = ", ".join(f"dark_jax.{each.__name__}" for each in DECODERS.values())
+        raise TypeError(
+            f"decoder must be one of {names}, or a functools.partial of one, got {decoder!r}"
+        )
+    # Workers need not have the device that an array lies on.
+    parameters = {
+        name: np.asarray(value) if isinstance(value, jax.Array) else value
+        for name, value in found.parameters.items()
+    }
+    sigma = checks.numpy_array("sigma", parameters.get("sigma"))
+    if sigma.ndim > 1 and parameters["radius"] is None:
+        raise TypeError(
+            "radius must be given where sigma differs from map to map, such as ceil(2.5 sigma) of "
+            f"the largest: got radius=None, sigma of shape {sigma.shape}"
+        )
+    return Decoder(found.function, found.axes, parameters)
+
+
+def _taken(value: Any, starts: list[int], sizes: tuple[int, ...], own: int) -> Any:
+    """The entries of a parameter that belong to a block; past its end the last one again."""
+    lead = np.ndim(value) - own
+    if value is None or lead <= 0:
+        return value
+    array = np.asarray(value)
+    for axis in range(lead):
+        if array.shape[axis] > 1:
+            at = axis - lead  # from the last of the maps' other axes
+            wanted = range(starts[at], starts[at] + sizes[at])
+            array = np.take(array, wanted, axis, mode="clip")
+    return array
 
 
 def _described(rule: Rule, kernel_size: int) -> dict[str, Any]:

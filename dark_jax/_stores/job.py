@@ -45,7 +45,7 @@ class Job:
         if any(after for _, after in padding):
             maps = np.pad(maps, padding)
         with jax.enable_x64(self.x64):
-            keypoints = jax.device_get(self.decoder(maps))
+            keypoints = jax.device_get(self.decoder.of_block(self.blocks, index)(maps))
         if lost is not None:
             keypoints = _without(keypoints, lost)
         self.checkpoint.commit(index, keypoints, Note(seen, unread))
@@ -76,7 +76,7 @@ def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:
     """As maps of NaN decode; a published rule would give its sentinel."""
     filled = {"coords": np.nan, "scores": np.nan, "status": Status.NOT_FINITE, "covariance": np.inf}
     where = tuple(slice(0, side) for side in lost.shape)
-    arrays = {name: np.array(getattr(keypoints, name)) for name in filled}
-    for name, value in filled.items():
-        arrays[name][where][lost] = value
+    arrays = {n: np.array(field) for n, field in vars(keypoints).items() if field is not None}
+    for name, array in arrays.items():
+        array[where][lost] = filled[name]
     return Keypoints(**arrays)  # pyright: ignore[reportArgumentType]

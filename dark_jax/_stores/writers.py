@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from dark_jax._core import optional
@@ -30,12 +29,14 @@ class Writer(ABC):
         dtype: of coordinates and scores.
         covariance: whether there is one.
         about: the parameters and the version that make the results; kept with them.
+        slots: how many keypoints a map has, as an axis after those of the maps; none of one.
     """
 
     blocks: Blocks
     dtype: np.dtype
     covariance: bool
     about: Mapping[str, Any]
+    slots: tuple[int, ...] = ()
 
     # The names, in the folder of the results, of all that a writer makes.
     made: ClassVar[re.Pattern[str]]
@@ -85,13 +86,13 @@ class ZarrWriter(Writer):
 
     def _arrays(self) -> dict[str, tuple[np.dtype, float, tuple[int, ...]]]:
         """Name to type, fill value and further axes."""
-        dim = len(self.blocks.axes)
-        covariance = {"covariance": (self.dtype, math.inf, (dim, dim))}
+        dim, slots = len(self.blocks.axes), self.slots
+        covariance = {"covariance": (self.dtype, math.inf, (*slots, dim, dim))}
         return {
-            "coords": (self.dtype, math.nan, (dim,)),
-            "scores": (self.dtype, math.nan, ()),
+            "coords": (self.dtype, math.nan, (*slots, dim)),
+            "scores": (self.dtype, math.nan, slots),
             **(covariance if self.covariance else {}),
-            "status": (np.dtype(np.int8), Status.NOT_FINITE.value, ()),
+            "status": (np.dtype(np.int8), Status.NOT_FINITE.value, slots),
         }
 
     def names(self, index: tuple[int, ...]) -> list[str]:
@@ -132,11 +133,13 @@ class ParquetWriter(Writer):
         (folder / "_about.json").write_bytes(plain_json.json_bytes(self.about))
         others, dim = self.blocks.others, len(self.blocks.axes)
         if 0 in others:  # no block: a part without rows says what the columns are
-            fields = {"coords": (dim,), "scores": (), "covariance": (dim, dim)}
+            others = (*others, *self.slots)
+            fields = {"coords": (dim,), "scores": ()}
+            fields |= {"covariance": (dim, dim)} if self.covariance else {}
             nothing: Any = {k: np.empty((*others, *n), self.dtype) for k, n in fields.items()}
             nothing |= {"status": np.empty(others, np.int8)}
             (folder / PART.format(0)).write_bytes(
-                self._part(Keypoints(**nothing), first=(0,) * len(others))
+                self._part(Keypoints(**nothing), first=(0,) * len(self.blocks.others))
             )
 
     def names(self, index: tuple[int, ...]) -> list[str]:
@@ -147,13 +150,14 @@ class ParquetWriter(Writer):
         """One part."""
         part = self.blocks.part(index)
         there = tuple(slice(0, along.stop - along.start) for along in part)
-        keypoints = jax.tree.map(lambda leaf: leaf[there], keypoints)
         (name,) = self.names(index)
-        yield name, self._part(keypoints, first=tuple(along.start for along in part))
+        yield name, self._part(keypoints[there], first=tuple(along.start for along in part))
 
     def _part(self, keypoints: Keypoints, *, first: tuple[int, ...]) -> bytes:
-        table = tables.make_table(keypoints, axes=tables.USUAL_AXES[len(first)])
-        table = table._replace(first=first)
+        usual = tables.SLOT_DIMS if self.slots else tables.USUAL_DIMS
+        dims = usual[keypoints.scores.ndim]
+        table = tables.make_table(keypoints, dims=dims, empty_slots=False)
+        table = table._replace(first=(*first, *(0 for _ in self.slots)))
         return tables.file_contents(table, Path(PART.format(0)), about=self.about)
 
     @staticmethod

@@ -34,12 +34,12 @@ def pack(about: bytes, serialized: bytes | bytearray) -> bytes:
     return stream.getvalue()
 
 
-def save(path: str | os.PathLike[str], artefact: bytes) -> None:
+def save(artefact: bytes, path: str | os.PathLike[str]) -> None:
     """Write an artefact to a file, whole or not at all.
 
     Args:
-        path: replaced if it exists; ``.zip`` says what it is.
         artefact: of :func:`export_decode` or :func:`export_function`.
+        path: replaced if it exists; ``.zip`` says what it is.
 
     Returns:
         None.
@@ -49,12 +49,13 @@ def save(path: str | os.PathLike[str], artefact: bytes) -> None:
         OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
 
     Example:
-        >>> import tempfile
+        >>> import functools, tempfile
         >>> import dark_jax
         >>> from dark_jax import export
-        >>> artefact = export.export_decode(size=(64, 48), rule=dark_jax.rules.HRNET)
+        >>> hrnet = functools.partial(dark_jax.decode, rule=dark_jax.rules.HRNET)
+        >>> artefact = export.export_decode(size=(64, 48), decoder=hrnet)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     export.save(f"{folder}/decode.zip", artefact)
+        ...     export.save(artefact, f"{folder}/decode.zip")
         ...     export.load(f"{folder}/decode.zip").about["parameters"]["rule"]
         'rules.HRNET'
 
@@ -79,11 +80,11 @@ class Artefact:
 
     Example:
         >>> from dark_jax import export
-        >>> decode = export.load(export.export_decode(size=(64, 48), joints=17, sigma=2.0))
+        >>> decode = export.load(export.export_decode(size=(64, 48), joints=17))
         >>> decode.about["inputs"], decode.about["outputs"]["coords"]
         (['float32[batch,17,64,48]'], 'float32[batch,17,2]')
-        >>> decode.about["parameters"]["sigma"]
-        2.0
+        >>> decode.about["parameters"]["decoder"], decode.about["parameters"]["rule"]
+        ('decode', 'rules.GUARDED')
 
     References:
         StableHLO's portable artefacts; ``jax.export``.

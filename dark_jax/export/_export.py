@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 import dark_jax
+from dark_jax._codecs.bound import bound
 from dark_jax._core import checks, optional
 from dark_jax._core.keypoints import Keypoints
 from dark_jax._io.plain_json import as_json, json_bytes
@@ -61,9 +61,8 @@ def export_decode(
     joints: int | None = None,
     platforms: tuple[str, ...] = PLATFORMS,
     decoder: Callable[..., Keypoints] = dark_jax.decode,
-    axes: tuple[int, ...] = (-2, -1),
+    axes: tuple[int, ...] | None = None,
     dtype: DTypeLike = np.float32,
-    **options: Any,
 ) -> bytes:
     """A decoder of maps of one size as an artefact: any batch, every platform.
 
@@ -77,29 +76,32 @@ def export_decode(
         platforms: those it is to run on, of ``"cpu"``, ``"cuda"``, ``"rocm"`` and ``"tpu"``;
             none of them need be here.
         decoder: :func:`dark_jax.decode`, ``decode_fit``, ``decode_peaks``,
-            ``decode_soft_argmax`` or a function of yours that is called like them.
+            ``decode_soft_argmax`` or a function of yours that is called like them; or a
+            ``functools.partial`` of one that binds its parameters, which become part of the
+            artefact.
         axes: the axes of a map in ``[B, J, H, W]``, as for :func:`dark_jax.decode`;
-            ``(-3, -2)`` takes ``[B, H, W, J]``.
+            ``(-3, -2)`` takes ``[B, H, W, J]``. Those of ``decoder`` if not given.
         dtype: of the maps, real.
-        **options: of the decoder: ``rule``, ``kernel_size``, ``sigma`` and so on. They become
-            part of the artefact.
 
     Returns:
         The artefact, for :func:`save` and :func:`load`. Called with heatmaps it returns
-        a dictionary of ``coords``, ``scores``, ``status`` and ``covariance``, as
-        :class:`dark_jax.Keypoints` has them: ``coords [B, J, dim]``.
+        a dictionary of ``coords``, ``scores``, ``status`` and, where the decoder estimates it,
+        ``covariance``, as :class:`dark_jax.Keypoints` has them: ``coords [B, J, dim]``.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.
         TypeError: ``size``, ``joints``, ``axes``, ``platforms`` or ``dtype`` are of another
-            type; an option is not the decoder's.
+            type; ``decoder`` is no function of maps, or a parameter is missing or not its own.
         ValueError: ``size`` is not one to three positive integers, as many as ``axes``;
-            ``joints`` is below 1; a platform is unknown; an option is refused by the decoder.
+            ``joints`` is below 1; a platform is unknown; the decoder refuses a parameter;
+            ``axes`` are not those that ``decoder`` is bound to.
 
     Example:
+        >>> import functools
         >>> import dark_jax
         >>> from dark_jax import export
-        >>> decode = export.load(export.export_decode(size=(64, 48), sigma=2.0))
+        >>> decoder = functools.partial(dark_jax.decode, blur_sigma=2.0)
+        >>> decode = export.load(export.export_decode(size=(64, 48), decoder=decoder))
         >>> heatmaps = dark_jax.encode([[[20.25, 30.5]]], size=(64, 48))
         >>> decode(heatmaps)["coords"].round(2).tolist()
         [[[20.25, 30.5]]]
@@ -109,30 +111,25 @@ def export_decode(
     References:
         StableHLO's portable artefacts; ``jax.export``.
     """
-    axes = checks.map_axes("axes", axes)
-    sides = checks.map_size("size", size, len(axes))
+    chosen = bound(decoder, axes)
+    sides = checks.map_size("size", size, len(chosen.axes))
     batch, some = jax.export.symbolic_shape("batch, joints")
     others: tuple[Any, Any] = (
         batch,
         some if joints is None else checks.at_least_one("joints", joints),
     )
-    along = checks.axes_of("heatmaps", (*others, *sides), axes)
+    along = checks.axes_of("heatmaps", (*others, *sides), chosen.axes)
     left, right = iter(others), iter(sides)
-    shape = [next(right if axis in along else left) for axis in range(2 + len(axes))]
-    checks.function("decoder", decoder)
-    # Refuses what is no option of the decoder, and knows those that were left out.
-    bound = inspect.signature(decoder).bind(None, axes=axes, **options)
-    bound.apply_defaults()
-    _, *parameters = bound.arguments.items()
+    shape = [next(right if axis in along else left) for axis in range(2 + len(along))]
 
     def decode(heatmaps: jax.Array) -> Keypoints:
-        return decoder(heatmaps, axes=axes, **options)
+        return chosen(heatmaps)
 
     return export_function(
         decode,
         jax.ShapeDtypeStruct(shape, _real_dtype("dtype", dtype)),
         platforms=platforms,
-        parameters={"decoder": getattr(decoder, "__name__", repr(decoder)), **dict(parameters)},
+        parameters={"decoder": chosen.name, **chosen.parameters, "axes": chosen.axes},
     )
 
 
@@ -215,7 +212,9 @@ def _is_keypoints(value: Any) -> bool:
 
 
 def _as_dictionary(value: Any) -> Any:
-    return dict(vars(value)) if _is_keypoints(value) else value
+    if not _is_keypoints(value):
+        return value
+    return {name: field for name, field in vars(value).items() if field is not None}
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import doctest
 import enum
 import importlib
 import inspect
+import pydoc
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ import dark_jax
 REFERENCE = {"get_max_preds", "gaussian_blur", "taylor", "get_final_preds"}
 
 # What users import; the last three wait until they are asked for.
-MODULES = ("coco", "image", "metrics", "rules", "export", "plot", "samples")
+MODULES = ("coco", "conventions", "metrics", "rules", "skeletons", "export", "plot", "samples")
 NAMESPACES = {name: importlib.import_module(f"dark_jax.{name}") for name in MODULES}
 
 PUBLIC: dict[str, Any] = {
@@ -64,7 +65,7 @@ def test_all_is_the_namespace() -> None:
         name
         for name, value in vars(dark_jax).items()
         if not name.startswith("_") and not inspect.ismodule(value)
-    } | {"coco", "image", "metrics", "rules"}
+    } | {"coco", "conventions", "metrics", "rules", "skeletons"}
     assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
 
 
@@ -89,6 +90,9 @@ def test_all_is_what_a_module_defines(name: str) -> None:
     assert sorted(NAMESPACES[name].__all__) == sorted(public)
 
 
+IN_PLACE = {("apply_affine", "affine"), ("to_image", "affine")}  # of spacing
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -98,8 +102,9 @@ def test_all_is_what_a_module_defines(name: str) -> None:
     ],
 )
 def test_defaults_are_keyword_only(name: str) -> None:
+    """But for an array in whose place another argument may be given."""
     for parameter in inspect.signature(PUBLIC[name]).parameters.values():
-        if parameter.default is not parameter.empty:
+        if parameter.default is not parameter.empty and (name, parameter.name) not in IN_PLACE:
             assert parameter.kind is parameter.KEYWORD_ONLY
 
 
@@ -152,7 +157,7 @@ def test_arrays_have_a_type(name: str) -> None:
     """Wherever there is a shape, and whatever is returned: Keypoints say theirs."""
     value, found = PUBLIC[name], sections(PUBLIC[name])
     told = entries(found.get("Args", found.get("Attributes", "")))
-    told = {k: v for k, v in told.items() if SHAPE.search(v) and k not in ("axes", "axis")}
+    told = {k: v for k, v in told.items() if SHAPE.search(v) and k not in ("axes", "axis", "dims")}
     if "Array" in str(inspect.signature(value).return_annotation):
         told["Returns"] = found["Returns"]
     assert [name for name, text in told.items() if not TYPES.search(text)] == []
@@ -164,9 +169,22 @@ def test_help_shows_types_as_they_are_written(name: str) -> None:
     assert all(isinstance(shown, str) for shown in FUNCTIONS[name].__annotations__.values())
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_help_of_classes_shows_no_private_type(name: str) -> None:
+    """Of their fields, methods and properties: jax.Array, and not where it is defined."""
+    cls = CLASSES[name]
+    members = [each.fget if isinstance(each, property) else each for each in vars(cls).values()]
+    shown = [cls, *(each for each in members if inspect.isfunction(each))]
+    for each in shown if not issubclass(cls, enum.Enum) else ():
+        assert not re.search(r"jaxlib|[\w.]+\._\w+", str(inspect.signature(each))), each
+    text = pydoc.render_doc(cls)
+    assert "jaxlib" not in text
+
+
 # Arguments that are lengths, or places.
 LENGTHS = {"boxes", "coords", "kernel_size", "max_sigma", "min_distance", "normalize"}
 LENGTHS |= {"coord", "head_boxes", "kernel", "radius", "shift", "sigma", "stride", "truth"}
+LENGTHS |= {"blur_sigma"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -218,11 +236,11 @@ def test_modules_explain_their_data(name: str) -> None:
 
 
 def test_keypoints_are_frozen_pytrees_built_by_name() -> None:
-    keypoints = dark_jax.Keypoints(coords=1, scores=2, status=3, covariance=4)  # pyright: ignore[reportArgumentType]
+    keypoints: Any = dark_jax.Keypoints(coords=1, scores=2, status=3, covariance=4)  # pyright: ignore[reportArgumentType]
     assert jax.tree.leaves(keypoints) == [1, 4, 2, 3]
     assert jax.tree.map(lambda leaf: -leaf, keypoints).scores == -2
     with pytest.raises(Exception, match="cannot assign"):
-        keypoints.scores = 4  # pyright: ignore[reportAttributeAccessIssue]
+        keypoints.scores = 4
     with pytest.raises(Exception, match="positional"):
         dark_jax.Keypoints(1, 2, 3, 4)  # pyright: ignore[reportCallIssue]
     assert not hasattr(keypoints, "keys")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dark_jax
-from dark_jax import coco, image, metrics, rules
+from dark_jax import coco, conventions, metrics, rules
 from tests.contracts.test_api import FUNCTIONS
 from tests.support.by_hand import keypoints_of
 
@@ -22,23 +22,29 @@ POINTS = np.ones((2, 3, 2), np.float32)
 AFFINE = np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]], np.float32)
 KEYPOINTS = keypoints_of(POINTS, MAPS.max((-2, -1)), np.zeros((2, 3)), np.ones((2, 3, 2, 2)))
 SCORED: dict[str, Any] = {"coords": POINTS, "truth": POINTS, "visible": 1.0}
-CROP: dict[str, Any] = {"size": SIZE, "map_size": SIZE, "convention": image.UDP}
+CROP: dict[str, Any] = {"input_size": SIZE, "map_size": SIZE, "convention": conventions.UDP}
 
 # A call of each function that takes arrays, with all of them.
 CALLS: dict[str, dict[str, Any]] = {
-    "apply_affine": {"coords": POINTS, "affine": AFFINE},
+    "apply_affine": {"coords": POINTS, "affine": AFFINE, "spacing": None},
     "box_to_affine": {
         "boxes": np.ones((2, 4)),
         "padding": 1.0,
         "rotation": 0.0,
-        "size": SIZE,
-        "convention": image.UDP,
+        "map_size": SIZE,
+        "convention": conventions.UDP,
     },
     "coco.results": {"keypoints": KEYPOINTS, "image_ids": [1, 2], "scores": [1.0, 1.0]},
     "crop": {"images": np.ones((8, 8, 3)), "affine": AFFINE, "fill": 0.0, **CROP},
     "decode": {"heatmaps": MAPS},
     "decode_fit": {"heatmaps": MAPS, "sigma": np.float32(2), "radius": 3, "background": 0.0},
-    "decode_peaks": {"heatmaps": MAPS, "threshold": 0.1, "max_peaks": 2, "min_distance": 2},
+    "decode_peaks": {
+        "heatmaps": MAPS,
+        "threshold": 0.1,
+        "background": 0.0,
+        "max_peaks": 2,
+        "min_distance": 2,
+    },
     "decode_simcc": {"x_bins": MAPS[..., 0, :], "y_bins": MAPS[..., 0]},
     "decode_soft_argmax": {"heatmaps": MAPS, "temperature": 0.1},
     "encode": {"coords": POINTS, "size": SIZE, "sigma": np.float32(2), "visible": True},
@@ -50,7 +56,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "invert_affine": {"affine": AFFINE},
     "merge_flipped": {"heatmaps": MAPS, "flipped": MAPS},
     "taylor": {"heatmap": MAPS[0, 0], "coord": POINTS[0, 0]},
-    "to_image": {"keypoints": KEYPOINTS, "affine": AFFINE},
+    "to_image": {"keypoints": KEYPOINTS, "affine": AFFINE, "spacing": None},
     "metrics.auc": {**SCORED, "thresholds": (1.0, 2.0), "normalize": 1.0},
     "metrics.epe": SCORED,
     "metrics.nme": {**SCORED, "normalize": 1.0},
@@ -77,7 +83,7 @@ NO_ARRAYS: dict[str, Any] = {
 
 
 def test_every_array_is_tried() -> None:
-    assert {name for name, _ in ARRAYS} | {"to_image"} == {*CALLS}
+    assert {name for name, _ in ARRAYS} == {*CALLS}
     assert all(parameter in CALLS[name] for name, parameter in ARRAYS)
 
 
@@ -141,10 +147,10 @@ class TestUnderJit:
         """Also through ``vmap``; each is a pytree without leaves, and compiled for itself."""
         boxes = np.array([[3.0, 4.0, 30.0, 40.0]])
 
-        def affine(boxes: Any, convention: image.Convention) -> jax.Array:
-            return dark_jax.box_to_affine(boxes, size=SIZE, convention=convention)
+        def affine(boxes: Any, convention: conventions.Convention) -> jax.Array:
+            return dark_jax.box_to_affine(boxes, map_size=SIZE, convention=convention)
 
-        for convention in image.CONVENTIONS:
+        for convention in conventions.CONVENTIONS:
             assert jax.tree.leaves(convention) == []
             expected = affine(boxes, convention)
             for found in (jax.jit(affine), jax.vmap(affine, in_axes=(0, None))):
@@ -154,8 +160,8 @@ class TestUnderJit:
         ("function", "arguments"),
         [
             (dark_jax.decode, {"heatmaps": MAPS, "kernel_size": 7}),
-            (dark_jax.decode, {"heatmaps": MAPS, "sigma": 2.0}),
-            (dark_jax.decode, {"heatmaps": MAPS, "sigma": (2.0, 1.0)}),
+            (dark_jax.decode, {"heatmaps": MAPS, "blur_sigma": 2.0}),
+            (dark_jax.decode, {"heatmaps": MAPS, "blur_sigma": (2.0, 1.0)}),
             (dark_jax.decode, {"heatmaps": MAPS, "covariance": True}),
             (dark_jax.decode, {"heatmaps": MAPS, "axes": (-2, -1)}),
             (dark_jax.decode, {"heatmaps": MAPS, "axes": np.array([-2, -1])}),
@@ -201,10 +207,10 @@ NO_BLOB = "which estimate_sigma gives where it finds no clear blob: look at the 
     [
         lambda sigma: dark_jax.decode_fit(MAPS, sigma=sigma),
         lambda sigma: dark_jax.decode_fit(MAPS, sigma=(2.0, sigma)),
-        lambda sigma: dark_jax.decode_fit(MAPS, sigma=sigma * np.ones(3), radius=3),
-        lambda sigma: dark_jax.decode(MAPS, sigma=sigma),
+        lambda sigma: dark_jax.decode_fit(MAPS, sigma=sigma * np.ones((3, 1)), radius=3),
+        lambda sigma: dark_jax.decode(MAPS, blur_sigma=sigma),
         lambda sigma: dark_jax.decode_peaks(
-            MAPS, max_peaks=1, threshold=0, min_distance=1, sigma=sigma
+            MAPS, max_peaks=1, threshold=0, min_distance=1, blur_sigma=sigma
         ),
         lambda sigma: dark_jax.encode(POINTS, size=SIZE, sigma=sigma),
     ],
@@ -225,19 +231,25 @@ def test_short_floats_are_numbers() -> None:
     with pytest.raises(TypeError, match="sigma must be a positive, finite number, got True"):
         dark_jax.decode_fit(MAPS, sigma=True)
     with pytest.raises(ValueError, match="sigma must be a positive, finite number, got inf"):
-        dark_jax.decode(MAPS, sigma=10**400)
+        dark_jax.decode(MAPS, blur_sigma=10**400)
 
 
 @pytest.mark.parametrize("sigma", [1e300, 1e-300, np.float64(1e39)])
 def test_numbers_beyond_float32(sigma: float) -> None:
     """Finite, but not where they are computed with."""
-    for decode in (dark_jax.decode, dark_jax.decode_fit):
-        with pytest.raises(ValueError, match=r"sigma must be .*float32 can hold|at (least|most)"):
-            decode(MAPS, sigma=sigma)
-    with pytest.raises(ValueError, match=r"sigma must be at least .* and at most"):
+    decoders: list[tuple[Any, str]] = [
+        (dark_jax.decode, "blur_sigma"),
+        (dark_jax.decode_fit, "sigma"),
+    ]
+    for decode, name in decoders:
+        with pytest.raises(ValueError, match=rf"^{name} must be .*(float32 can hold|at least)"):
+            decode(MAPS, **{name: sigma})
+    with pytest.raises(ValueError, match=r"sigma must be a number that float32 can hold"):
         dark_jax.encode(POINTS, size=SIZE, sigma=sigma)
+    with pytest.raises(ValueError, match=r"sigma must be at least .* and at most"):
+        dark_jax.encode(POINTS, size=SIZE, sigma=[sigma, 1.0])
     with pytest.raises(ValueError, match=r"padding must be at least .* and at most"):
-        dark_jax.box_to_affine(np.ones(4), size=SIZE, convention=image.UDP, padding=sigma)
+        dark_jax.box_to_affine(np.ones(4), map_size=SIZE, convention=conventions.UDP, padding=sigma)
 
 
 RULE_FIELDS: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -261,9 +273,9 @@ RULE_FIELDS: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("fields", "error", "message"), RULE_FIELDS)
 def test_rules_of_ones_own(fields: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"rule MINE: {message}"):
-        rules.Rule(**{"name": "MINE", "home": "ours", **fields})
-    lists = rules.Rule(name="MINE", home="ours", dims=[2], margin=[2, 2])  # pyright: ignore[reportArgumentType]
-    assert hash(lists) == hash(rules.Rule(name="MINE", home="ours"))
+        rules.Rule(**{"name": "MINE", "source": "ours", **fields})
+    lists = rules.Rule(name="MINE", source="ours", dims=[2], margin=[2, 2])  # pyright: ignore[reportArgumentType]
+    assert hash(lists) == hash(rules.Rule(name="MINE", source="ours"))
 
 
 def test_stencils_and_conventions_of_ones_own() -> None:
@@ -277,9 +289,9 @@ def test_stencils_and_conventions_of_ones_own() -> None:
     ]
     for fields, message in wrong:
         with pytest.raises(ValueError, match=f"convention MINE: {message}"):
-            image.Convention(name="MINE", home="ours", **fields)
+            conventions.Convention(name="MINE", source="ours", **fields)
     with pytest.raises(TypeError, match="convention MINE: one_scale must be True or False"):
-        image.Convention(name="MINE", home="ours", one_scale="no")  # pyright: ignore[reportArgumentType]
+        conventions.Convention(name="MINE", source="ours", one_scale="no")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("area", [np.nan, np.inf, [[1.0, np.nan]]])

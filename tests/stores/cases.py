@@ -1,20 +1,20 @@
 """Small stores for the tests of what reads and writes them, and what is in them."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from dark_jax import Keypoints, decode_store, rules
+from dark_jax import Keypoints, decode, decode_store, rules
 from tests.support import tolerances
 
 SHAPE = (11, 3, 24, 20)
 CHUNKS = (2, 1, 24, 20)
 BLOCK = 2  # images of a block, see conftest.py
-# Parameters that are not the defaults: one program for whatever needs any such.
-OTHER: dict[str, Any] = {"rule": rules.VITPOSE, "kernel_size": 5}
+# Other parameters than the defaults: one program for whatever needs any such.
+OTHER = functools.partial(decode, rule=rules.VITPOSE, kernel_size=5)
 TARGETS = (".zarr", ".parquet")
 
 

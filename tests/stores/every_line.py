@@ -57,7 +57,6 @@ def keypoints(scores: float) -> Keypoints:
         "coords": np.stack([values] * 2, -1),
         "scores": values,
         "status": values.astype(np.int8),
-        "covariance": np.full((1, 1, 2, 2), np.inf, np.float32),
     }
     return Keypoints(**arrays)  # pyright: ignore[reportArgumentType]
 

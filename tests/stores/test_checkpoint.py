@@ -1,5 +1,6 @@
 """Nothing is lost on the way: full disks, interruptions, and runs at the same time."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -10,13 +11,19 @@ import jax
 import numpy as np
 import pytest
 
-from dark_jax import decode_store, rules
+from dark_jax import Keypoints, decode, decode_fit, decode_store, rules
 from tests.stores.cases import OTHER, TARGETS, FullError, tree
 
 pytest.importorskip("zarr")
 pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")
 pytest.importorskip("dask")
+
+KERNEL_5, HRNET, WITH_COVARIANCE = (
+    functools.partial(decode, **options)  # pyright: ignore[reportArgumentType]
+    for options in ({"kernel_size": 5}, {"rule": rules.HRNET}, {"covariance": True})
+)
+FIT = functools.partial(decode_fit, sigma=2.0)
 
 
 class TestNothingIsLost:
@@ -82,7 +89,7 @@ class TestNothingIsLost:
         self, stores: Path, resumed: bool, full_after: Callable[[int | None], None]
     ) -> None:
         source, target = stores / "maps.npy", stores / "out.zarr"
-        decode_store(source, target, **OTHER)
+        decode_store(source, target, decoder=OTHER)
         old = tree(target)
         with pytest.raises(FileExistsError, match="exists: replace it with overwrite=True, or ch"):
             decode_store(source, target)
@@ -98,17 +105,18 @@ class TestNothingIsLost:
 
     @pytest.mark.parametrize("begun", [True, False])
     @pytest.mark.parametrize(
-        ("options", "message"),
+        ("decoder", "message"),
         [
-            ({"kernel_size": 5}, "another kernel_size: it was 11, now it is 5"),
-            ({"rule": rules.HRNET}, "another rule.name: it was 'GUARDED', now it is 'HRNET'"),
-            ({"sigma": 2.0, "fit": True}, "another decoder"),
+            (KERNEL_5, "another kernel_size: it was 11, now it is 5"),
+            (HRNET, "another rule.name: it was 'GUARDED', now it is 'HRNET'"),
+            (FIT, "another decoder: it was 'decode', now it is 'decode_fit'"),
+            (WITH_COVARIANCE, "another covariance: it was False, now it is True"),
         ],
     )
     def test_resumed_with_something_else(
         self,
         stores: Path,
-        options: dict[str, Any],
+        decoder: Callable[..., Keypoints],
         message: str,
         begun: bool,
         full_after: Callable[[int | None], None],
@@ -123,7 +131,7 @@ class TestNothingIsLost:
             decode_store(source, target)
         before = tree(stores)
         with pytest.raises(ValueError, match=message):
-            decode_store(source, target, resume=True, **options)
+            decode_store(source, target, resume=True, decoder=decoder)
         with pytest.raises(ValueError, match="another source"):
             decode_store(stores / "array.zarr", target, resume=True)
         assert tree(stores) == before
@@ -134,9 +142,9 @@ class TestNothingIsLost:
         np.save(stores / "double.npy", maps.astype(np.float64))
         full_after(3)
         with pytest.raises(FullError), jax.enable_x64(True):
-            decode_store(stores / "double.npy", stores / "out.zarr", rule=rules.HRNET)
+            decode_store(stores / "double.npy", stores / "out.zarr", decoder=HRNET)
         with pytest.raises(ValueError, match="another coords: it was 'float64', now it is 'flo"):
-            decode_store(stores / "double.npy", stores / "out.zarr", rule=rules.HRNET, resume=True)
+            decode_store(stores / "double.npy", stores / "out.zarr", decoder=HRNET, resume=True)
 
     def test_resumed_from_another_folder(
         self,

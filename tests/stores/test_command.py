@@ -34,11 +34,11 @@ def test_everything_at_once(
     write_zarr(stores / "last.zarr", moved, (2, 24, 20, 3))
     target = stores / "out.zarr"
     for extra in ([], ["--overwrite"], ["--resume"]):
-        options = ["--axes", "-3,-2", "--sigma", "2", "--fit", *extra]
+        options = ["--axes", "-3,-2", "--decoder", "fit", "--sigma", "2", *extra]
         assert _cli.run(["decode", str(stores / "last.zarr"), "-o", str(target), *options]) == 0
         assert capsys.readouterr() == (f"wrote {target}\n", "")
     assert_same(group_of(target), expected_fit)
-    arguments = ["--rule", "VITPOSE", "--kernel-size", "5", "--key", "heatmaps"]
+    arguments = ["--rule", "vitPose", "--kernel-size", "5", "--key", "heatmaps"]
     source, target = stores / "maps.h5", stores / "out.parquet"
     assert _cli.run(["decode", str(source), "-o", str(target), *arguments]) == 0
     about = parquet.read_table(target).schema.metadata[b"about"]
@@ -60,8 +60,8 @@ def test_maps_in_memory_take_the_same_options(stores: Path, maps: np.ndarray) ->
     few = maps[:BLOCK]
     np.save(stores / "last.npy", np.moveaxis(few, 1, -1))
     for expected, options in (
-        (dark_jax.decode(few, **OTHER), ["--rule", "VITPOSE", "--kernel-size", "5"]),
-        (dark_jax.decode_fit(few, sigma=2.0), ["--fit", "--sigma", "2"]),
+        (OTHER(few), ["--rule", "VITPOSE", "--kernel-size", "5"]),
+        (dark_jax.decode_fit(few, sigma=2.0), ["--decoder", "fit", "--sigma", "2"]),
     ):
         target = stores / "out.npz"
         source = str(stores / "last.npy")
@@ -134,11 +134,15 @@ def test_no_bar(
         ("--axes must be integers", ["maps.npy", "-o", "o.zarr", "--axes", "a,b"]),
         ("must be in increasing order", ["maps.npy", "-o", "o.zarr", "--axes", "-1,-2"]),
         ("must have axes (-7,)", ["maps.npy", "-o", "o.zarr", "--axes", "-7"]),
-        ("--fit needs --sigma", ["maps.npy", "-o", "o.zarr", "--fit"]),
-        ("takes neither --rule", ["a.zarr", "--fit", "--sigma", "1", "--rule", "HRNET"]),
+        ("--decoder fit needs --sigma", ["maps.npy", "-o", "o.zarr", "--decoder", "fit"]),
+        (
+            "--rule is for --decoder dark, got --decoder fit, which takes --sigma, --radius",
+            ["a.zarr", "--decoder", "fit", "--sigma", "1", "--rule", "HRNET"],
+        ),
+        ("'moment' is not one of 'dark', 'fit',", ["maps.npy", "--decoder", "moment"]),
         ("'SEED' is not", ["maps.npy", "-o", "o.zarr", "--rule", "SEED"]),
-        ("HRNET", ["maps.npy", "-o", "o.zarr", "--rule", "HRNET", "--sigma", "2"]),
-        ("MMPOSE_SIMCC", ["maps.npy", "-o", "o.zarr", "--rule", "MMPOSE_SIMCC"]),
+        ("HRNET", ["maps.npy", "-o", "o.zarr", "--rule", "HRNET", "--blur-sigma", "2"]),
+        ("MMPOSE_SIMCC", ["maps.npy", "-o", "o.zarr", "--rule", "mmpose_simcc_dark"]),
         ("--workers must be an integer of at", ["maps.npy", "-o", "o.zarr", "--workers", "0"]),
         (
             "give --resume or --overwrite, not",

@@ -15,7 +15,7 @@ import pytest
 import dark_jax
 from dark_jax import Keypoints, decode_store, rules
 from dark_jax._stores import blocks
-from dark_jax._stores.decoder import Decoder
+from dark_jax._stores.decoder import Decoder, for_blocks
 from tests.stores.cases import (
     BLOCK,
     CHUNKS,
@@ -27,19 +27,22 @@ from tests.stores.cases import (
     write_zarr,
 )
 from tests.support.batches import in_batches
+from tests.support.by_hand import covariance_of
 
 zarr = pytest.importorskip("zarr")
 parquet = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("h5py")
 pytest.importorskip("distributed")
 
+FIT = functools.partial(dark_jax.decode_fit, sigma=2.0)
+
 
 def test_fit_has_a_covariance(stores: Path, expected_fit: Keypoints) -> None:
     for suffix in TARGETS:
-        decode_store(stores / "maps.npy", stores / f"out{suffix}", sigma=2.0, fit=True)
+        decode_store(stores / "maps.npy", stores / f"out{suffix}", decoder=FIT)
     found = group_of(stores / "out.zarr")
     assert_same(found, expected_fit)
-    covariance = expected_fit.covariance
+    covariance = covariance_of(expected_fit)
     np.testing.assert_allclose(found["covariance"], covariance, rtol=1e-4)
     assert np.isinf(found["covariance"][1, 1]).all()  # no peak
     table = parquet.read_table(stores / "out.parquet")
@@ -50,9 +53,8 @@ def test_fit_has_a_covariance(stores: Path, expected_fit: Keypoints) -> None:
 
 
 def test_rules(stores: Path, maps: np.ndarray) -> None:
-    decode = functools.partial(dark_jax.decode, **OTHER)
-    decode_store(stores / "maps.npy", stores / "o.zarr", **OTHER)
-    assert_same(group_of(stores / "o.zarr"), in_batches(decode, maps, size=BLOCK))
+    decode_store(stores / "maps.npy", stores / "o.zarr", decoder=OTHER)
+    assert_same(group_of(stores / "o.zarr"), in_batches(OTHER, maps, size=BLOCK))
 
 
 @pytest.mark.parametrize(("order", "axes"), [((2, 3, 0, 1), (0, 1)), ((1, 2, 0, 3), (1, 3))])
@@ -116,25 +118,23 @@ class TestRules:
     def test_equal_after_a_pickle(self, rule: rules.Rule) -> None:
         again = pickle.loads(pickle.dumps(rule))
         assert again == rule
-        assert Decoder((-2, -1), again, None, None, False).about() == (
-            Decoder((-2, -1), rule, None, None, False).about()
-        )
+        decoders = [functools.partial(dark_jax.decode, rule=each) for each in (rule, again)]
+        assert for_blocks(decoders[0], None).about() == for_blocks(decoders[1], None).about()
 
     def test_a_pickled_one(self, stores: Path) -> None:
         """It decodes, and resumes, what the rule itself has begun."""
         for name, rule in (("a", rules.VITPOSE), ("b", pickle.loads(pickle.dumps(rules.VITPOSE)))):
-            decode_store(stores / "maps.npy", stores / f"{name}.zarr", rule=rule, kernel_size=5)
+            decoder = functools.partial(dark_jax.decode, rule=rule, kernel_size=5)
+            decode_store(stores / "maps.npy", stores / f"{name}.zarr", decoder=decoder)
         assert tree(stores / "a.zarr") == tree(stores / "b.zarr")
-        decode_store(stores / "maps.npy", stores / "a.zarr", rule=rule, kernel_size=5, resume=True)
-        guarded = pickle.loads(pickle.dumps(rules.GUARDED))
-        decode_store(stores / "maps.npy", stores / "f.zarr", rule=guarded, sigma=2.0, fit=True)
+        decode_store(stores / "maps.npy", stores / "a.zarr", decoder=decoder, resume=True)
 
     def test_of_ones_own(self, stores: Path, maps: np.ndarray) -> None:
         """A kernel that only this file knows; two rules of one name do not resume each other."""
         mine = dataclasses.replace(rules.GUARDED, name="MINE", kernel=_narrow, longest=3.0)
         target = stores / "o.zarr"
-        decode_store(stores / "maps.npy", target, rule=mine)
         decode = functools.partial(dark_jax.decode, rule=mine)
+        decode_store(stores / "maps.npy", target, decoder=decode)
         assert_same(group_of(target), in_batches(decode, maps, size=BLOCK))
         about = dict(zarr.open_group(target, mode="r").attrs)["rule"]
         assert about["kernel"][5] == pytest.approx(_narrow(11)[5], rel=1e-9)
@@ -147,26 +147,30 @@ class TestRules:
             (dataclasses.replace(mine, padding=rules.Padding.REFLECT), "rule.padding: it was 'ZE"),
             (dataclasses.replace(mine, stencil=rules.COMPACT), "rule.stencil.reach: it was 2"),
         ):
+            decode = functools.partial(dark_jax.decode, rule=other)
             with pytest.raises(ValueError, match=message):
-                decode_store(stores / "maps.npy", target, rule=other, resume=True)
+                decode_store(stores / "maps.npy", target, decoder=decode, resume=True)
 
     def test_on_workers(self, stores: Path, scheduler: str) -> None:
         mine = dataclasses.replace(rules.HRNET, name="MINE", fixed_step=0.125)
-        decode_store(stores / "maps.npy", stores / "threads.zarr", rule=mine)
-        decode_store(stores / "maps.npy", stores / "o.zarr", rule=mine, scheduler=scheduler)
+        decode = functools.partial(dark_jax.decode, rule=mine)
+        decode_store(stores / "maps.npy", stores / "threads.zarr", decoder=decode)
+        decode_store(stores / "maps.npy", stores / "o.zarr", decoder=decode, scheduler=scheduler)
         assert tree(stores / "o.zarr") == tree(stores / "threads.zarr")
 
     def test_that_cannot_travel(self, stores: Path) -> None:
         """Before anything is read: the source need not even be there."""
         lock = threading.Lock()
         mine = dataclasses.replace(rules.GUARDED, kernel=lambda size: lock and np.ones(size))
+        decode = functools.partial(dark_jax.decode, rule=mine)
         with pytest.raises(TypeError, match="rule must be picklable, to go to workers, got rules"):
-            decode_store(stores / "nowhere.npy", stores / "o.zarr", rule=mine)
+            decode_store(stores / "nowhere.npy", stores / "o.zarr", decoder=decode)
 
     @pytest.mark.parametrize("rule", ["HRNET", None])
     def test_that_are_none(self, stores: Path, rule: Any) -> None:
+        decode = functools.partial(dark_jax.decode, rule=rule)
         with pytest.raises(TypeError, match=r"rule must be a Rule of dark_jax\.rules, as"):
-            decode_store(stores / "maps.npy", stores / "o.zarr", rule=rule)
+            decode_store(stores / "maps.npy", stores / "o.zarr", decoder=decode)
         assert not (stores / "o.zarr.incomplete").exists()
 
 
@@ -198,7 +202,8 @@ def test_the_device_of_the_caller(stores: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Decoder, "__call__", recorded)
     device = jax.devices()[2]
     with jax.default_device(device):
-        decode_store(stores / "maps.npy", stores / "out.zarr", rule=rules.HRNET)
+        hrnet = functools.partial(dark_jax.decode, rule=rules.HRNET)
+        decode_store(stores / "maps.npy", stores / "out.zarr", decoder=hrnet)
     assert found == {device}
 
 

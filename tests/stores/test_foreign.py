@@ -135,7 +135,7 @@ class TestForeign:
     @pytest.mark.parametrize("name", ["thesis.txt", "status/notes.txt", "extra.zarr/zarr.json"])
     def test_in_the_old_results(self, stores: Path, suffix: str, name: str) -> None:
         source, target = stores / "maps.npy", stores / f"out{suffix}"
-        decode_store(source, target, **OTHER)
+        decode_store(source, target, decoder=OTHER)
         (target / name).parent.mkdir(exist_ok=True)
         (target / name).write_text("mine")
         before = tree(stores)
@@ -180,7 +180,7 @@ class TestForeign:
     ) -> None:
         """A run has died between moving the old results away and presenting the new ones."""
         source, target = stores / "maps.npy", stores / "out.zarr"
-        decode_store(source, target, **OTHER)
+        decode_store(source, target, decoder=OTHER)
         old = tree(target)
         full_after(9)
         with pytest.raises(FullError):
@@ -208,7 +208,7 @@ class TestForeign:
     ) -> None:
         """Protected by their owner: told before anything is decoded."""
         source, target = stores / "maps.npy", stores / "out.zarr"
-        decode_store(source, target, **OTHER)
+        decode_store(source, target, decoder=OTHER)
         access = os.access
         denied = target / "status"
         monkeypatch.setattr(
@@ -285,7 +285,7 @@ def test_a_worker_of_a_run_that_has_ended(
     with monkeypatch.context() as patch:
         patch.setattr(module, "_run", stopped)
         with pytest.raises(KeyboardInterrupt):
-            decode_store(source, target, **OTHER)
+            decode_store(source, target, decoder=OTHER)
 
     def with_the_stale_one(job: Any, reader: Any, *others: Any) -> None:
         with pytest.raises(FileNotFoundError, match="cannot be written"):

@@ -1,6 +1,7 @@
 """Stores under violence: killed runs, killed workers, Ctrl-C, and gigabytes."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dark_jax import decode_store, rules
+from dark_jax import decode, decode_store, rules
 from dark_jax._stores import blocks
 from tests.stores.cases import TARGETS, tree
 from tests.support import compilation_cache, synthetic
@@ -51,7 +52,8 @@ PROCESSES = ("--workers", "2")
 # Exit status of a run that ends by a signal.
 ENDS = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: 130}
 TIMEOUT = 120.0
-RULE = rules.HRNET  # without a blur: every process compiles its program for itself
+# Without a blur: every process compiles its program for itself.
+DECODER = functools.partial(decode, rule=rules.HRNET)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,12 @@ def whole(source: Path) -> dict[str, dict[str, bytes]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "GOAL", 1)
         for suffix in TARGETS:
-            decode_store(source, source.with_name(f"whole{suffix}"), rule=RULE)
+            decode_store(source, source.with_name(f"whole{suffix}"), decoder=DECODER)
     return {suffix: tree(source.with_name(f"whole{suffix}")) for suffix in TARGETS}
 
 
 def command(source: Path, target: Path, *options: str) -> list[object]:
-    return ["decode", source, "-o", target, "--rule", RULE.name, *options]
+    return ["decode", source, "-o", target, "--rule", "HRNET", *options]
 
 
 def started(code: str, *arguments: object, cache: bool = False) -> subprocess.Popen[str]:
@@ -212,7 +214,9 @@ def test_killed_worker(
                 os.kill(processes[0], signal.SIGKILL)
 
         address = cluster.scheduler_address
-        decode_store(source, tmp_path / "out.zarr", rule=RULE, scheduler=address, progress=kill)
+        decode_store(
+            source, tmp_path / "out.zarr", decoder=DECODER, scheduler=address, progress=kill
+        )
     assert killed
     assert tree(tmp_path / "out.zarr") == whole[".zarr"]
 
@@ -295,11 +299,11 @@ def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
     with small_disk(tmp_path / "disk") as resized, pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "GOAL", 1)
         target, whole = tmp_path / "disk" / f"out{suffix}", tmp_path / f"whole{suffix}"
-        decode_store(source, whole, rule=RULE)
+        decode_store(source, whole, decoder=DECODER)
         for pages in range(1, 100):
             resized(pages)
             try:
-                decode_store(source, target, rule=RULE)
+                decode_store(source, target, decoder=DECODER)
                 assert pages > 8
                 break
             except OSError as error:
@@ -308,7 +312,7 @@ def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
             assert str(target.parent) in told
             assert not target.exists()
             resized(1000)
-            decode_store(source, target, rule=RULE, resume=True)
+            decode_store(source, target, decoder=DECODER, resume=True)
             assert tree(target) == tree(whole)
             shutil.rmtree(target)
             assert not [*target.parent.iterdir()]
@@ -350,7 +354,9 @@ def test_a_worker_that_is_added(
                 cluster.scale(2)
 
         address = cluster.scheduler_address
-        decode_store(source, tmp_path / "out.zarr", rule=RULE, scheduler=address, progress=add)
+        decode_store(
+            source, tmp_path / "out.zarr", decoder=DECODER, scheduler=address, progress=add
+        )
         workers = len(cluster.scheduler_info["workers"])
     assert added
     assert workers == 2
@@ -373,7 +379,7 @@ def test_a_scheduler_that_goes(
 
         target = tmp_path / "out.zarr"
         with pytest.raises(RuntimeError, match="the dask cluster is gone"):
-            decode_store(source, target, rule=RULE, scheduler=address, progress=kill)
+            decode_store(source, target, decoder=DECODER, scheduler=address, progress=kill)
         end(scheduler)
-        decode_store(source, target, rule=RULE, resume=True)
+        decode_store(source, target, decoder=DECODER, resume=True)
     assert tree(target) == whole[".zarr"]

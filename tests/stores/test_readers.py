@@ -156,7 +156,7 @@ class TestUnreadChunks:
     def test_a_rule_gives_no_sentinel_for_them(self, stores: Path) -> None:
         damaged_chunk(stores, "array.zarr")
         with pytest.raises(UnreadChunksError) as error:
-            decode_store(stores / "array.zarr", stores / "out.zarr", **OTHER)
+            decode_store(stores / "array.zarr", stores / "out.zarr", decoder=OTHER)
         assert np.isnan(group_of(error.value.kept)["coords"][2:4, 2]).all()
 
 

@@ -1,0 +1,138 @@
+"""The options of the ``dark-jax`` command that choose a decoder and its parameters."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from dark_jax import rules
+from dark_jax._stores.decoder import DECODERS, Decoder, for_blocks
+
+
+class _Numbers(click.ParamType):
+    """One number, or some with commas between."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | tuple[float, ...]:
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(float(each) for each in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no number, nor some with commas between.", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
+class _Background(click.ParamType):
+    """A number; or the word none, for a fit of it."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        return value if value == "none" else click.FLOAT.convert(value, param, ctx)
+
+
+# What each of the decoders' parameters is on the command line.
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "rule": {
+        "type": click.Choice(
+            [rule.name for rule in (rules.GUARDED, *rules.PUBLISHED)], case_sensitive=False
+        ),
+        "metavar": "NAME",
+        "help": "whose decoder.  [default: GUARDED]",
+    },
+    "kernel_size": {
+        "type": int,
+        "help": f"odd size of the blur.  [default: the rule's, {rules.GUARDED.kernel_size}; of "
+        "peaks 5]",
+    },
+    "blur_sigma": {
+        "type": _Numbers(),
+        "help": "blur with a true Gaussian of this many pixels instead; one number, or one an "
+        "axis, such as 2,2,1 for x, y and z.",
+    },
+    "covariance": {"is_flag": True, "help": "estimate the covariance of the coordinates."},
+    "sigma": {
+        "type": _Numbers(),
+        "help": "of the blobs in pixels; one number, or one an axis. A fit needs it.",
+    },
+    "radius": {"type": int, "help": "pixels of the window to each side of the maximum."},
+    "background": {
+        "type": _Background(),
+        "help": "what a map is where no blob is; none lets a fit estimate it.  [default: 0]",
+    },
+    "from_blurred": {
+        "is_flag": True,
+        "help": "start at the maximum of the blurred map: for one blob a map in strong noise.",
+    },
+    "temperature": {"type": float, "help": "of the softmax; .1 or less for maps up to 1."},
+    "max_peaks": {"type": int, "help": "slots a map, which the highest peaks take."},
+    "threshold": {"type": float, "help": "a peak is higher than this. Peaks need it."},
+    "min_distance": {"type": int, "help": "peaks are further apart, in pixels."},
+}
+
+
+# Of those without a default.
+_EXAMPLES = {"sigma": 2, "temperature": 0.1, "threshold": 0.2}
+
+
+def _of(function: Callable[..., Any]) -> dict[str, Any]:
+    """A decoder's parameters that are options, with their defaults."""
+    found = inspect.signature(function).parameters
+    return {name: found[name].default for name in _PARAMETERS if name in found}
+
+
+def _name(parameter: str) -> str:
+    return "--" + parameter.replace("_", "-")
+
+
+def decoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--decoder`` and an option for each parameter, with the decoders that take it."""
+    for parameter, settings in reversed(_PARAMETERS.items()):
+        takers = ", ".join(name for name, each in DECODERS.items() if parameter in _of(each))
+        settings = {**settings, "help": f"{takers}: {settings['help']}"}
+        if settings.get("is_flag"):
+            settings["default"] = None
+        command = click.option(_name(parameter), **settings)(command)
+    choose = click.option(
+        "--decoder",
+        type=click.Choice([*DECODERS], case_sensitive=False),
+        default="dark",
+        metavar="NAME",
+        help="One keypoint a map: dark (DARK and the published rules), fit (Gaussians of a known "
+        "--sigma), soft-argmax. Several: peaks.  [default: dark]",
+    )
+    return choose(command)
+
+
+def take_decoder(name: str, options: dict[str, Any], *, axes: tuple[int, ...]) -> Decoder:
+    """The decoder that the options name, which are taken out of ``options``.
+
+    Raises:
+        ValueError: one of them is for another decoder, or one is missing.
+    """
+    given: Mapping[str, Any] = {parameter: options.pop(parameter) for parameter in _PARAMETERS}
+    given = {parameter: value for parameter, value in given.items() if value is not None}
+    taken = _of(DECODERS[name])
+    for parameter in given.keys() - taken.keys():
+        others = [other for other, each in DECODERS.items() if parameter in _of(each)]
+        raise ValueError(
+            f"{_name(parameter)} is for --decoder {' or '.join(others)}, got --decoder {name}, "
+            f"which takes {', '.join(map(_name, taken))}"
+        )
+    needed = [each for each, default in taken.items() if default is inspect.Parameter.empty]
+    for parameter in needed:
+        if parameter not in given:
+            option = _name(parameter)
+            raise ValueError(
+                f"--decoder {name} needs {option}: give {option} {_EXAMPLES[parameter]}, for one"
+            )
+    values = {parameter: None if value == "none" else value for parameter, value in given.items()}
+    if "rule" in given:
+        values["rule"] = getattr(rules, given["rule"])
+    return for_blocks(functools.partial(DECODERS[name], **values), axes)
