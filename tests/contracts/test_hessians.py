@@ -20,7 +20,7 @@ from tests.support.cases import slow_but
 
 # With a parameter for each map, which has derivatives of its own: the function, and a value.
 WITH_PARAMETER: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
-    "fit of sigma": (lambda m, p: dark_jax.decode_fit(m, sigma=p, radius=5), 2.0),
+    "fit of sigma": (lambda m, p: dark_jax.decode_fit(m, sigma=p[..., None], radius=5), 2.0),
     "fit of background": (lambda m, p: dark_jax.decode_fit(m, sigma=2.0, background=p), 0.1),
     "soft argmax of temperature": (
         lambda m, p: dark_jax.decode_soft_argmax(m, temperature=p),
