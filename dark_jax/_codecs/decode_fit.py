@@ -165,6 +165,15 @@ def _decode_fit(
     return of_each(one, heatmaps, axes, sigmas, background)
 
 
+def _known(array: jax.Array | np.ndarray) -> np.ndarray | None:
+    """The values, where they are here: a JAX array that is bound before a trace is."""
+    if isinstance(array, jax.core.Tracer):
+        return None
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return None
+    return np.asarray(array)
+
+
 def _of_axes(sigma: jax.Array | np.ndarray, dim: int) -> tuple[jax.Array | np.ndarray, ...]:
     """One sigma an axis, (x, y, ...): of each map, or one number where all have the same."""
     each = [sigma[..., min(n, sigma.shape[-1] - 1)] if sigma.ndim else sigma for n in range(dim)]
@@ -247,27 +256,27 @@ def decode_fit(
     dim = len(axes)
     others = other_sizes(heatmaps.shape, axes)
     checks.flag("from_blurred", from_blurred)
-    sigmas = _of_axes(checks.sigmas("sigma", sigma, others, dim), dim)
-    traced = any(isinstance(each, jax.core.Tracer) for each in sigmas)
-    if traced and (radius is None or from_blurred):
+    sigma = checks.sigmas("sigma", sigma, others, dim)
+    known = _known(sigma)
+    if known is None and (radius is None or from_blurred):
         raise TypeError(
             "sigma must not be traced without a radius, or with from_blurred=True: give a radius, "
             "such as ceil(2.5 sigma); or sigma is static: bind it before jit, as by "
             f"functools.partial; got radius={radius}, from_blurred={from_blurred}"
         )
+    radii = () if radius is None else (checks.at_least_one("radius", radius),) * dim
     blurs = None
-    if from_blurred:
-        if any(np.ndim(each) for each in sigmas):
+    if known is not None:
+        each = _of_axes(known, dim)
+        largest = tuple(float(np.max(one, initial=NARROWEST)) for one in each)
+        radii = radii or tuple(math.ceil(REACH * one) for one in largest)
+        if from_blurred and any(len(np.unique(one)) > 1 for one in each):
             raise ValueError(
                 "sigma must be the same for all maps with from_blurred=True, which blurs them; got "
-                f"shape {np.shape(sigma)}"
+                f"shape {known.shape}"
             )
-        blurs = tuple(float(each) for each in sigmas)
-    if radius is None:
-        largest = (np.max(np.asarray(each), initial=0) for each in sigmas)
-        radii = tuple(max(1, math.ceil(REACH * float(each))) for each in largest)
-    else:
-        radii = (checks.at_least_one("radius", radius),) * dim
+        blurs = largest if from_blurred else None
     if background is not None:
         background = checks.not_nan("background", background, others)
+    sigmas = _of_axes(sigma, dim)
     return _decode_fit(heatmaps, sigmas, background, radii=radii, blurs=blurs, axes=axes)

@@ -278,7 +278,7 @@ def sigmas(
     array, shape = real_array(name, value), (*others, dim)
     cure = ""
     if array.ndim and array.shape[-1] not in (1, dim):
-        cure = f": one a joint is {name}[..., None], of shape (..., {array.shape[-1]}, 1)"
+        cure = f": give one number, one for each of {dim} axes, or, for joints, {name}[..., None]"
     return positive_array(name, array, shape, cure=cure)
 
 

@@ -250,7 +250,7 @@ def test_gradient() -> None:
         (
             {"sigma": np.ones(3), "radius": 3},
             ValueError,
-            r"sigma\[\.\.\., None\], of shape",
+            r"axes, or, for joints, sigma\[\.\.\., None\]",
         ),
         (
             {"sigma": [[1.0], [2.0]], "from_blurred": True},
@@ -279,6 +279,16 @@ def test_a_traced_sigma_sets_no_radius() -> None:
         fit = jax.jit(functools.partial(dark_jax.decode_fit, maps, **options))
         with pytest.raises(TypeError, match="sigma must not be traced without a radius, or with"):
             fit(sigma=np.float32(2))
+
+
+def test_a_sigma_bound_before_jit_is_not_traced() -> None:
+    """An array of JAX's that was estimated, say: it sets the radius and the blur."""
+    maps, points = synthetic.gaussians(16, 4, SIZE, sigma=2.0, margin=8.0)
+    for sigma in (jnp.float32(2), jnp.array([2.0, 2.0]), jnp.full((4, 1), 2.0)):
+        for options in ({}, {"from_blurred": True}):
+            fit = functools.partial(dark_jax.decode_fit, sigma=sigma, **options)
+            found = jax.jit(fit)(maps)
+            np.testing.assert_allclose(found.coords, points, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, jnp.array])

@@ -98,7 +98,7 @@ def test_round_trip(sigma: float) -> None:
         (
             {"size": (4, 4), "sigma": [1.0, 2.0, 3.0]},
             ValueError,
-            r"sigma must broadcast to \(3, 2\), got shape .* one a joint is sigma\[\.\.\., None",
+            r"sigma must broadcast to \(3, 2\), got shape .* for joints, sigma\[\.\.\., None",
         ),
         ({"size": (4, 4), "visible": np.ones((2, 3))}, ValueError, "visible must broadcast to"),
         ({"size": (4, 4), "visible": ["a"]}, TypeError, "visible must hold real numbers"),
