@@ -91,7 +91,7 @@ def _with_scores(
     if background is None:
         return found
     values = as_float(heatmap).at[peaks.position[::-1]].get(mode="promise_in_bounds")
-    taken = peaks.score > 0  # neither empty nor of a spoilt map
+    taken = (peaks.score > 0) & ~jnp.isnan(peaks.score[0])  # neither empty nor of a spoilt map
     return dataclasses.replace(found, scores=jnp.where(taken, values, found.scores))
 
 

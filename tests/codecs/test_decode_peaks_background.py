@@ -62,14 +62,15 @@ def test_whole_numbers(expected: Keypoints) -> None:
 
 def test_nothing_rises_above_it() -> None:
     """A plateau that is searched again with the slower method, and a map that is spoilt."""
-    plateau = np.full(SIZE, 3, np.float32)
-    spoilt = np.where(np.indices(SIZE).sum(0) == 9, np.nan, MAPS[0] + 3).astype(np.float32)
+    plateau, spoilt = np.full(SIZE, 3, np.float32), MAPS[0] + np.float32(3)
+    spoilt[-1, 0] = np.nan
     found = peaks(np.stack([plateau, plateau, spoilt]), 3.3, np.array([3, 2, 3], np.float32))
     assert [status.name for status in map(dark_jax.Status, found.status[:, 0].tolist())] == [
         "NO_PEAK",
         "NO_PEAK",
         "NOT_FINITE",
     ]
+    assert np.isnan(found.scores[2]).all()
     found = peaks(plateau, 2.5, 2.0)
     assert found.scores.tolist() == [3, 0, 0, 0, 0, 0]
     assert np.asarray(found.found).sum() == 1
