@@ -164,7 +164,7 @@ def _within(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     Raises:
         IndexError: it has too many, or an integer is out of bounds, which JAX would clip.
     """
-    entries = index if isinstance(index, tuple) else (index,)
+    entries = [_of_list(entry) for entry in (index if isinstance(index, tuple) else (index,))]
     taken = [_axes_taken(entry) for entry in entries]
     dots = [n for n, entry in enumerate(entries) if entry is Ellipsis]
     if len(dots) > 1:
@@ -181,20 +181,34 @@ def _within(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     sides = iter(shape)
     for entry in full:
         here = [*itertools.islice(sides, _axes_taken(entry))]
-        if here and isinstance(entry, int | np.integer | list | np.ndarray):
-            numbers = np.asarray(entry)
-            if numbers.dtype != bool and ((numbers < -here[0]) | (numbers >= here[0])).any():
-                raise IndexError(
-                    f"index {entry} is out of bounds for keypoints with the axes {shape}"
-                )
+        numbers = _whole_numbers(entry) if here else None
+        if numbers is not None and ((numbers < -here[0]) | (numbers >= here[0])).any():
+            raise IndexError(f"index {entry} is out of bounds for keypoints with the axes {shape}")
     return full
+
+
+def _of_list(entry: Any) -> Any:
+    """A list as an array, also one that holds traced numbers."""
+    if not isinstance(entry, list):
+        return entry
+    traced = any(isinstance(each, jax.core.Tracer) for each in entry)
+    return jnp.asarray(entry) if traced else np.asarray(entry)
+
+
+def _whole_numbers(entry: Any) -> np.ndarray | None:
+    """The integers in an entry of an index, where their values are here."""
+    if isinstance(entry, jax.core.Tracer | slice) or entry is None:
+        return None
+    if isinstance(entry, jax.Array) and not entry.is_fully_addressable:
+        return None
+    numbers = np.asarray(entry)
+    return numbers if numbers.dtype.kind in "iu" else None
 
 
 def _axes_taken(entry: Any) -> int:
     """How many axes an entry of an index is for."""
     if entry is None or entry is Ellipsis or isinstance(entry, bool | np.bool_):
         return 0
-    entry = np.asarray(entry) if isinstance(entry, list) else entry
     return entry.ndim if getattr(entry, "dtype", None) == np.dtype(bool) else 1
 
 

@@ -87,7 +87,9 @@ class TestIndex:
             ((STATUS == 0, 0), "got an index for 3"),
             (2, "index 2 is out of bounds"),
             ((0, -4), "index -4 is out of bounds"),
-            ([0, 5], r"index \[0, 5\] is out of bounds"),
+            ([0, 5], r"index \[0 5\] is out of bounds"),
+            (jnp.int32(7), "index 7 is out of bounds"),
+            ((0, jnp.array([2, 3])), r"index \[2 3\] is out of bounds"),
             ((..., ...), "one ellipsis"),
         ],
         ids=str,
@@ -104,6 +106,8 @@ class TestIndex:
         """A traced index, and one inside of jit, vmap and scan."""
         found = jax.jit(lambda keypoints, n: keypoints[:, n])(keypoints, 1)
         np.testing.assert_array_equal(found.scores, keypoints.scores[:, 1])
+        found = jax.jit(lambda keypoints, n: keypoints[0][[n, 0]])(keypoints, 1)
+        np.testing.assert_array_equal(found.scores, keypoints.scores[0, np.array([1, 0])])
         found = jax.vmap(lambda keypoints: keypoints[1])(keypoints)
         np.testing.assert_array_equal(found.coords, keypoints.coords[:, 1])
         _, found = jax.lax.scan(lambda carry, keypoints: (carry, keypoints[1]), 0, keypoints)
