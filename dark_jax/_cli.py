@@ -145,7 +145,7 @@ def decode(
     status says whether the keypoint is refined, or why not; cxx, cxy and cyy are its covariance
     in pixels squared, with --covariance or --decoder fit; moved is its distance from the
     integer peak, which the tables of a store and of --decoder peaks do not have. The peaks of a
-    map are instances.
+    map are instances, and SOURCE is then [H, W], [B, H, W] or [B, J, H, W].
 
     A store is a Zarr directory or an HDF5 file, or a .npy with a .zarr target or one of the
     options for stores. It is decoded block by block, whatever its size; TARGET.incomplete

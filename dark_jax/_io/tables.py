@@ -281,7 +281,8 @@ def save(
         path: its suffix chooses the format; an older file is replaced.
         dims: what the axes of ``keypoints.scores`` are: each ``"image"``, ``"instance"`` or
             ``"joint"``. The slots of :func:`decode_peaks` are instances: of ``[B, J, H, W]``
-            ``("image", "joint", "instance")``, of ``[H, W]`` ``("instance",)``.
+            ``("image", "joint", "instance")``, of ``[B, H, W]`` ``("image", "instance")``, which
+            must be given then, and of ``[H, W]`` ``("instance",)``.
         joints: a name for each joint.
         empty_slots: whether tables have rows for the empty slots of :func:`decode_peaks`:
             ``NO_PEAK`` where ``"instance"`` is the last of ``dims``.

@@ -107,7 +107,8 @@ def decode_store(
         decoder: :func:`decode`, :func:`decode_fit`, :func:`decode_peaks`,
             :func:`decode_soft_argmax`, or a ``functools.partial`` of one that binds its
             parameters, such as ``functools.partial(dark_jax.decode_fit, sigma=2.0)``. Of a
-            parameter that differs from map to map each block takes its part.
+            parameter that differs from map to map each block takes its part; such a ``sigma``
+            needs ``radius``, too.
         axes: the axes of a map, as for :func:`decode`. Those of ``decoder`` if not given.
         key: which array of a group or an HDF5 file, by its name or path; if not given,
             "heatmaps", or the only array at any depth that has real numbers and the axes of a map.
