@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -17,7 +16,7 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.keypoints import Keypoints, Status, status_of
-from dark_jax._core.numerics import as_float, inverse_power_of_two
+from dark_jax._core.numerics import as_float, inverse_power_of_two, known_values
 from dark_jax._ops.flat_top import at_middle, is_missed, seen_from
 from dark_jax._ops.gaussian import blur, gaussian_kernel
 from dark_jax._ops.gaussian_model import (
@@ -165,15 +164,6 @@ def _decode_fit(
     return of_each(one, heatmaps, axes, sigmas, background)
 
 
-def _known(array: jax.Array | np.ndarray) -> np.ndarray | None:
-    """The values, where they are here: a JAX array that is bound before a trace is."""
-    if isinstance(array, jax.core.Tracer):
-        return None
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return None
-    return np.asarray(array)
-
-
 def _of_axes(sigma: jax.Array | np.ndarray, dim: int) -> tuple[jax.Array | np.ndarray, ...]:
     """One sigma an axis, (x, y, ...): of each map, or one number where all have the same."""
     each = [sigma[..., min(n, sigma.shape[-1] - 1)] if sigma.ndim else sigma for n in range(dim)]
@@ -257,7 +247,7 @@ def decode_fit(
     others = other_sizes(heatmaps.shape, axes)
     checks.flag("from_blurred", from_blurred)
     sigma = checks.sigmas("sigma", sigma, others, dim)
-    known = _known(sigma)
+    known = known_values(sigma)
     if known is None and (radius is None or from_blurred):
         raise TypeError(
             "sigma must not be traced without a radius, or with from_blurred=True: give a radius, "

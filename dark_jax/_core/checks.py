@@ -17,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax._core.keypoints import Keypoints, Status
+from dark_jax._core.numerics import known_values
 
 # What float32, in which most is computed, holds without being subnormal.
 _SMALLEST, _LARGEST = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
@@ -337,13 +338,9 @@ def require(
     good: Callable[[np.ndarray], np.ndarray],
     expected: str,
 ) -> None:
-    """ValueError unless all values are ``good``, where they are known.
-
-    Those of a traced array are not, nor those of one that lies on other hosts' devices too.
-    """
-    traced = isinstance(array, jax.core.Tracer)
-    if not traced and (isinstance(array, np.ndarray) or array.is_fully_addressable):
-        known = np.asarray(array)
+    """ValueError unless all values are ``good``, where they are known."""
+    known = known_values(array)
+    if known is not None:
         wrong = ~good(known)
         if wrong.any():
             got = known[wrong][0]

@@ -13,6 +13,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from dark_jax._core.numerics import known_values
+
 _T = TypeVar("_T")
 
 
@@ -69,10 +71,10 @@ class Keypoints:
     """Decoded keypoints, one for each map: a frozen pytree that is built and read by name.
 
     Indexing works along the leading axes, those of ``scores``, as with ``keypoints[0]``, or with a
-    mask, as in the example. It never reaches into the axes of a
-    field, such as x and y. ``len`` is the length of the first of these axes. Keypoints are not
-    an array: a loop, unpacking, a truth value and ``np.asarray`` raise a TypeError. Join the
-    results of a loop by ``jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)``.
+    mask, as in the example. It never reaches into the axes of a field, such as x and y. ``len`` is
+    the length of the first of these axes. Keypoints are not an array: a loop, unpacking, a truth
+    value and ``np.asarray`` raise a TypeError. Join the results of a loop by
+    ``jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)``.
 
     Floating-point fields are float32, or float64 where the maps are.
 
@@ -197,12 +199,8 @@ def _of_list(entry: Any) -> Any:
 
 def _whole_numbers(entry: Any) -> np.ndarray | None:
     """The integers in an entry of an index, where their values are here."""
-    if isinstance(entry, jax.core.Tracer | slice) or entry is None:
-        return None
-    if isinstance(entry, jax.Array) and not entry.is_fully_addressable:
-        return None
-    numbers = np.asarray(entry)
-    return numbers if numbers.dtype.kind in "iu" else None
+    numbers = None if isinstance(entry, slice) else known_values(entry)
+    return numbers if numbers is not None and numbers.dtype.kind in "iu" else None
 
 
 def _axes_taken(entry: Any) -> int:

@@ -1,8 +1,22 @@
 """Floating-point care that every wing needs."""
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+
+
+def known_values(array: jax.Array | np.ndarray) -> np.ndarray | None:
+    """The values of an array, where they are here; they are where JAX's is bound before a trace.
+
+    Those of a traced array are not, nor those of one that lies on other hosts' devices too.
+    """
+    if isinstance(array, jax.core.Tracer):
+        return None
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return None
+    return np.asarray(array)
 
 
 def as_float(values: jax.Array) -> jax.Array:
