@@ -1,4 +1,4 @@
-"""One configuration for every test: strict promotion, four virtual devices, compiled once."""
+"""Configure all tests: strict promotion, four virtual devices, a cache of compiled programs."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ REAL_MAPS = "DARK_JAX_OPENFIELD"
 
 @pytest.fixture(scope="session")
 def sample_heatmaps() -> np.ndarray:
-    """The shipped sample: a real network's maps of a real photograph, ``[1, 18, 32, 32]``."""
+    """The shipped sample, ``[1, 18, 32, 32]``: heatmaps of a real network for a real photograph."""
     from dark_jax import samples
 
     return samples.load().heatmaps
@@ -32,7 +32,7 @@ def sample_heatmaps() -> np.ndarray:
     params=["heatmaps_s32_sig1", "heatmaps_s64_sig1.5", "heatmaps_s128_sig2"],
 )
 def openfield_heatmaps(request: pytest.FixtureRequest) -> np.ndarray:
-    """Predictions on real frames; the folder has no licence to be committed."""
+    """Predictions on real frames, from a folder without a licence that allows committing it."""
     folder = os.environ.get(REAL_MAPS)
     if not folder:
         pytest.skip(f"{REAL_MAPS} does not name the folder of the openfield heatmaps")

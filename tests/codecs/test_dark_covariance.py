@@ -1,4 +1,4 @@
-"""What decode says of its own error: true in the interior, infinite where it cannot know."""
+"""The covariance of ``decode`` is right in the interior and infinite where it is unknown."""
 
 import functools
 from typing import Any
@@ -40,9 +40,9 @@ COVERAGE_CASES = [
     ("matched", "sigma", "noise"), slow_but([(True, 2.0, 0.1)], COVERAGE_CASES, unpack=True)
 )
 def test_coverage(matched: bool, sigma: float, noise: float) -> None:
-    """The ellipses hold as many of 5000 errors as they should; nobody's guess of the noise.
+    """The ellipses hold as many of 5000 errors as they should. The noise level is not an input.
 
-    Of a blob of sigma 1 under the default kernel the width is not always known.
+    With the default kernel, the width of a blob of sigma 1 is not always known.
     """
     maps, points = synthetic.gaussians(0, 5000, SIZE, sigma=sigma, noise=noise, margin=13.0)
     options: dict[str, Any] = {"blur_sigma": sigma} if matched else {}
@@ -54,7 +54,7 @@ def test_coverage(matched: bool, sigma: float, noise: float) -> None:
 
 
 def test_shared_pixels_of_the_blurred_values() -> None:
-    """Their covariance is what the blur of single pixels gives."""
+    """The covariance of blurred values is the one that blurring single pixels gives."""
     kernels, offsets = (opencv_kernel(5),) * 2, TAYLOR.offsets(2)
     single = np.eye(len(box((4, 4))), dtype=np.float32)
     responses = np.asarray(jax.jit(jax.vmap(lambda v: blurred(v, kernels, offsets)))(single))
@@ -63,7 +63,10 @@ def test_shared_pixels_of_the_blurred_values() -> None:
 
 @pytest.mark.slow
 def test_infinite_where_it_cannot_be_known() -> None:
-    """Borders within reach of the blur, what is not refined, and a blob as narrow as the blur."""
+    """The covariance is infinite for borders, for unrefined peaks and for too narrow blobs.
+
+    The borders are within reach of the blur, and the narrow blob is only as wide as the blur.
+    """
     edges, _ = synthetic.border(1, SIZE, sigma=2.0)
     bad = np.stack(list(synthetic.degenerate(SIZE).values()))
     for maps in (edges, bad):
@@ -95,7 +98,7 @@ def test_scale_free(scale: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("axes", [(-1,), (-3, -2, -1)], ids=str)
 def test_any_dimension(axes: tuple[int, ...]) -> None:
-    """As many sigmas away as there are axes, on average."""
+    """The mean squared error, in sigmas squared, is the number of axes."""
     dim = len(axes)
     points = synthetic.rng(5).uniform(11, 14, (300, dim)).astype(np.float32)
     maps = np.array(dark_jax.encode(points, size=(26, 26, 26)[:dim], sigma=1.5, axes=axes))

@@ -1,4 +1,4 @@
-"""Guarded DARK: what it shares with the reference, and every reason not to refine."""
+"""Guarded DARK: the mathematics of the reference, and every reason not to refine."""
 
 import functools
 from typing import Any
@@ -15,12 +15,12 @@ from tests.support import oracle, synthetic, tolerances
 from tests.support.batches import in_batches
 from tests.support.cases import slow_but
 
-# Every test that is not about a size or a layout decodes batches of this one.
+# Every test that is not about a size or a layout decodes batches of this size.
 BATCH, SIZE = 64, (24, 20)
 
 
 def decode(maps: np.ndarray, **options: Any) -> dark_jax.Keypoints:
-    """Of any number of maps ``[N, *SIZE]``."""
+    """Decode any number of maps ``[N, *SIZE]``."""
     return in_batches(functools.partial(dark_jax.decode, **options), maps, size=BATCH)
 
 
@@ -33,7 +33,7 @@ def bump(x: float, y: float, sigma: float = 2.0) -> np.ndarray:
 
 
 def integer_peaks(maps: np.ndarray) -> np.ndarray:
-    """``[N, dim]`` (x, y, ...), NumPy's."""
+    """``[N, dim]`` (x, y, ...), the argmax of NumPy."""
     flat = maps.reshape(len(maps), -1).argmax(axis=1)
     return np.stack(np.unravel_index(flat, maps.shape[1:])[::-1], axis=-1)
 
@@ -50,7 +50,7 @@ def test_default_kernel_is_eleven(sample_heatmaps: np.ndarray) -> None:
 
 
 def test_sample_faces_are_refined(sample_heatmaps: np.ndarray) -> None:
-    """Nose, eyes and ears of the astronaut, in heatmap pixels as a person would place them."""
+    """The astronaut's nose, eyes and ears, in heatmap pixels, are where a person places them."""
     keypoints = dark_jax.decode(sample_heatmaps)
     face = [0, 14, 15, 16, 17]
     assert (np.asarray(keypoints.status)[0, face] == Status.REFINED).all()
@@ -60,7 +60,7 @@ def test_sample_faces_are_refined(sample_heatmaps: np.ndarray) -> None:
 
 class TestStatus:
     def test_not_finite_score(self) -> None:
-        """Infinite: the peak is known. NaN: nothing is."""
+        """The peak of an infinite score is known. A NaN score leaves nothing known."""
         heatmap = bump(9, 11)
         heatmap[3, 4] = np.inf
         assert_integer_peak(decode_one(heatmap), Status.NOT_FINITE, [4, 3])
@@ -72,7 +72,7 @@ class TestStatus:
 
     @pytest.mark.parametrize(("distance", "seen"), [(7, True), (8, False)])
     def test_not_finite_window(self, distance: int, seen: bool) -> None:
-        """K = 11 reads 7 pixels to each side."""
+        """A kernel of 11 reads 7 pixels to each side."""
         heatmap = bump(10.2, 12)
         heatmap[12, 10 + distance] = -np.inf
         keypoints = decode_one(heatmap)
@@ -107,22 +107,22 @@ class TestStatus:
             np.testing.assert_array_equal(keypoints.coords, [x, y])
 
     def test_not_concave(self) -> None:
-        """A raw peak in a bowl: the blurred map has no maximum there."""
+        """The raw peak lies in a bowl, where the blurred map has no maximum."""
         heatmap = np.full(SIZE, 1.0, np.float32)
         heatmap[6:9, 6:9] = 0.1
         heatmap[7, 7] = 1.01
         assert_integer_peak(decode_one(heatmap, kernel_size=3), Status.NOT_CONCAVE, [7, 7])
 
     def test_negative_blurred_peak_is_not_concave(self) -> None:
-        """The seed's scale is negative here, and its result a sign-flipped map's."""
+        """The reference scales this map by a negative factor, so it decodes one of flipped sign."""
         heatmap = np.full(SIZE, -1.0, np.float32)
         heatmap[7, 7] = 0.5
         assert_integer_peak(decode_one(heatmap), Status.NOT_CONCAVE, [7, 7])
 
     def test_nothing_beside_the_peak(self) -> None:
-        """All around at the floor: concave, and centred by the clamp, but there is no blob."""
+        """Neighbours clamped to the floor make the map concave and centred, but it has no blob."""
         heatmap = np.full(SIZE, -1.0, np.float32)
-        heatmap[7, 6] = 5.0  # blurred .5, and -.25 beside it
+        heatmap[7, 6] = 5.0  # the blur makes it 0.5, and -0.25 beside it
         assert_integer_peak(decode_one(heatmap, kernel_size=3), Status.NOT_CONCAVE, [6, 7])
 
     def test_logits_are_told(self) -> None:
@@ -131,16 +131,16 @@ class TestStatus:
         assert (status == Status.REFINED).mean() < 0.1
 
     def test_step_too_long(self) -> None:
-        """A raw peak on the slope of a broad blob: concave, but the top is 4 px away."""
+        """The raw peak is on the slope of a broad blob. It is concave, but its top is 4 px away."""
         heatmap = bump(7, 12, sigma=5.0)
         heatmap[12, 11] = 1.05
         assert_integer_peak(decode_one(heatmap, kernel_size=7), Status.STEP_TOO_LONG, [11, 12])
 
     @pytest.mark.parametrize(("sigma", "bound"), [(1.0, 3.0), (3.0, 3.0), (4.0, 4.0)])
     def test_step_bound(self, sigma: float, bound: float) -> None:
-        """On noise, where steps of hundreds of pixels happen: none longer, many flagged.
+        """On noise, steps can be hundreds of pixels long. None above the bound is taken.
 
-        Than the blur's sigma, or the blob's own up to three pixels.
+        Many are flagged. The bound is the blur's sigma, or the blob's own up to three pixels.
         """
         maps = synthetic.noise(0, 4000, SIZE, zero_mean=False)
         keypoints = decode(maps, blur_sigma=sigma)
@@ -153,7 +153,7 @@ class TestStatus:
 
     @pytest.mark.parametrize("kernel", [3, 7, 11])
     def test_every_reason_on_noise(self, kernel: int) -> None:
-        """Against the rules in NumPy, wherever they are not within rounding of a threshold."""
+        """The status matches the rules in NumPy, except within rounding of a threshold."""
         pytest.importorskip("cv2")
 
         maps = synthetic.noise(3, 1500, SIZE, zero_mean=False) + np.float32(0.1)
@@ -172,7 +172,7 @@ class TestStatus:
                 largest = np.linalg.eigvalsh(hessian)[-1]
                 step = -np.linalg.solve(hessian, gradient)
                 length = np.linalg.norm(step)
-                # The blob's variance along the step is what the blur's leaves of it.
+                # The blob's variance along the step is the total less that of the blur.
                 own = length**2 / (step @ gradient) - blur
                 longest = max(shortest, min(max(own, 0), 9) ** 0.5)
                 if abs(largest) < 1e-3 or abs(length / longest - 1) < 1e-3:
@@ -186,7 +186,7 @@ class TestStatus:
 
     @pytest.mark.parametrize(("sigma", "wanted"), [(2.0, 1.1), (3.0, 1.3), (4.0, 2.0)])
     def test_wide_noisy_blobs_are_refined(self, sigma: float, wanted: float) -> None:
-        """Their maximum is far from their middle: the error in multiples of what can be reached."""
+        """Their maximum is far from their middle. The error is in units of the Cramer-Rao bound."""
         maps, points = synthetic.gaussians(
             5, 40 * BATCH, (48, 40), sigma=sigma, noise=0.1, margin=8.0
         )
@@ -196,7 +196,7 @@ class TestStatus:
         assert (np.asarray(found.status) == Status.REFINED).mean() > 0.995
 
     def test_precedence(self) -> None:
-        """NOT_FINITE before NO_PEAK before BORDER; the others in the test above."""
+        """NOT_FINITE precedes NO_PEAK, which precedes BORDER. The test on noise has the others."""
         border = np.zeros(SIZE, np.float32)
         border[0, 0] = 1
         below = -np.ones(SIZE, np.float32)
@@ -219,7 +219,7 @@ class TestStatus:
 @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-3, 255.0, 1e30, 2.5e38])
 @pytest.mark.parametrize("kind", ["noisy", "cut"])
 def test_scale_does_not_matter(kind: str, scale: float) -> None:
-    """The floor under the logarithm, which bites on maps cut to zero, moves along."""
+    """The floor under the logarithm, which matters for maps cut to zero, scales with the map."""
     maps, _ = synthetic.gaussians(0, BATCH, SIZE, sigma=2.0, noise=0.02)
     maps = synthetic.cut(maps, threshold=0.98) if kind == "cut" else maps
     plain, scaled = decode(maps), decode(maps * np.float32(scale))
@@ -244,7 +244,10 @@ def test_any_leading_axes(leading: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 7), (5, 5)], ids=str)
 def test_any_size(size: tuple[int, int]) -> None:
-    """One pixel, one too few for an interior, and enough of them: all less than the window."""
+    """The sizes are one pixel, one too small for an interior and one just large enough.
+
+    All are smaller than the window.
+    """
     keypoints = dark_jax.decode(synthetic.noise(0, 50, size, zero_mean=False))
     assert np.isfinite(keypoints.coords).all()
     if min(size) < 5:
@@ -271,7 +274,7 @@ COARSE = [
 
 @pytest.mark.parametrize(("dtype", "scale", "allowed"), slow_but(COARSE[:2], COARSE, unpack=True))
 def test_coarse_types(dtype: np.dtype, scale: float, allowed: float) -> None:
-    """Computed in float32; what is lost is what the type cannot hold."""
+    """Maps are computed in float32. Only what their own type cannot hold is lost."""
     maps, points = synthetic.gaussians(0, 32, SIZE, sigma=2.0, margin=8.0)
     keypoints = dark_jax.decode(np.round(maps * scale, 3 if scale == 1 else 0).astype(dtype))
     assert keypoints.coords.dtype == keypoints.scores.dtype == jnp.float32

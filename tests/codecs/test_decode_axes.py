@@ -23,12 +23,12 @@ def decode_volumes(volumes: np.ndarray) -> dark_jax.Keypoints:
 
 
 def as_images(keypoints: dark_jax.Keypoints) -> dark_jax.Keypoints:
-    """Those of 12 maps, of 3 images with 4 joints."""
+    """The keypoints of 12 maps as those of 3 images with 4 joints."""
     return jax.tree.map(lambda leaf: leaf.reshape(3, 4, *leaf.shape[1:]), keypoints)
 
 
 class TestAxes:
-    """Another layout or dimension is the same mathematics."""
+    """Another layout or dimension uses the same mathematics."""
 
     @pytest.mark.parametrize("axes", [(-3, -2), (1, 2), [1, 2], (1, -2), np.array([1, 2])], ids=str)
     def test_channels_last(self, axes: Any) -> None:
@@ -54,7 +54,7 @@ class TestAxes:
         assert memory.temp_size_in_bytes < 0.25 * 4 * maps.size
 
     def test_volume_with_a_sigma_an_axis(self) -> None:
-        """Slices thicker than pixels: blobs narrow along z; within a thousandth of a pixel."""
+        """Thick slices make blobs narrow along z. The error is within a thousandth of a pixel."""
         sigma = np.array([3.0, 2.5, 1.5])
         points = np.array([14.3, 13.6, 9.45]) + synthetic.rng(3).uniform(-1, 1, (6, 3))
         grid = np.stack(np.meshgrid(*map(np.arange, (19, 28, 30)), indexing="ij")[::-1], axis=-1)
@@ -65,7 +65,7 @@ class TestAxes:
         np.testing.assert_allclose(found.coords, points, rtol=0, atol=1e-3)
 
     def test_volume_borders(self) -> None:
-        """At the first and at the last place that is too near, along each axis."""
+        """Along each axis, the peaks are just too near the first or the last border."""
         places = np.full((6, 3), 4)
         places[np.arange(6), [0, 0, 1, 1, 2, 2]] = [1, 7] * 3
         volumes = np.zeros((6, *VOLUME), np.float32)
@@ -75,7 +75,7 @@ class TestAxes:
         np.testing.assert_array_equal(found.coords, places[:, ::-1])
 
     def test_volume_guards(self) -> None:
-        """No step leaves the neighbourhood on noise, and every reason occurs."""
+        """On noise, no step leaves the neighbourhood, and every reason occurs."""
         volumes = synthetic.rng(0).random((300, *VOLUME)).astype(np.float32)
         found = decode_volumes(volumes)
         status = np.asarray(found.status)
@@ -85,7 +85,7 @@ class TestAxes:
         assert {*status.tolist()} == {0, 3, 4, 5}
 
     def test_rows(self) -> None:
-        """Within a thousandth of a pixel in the interior."""
+        """The error is within a thousandth of a pixel in the interior."""
         points = synthetic.rng(1).uniform(10, 30, (6, 1))
         rows = synthetic.draw(np.pad(points, [(0, 0), (0, 1)]), (1, 41), sigma=2.0)[:, 0]
         found = dark_jax.decode(rows.astype(np.float32), axes=(-1,), kernel_size=7)

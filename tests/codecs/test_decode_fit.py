@@ -1,4 +1,4 @@
-"""The fit of a Gaussian of known width: against the Cramer-Rao bound, and at every border."""
+"""The fit of a Gaussian of known width, against the Cramer-Rao bound and at every border."""
 
 import functools
 from collections.abc import Callable
@@ -22,14 +22,14 @@ BATCH = 200
 
 
 def fitted(maps: Any, *, sigma: float, **options: Any) -> dark_jax.Keypoints:
-    """In batches of one size: widths that need the same window share one program."""
+    """Fit in batches of one size, so that widths with the same window share one program."""
     fit = functools.partial(dark_jax.decode_fit, sigma=sigma, **options)
     return in_batches(fit, maps, size=BATCH)
 
 
 @pytest.mark.parametrize("sigma", slow_but([1.0], [1.0, 1.5, 2.0, 3.0]))
 def test_clean_maps_are_exact(sigma: float) -> None:
-    """Interior and borders alike: no blob is missing pixels that a fit would need."""
+    """The fit is exact in the interior and at borders, where enough pixels of each blob remain."""
     maps, points = synthetic.gaussians(0, 200, SIZE, sigma=sigma, margin=0.0)
     edges, on_edge = synthetic.border(1, SIZE, sigma=sigma)
     found = fitted(np.concatenate([maps, edges]), sigma=sigma)
@@ -45,7 +45,10 @@ BOUND_CASES = [
 
 @pytest.mark.parametrize(("sigma", "noise"), slow_but([(1.0, 0.05)], BOUND_CASES, unpack=True))
 def test_reaches_the_bound(sigma: float, noise: float) -> None:
-    """RMS error within 3 % of the bound, bias within 5 %, and the sampling error of 3000 maps."""
+    """The RMS error is within 3 % of the bound and the bias within 5 %.
+
+    Both limits allow for the sampling error of 3000 maps.
+    """
     margin = 20.0 if sigma > 3 else 8.0
     maps, points = synthetic.gaussians(2, 3000, SIZE, sigma=sigma, noise=noise, margin=margin)
     error = np.asarray(fitted(maps, sigma=sigma).coords) - points
@@ -68,7 +71,7 @@ def test_noisy_borders(sigma: float, mean: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.2, 0.3])
 def test_peak_after_the_blur(noise: float) -> None:
-    """Where the raw maximum is lost in the noise the blurred one is not."""
+    """The blurred maximum survives noise in which the raw maximum is lost."""
     maps, points = synthetic.gaussians(6, 2000, SIZE, sigma=2.0, noise=noise, margin=8.0)
     blurred = np.asarray(fitted(maps, sigma=2.0, from_blurred=True).coords) - points
     raw = np.asarray(fitted(maps, sigma=2.0).coords) - points
@@ -99,7 +102,7 @@ FLOORS = np.linspace(-5, 2, 30).astype(np.float32)
 
 
 def test_sigma_and_background_of_each_map_and_traced() -> None:
-    """No floor, and one for each map; logits' is negative."""
+    """The background is zero, or one value for each map, which is negative for logits."""
     sigmas = np.linspace(1, 3, 30).astype(np.float32)
     points = synthetic.centres(10, 30, SIZE, margin=3.0)
     blobs = zip(points, sigmas, strict=True)
@@ -137,9 +140,9 @@ def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
 
 
 def odd_maps() -> dict[str, np.ndarray]:
-    """Those that break decoders, and three more that no blob fits.
+    """The maps that break decoders, and three more that no blob fits.
 
-    A blob whose top is well outside the map, a ramp, and one pixel on a deep floor.
+    These are a blob whose top is well outside the map, a ramp, and one pixel on a deep floor.
     """
     cases = synthetic.degenerate(SIZE)
     cases["off"] = synthetic.draw(np.array([[-4.0, 30.0]]), SIZE, sigma=2.0)[0].astype(np.float32)
@@ -175,7 +178,10 @@ def test_every_status() -> None:
 
 
 def test_odd_maps() -> None:
-    """Unrefined is the integer peak; NaN only with a NaN; finite gradients of finite maps."""
+    """Unrefined coordinates are the integer peak. They are NaN only with a NaN in the map.
+
+    Gradients of finite maps are finite.
+    """
     gradient, found = jax.tree.map(np.asarray, gradient_and_fit(ODD))
     for (name, heatmap), coords, status in zip(
         ODD_MAPS.items(), found.coords, found.status, strict=True
@@ -202,7 +208,7 @@ def test_noise_alone_is_bounded(sigma: float) -> None:
 
 @pytest.mark.parametrize("sigma", [0.0, -2.0, np.nan, np.inf, 1e-38, 1e-3, 1e30])
 def test_any_sigma_that_is_traced(sigma: float) -> None:
-    """What is no sigma leaves the start, and says so; all finite."""
+    """A sigma that cannot be fitted leaves the start and sets the status. Gradients are finite."""
 
     def coords(m: jax.Array, s: jax.Array) -> tuple[jax.Array, dark_jax.Keypoints]:
         found = dark_jax.decode_fit(m, sigma=s, radius=6)
@@ -218,7 +224,7 @@ def test_any_sigma_that_is_traced(sigma: float) -> None:
 
 
 def test_gradient() -> None:
-    """Right by central differences, with respect to the map and the sigma."""
+    """Gradients with respect to the map and the sigma match central differences."""
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1))
@@ -273,7 +279,7 @@ def test_bad_arguments_are_named(
 
 
 def test_a_traced_sigma_sets_no_radius() -> None:
-    """The window's size must come from elsewhere."""
+    """A traced sigma cannot set the size of the window or of the blur."""
     maps = np.ones((2, 8, 8), np.float32)
     for options in ({}, {"radius": 5, "from_blurred": True}):
         fit = jax.jit(functools.partial(dark_jax.decode_fit, maps, **options))
@@ -282,7 +288,7 @@ def test_a_traced_sigma_sets_no_radius() -> None:
 
 
 def test_a_sigma_bound_before_jit_is_not_traced() -> None:
-    """An array of JAX's that was estimated, say: it sets the radius and the blur."""
+    """A JAX array, such as an estimated sigma, sets the radius and the blur."""
     maps, points = synthetic.gaussians(16, 4, SIZE, sigma=2.0, margin=8.0)
     for sigma in (jnp.float32(2), jnp.array([2.0, 2.0]), jnp.full((4, 1), 2.0)):
         for options in ({}, {"from_blurred": True}):
@@ -293,7 +299,7 @@ def test_a_sigma_bound_before_jit_is_not_traced() -> None:
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, jnp.array])
 def test_sigma_broadcasts_as_numpy_s_operands_do(kind: Callable[[Any], Any]) -> None:
-    """Against the coordinates: of axes, of joints, of both; a radius for the largest."""
+    """Sigmas of axes, joints or both broadcast to the coordinates. The largest sets the radius."""
     points = synthetic.centres(15, 6, SIZE, margin=12.0).astype(np.float32).reshape(2, 3, 2)
     for sigma in ([1.0, 2.0], [[1.0], [2.0], [3.0]], [[[1.0, 2.0]], [[3.0, 1.5]]]):
         maps = dark_jax.encode(points, size=SIZE, sigma=sigma)
@@ -308,7 +314,7 @@ def test_sigma_broadcasts_as_numpy_s_operands_do(kind: Callable[[Any], Any]) -> 
 
 
 def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
-    """No coordinate of a real network's map is lost, and none leaves the neighbourhood."""
+    """On maps of a real network no coordinate is lost, and none leaves the neighbourhood."""
     maps = openfield_heatmaps[:100]
     found = dark_jax.decode_fit(maps, sigma=1.5)
     single = dark_jax.decode(maps)
@@ -328,7 +334,7 @@ COVERAGE_CASES = [
     slow_but([(False, 1.0, 0.1), (True, 1.0, 0.1)], COVERAGE_CASES, unpack=True),
 )
 def test_coverage(border: bool, sigma: float, noise: float) -> None:
-    """The ellipses hold as many of 5000 errors as they should; nobody's guess of the noise."""
+    """The ellipses hold as many of 5000 errors as they should. The noise level is not an input."""
     if border:
         parts = [synthetic.border(seed, SIZE, sigma=sigma) for seed in range(8)]
         maps, points = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -347,7 +353,7 @@ def test_coverage(border: bool, sigma: float, noise: float) -> None:
 
 @pytest.mark.slow
 def test_covariance_of_what_is_no_blob() -> None:
-    """Large where another blob or nothing is in the window; infinite where nothing was fitted."""
+    """The covariance is large with a second blob or without one, and infinite without a fit."""
     clean, _ = synthetic.gaussians(22, 20, SIZE, sigma=2.0, noise=0.02, margin=10.0)
     two, _ = synthetic.second_peak(23, 20, SIZE, sigma=2.0, height=0.6, distance=5.0)
     flat = np.full((1, *SIZE), 0.7, np.float32)

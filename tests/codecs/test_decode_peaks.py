@@ -1,4 +1,4 @@
-"""All peaks of a map, against a search by definition; each refined as a single one is."""
+"""The peaks of a map match a search by definition. Each is refined as a single peak is."""
 
 import functools
 from typing import Any
@@ -20,7 +20,7 @@ SIZE = (24, 20)
 def expected(
     heatmap: np.ndarray, *, threshold: float, distance: int, count: int
 ) -> list[tuple[int, ...]]:
-    """(x, y, ...) by score; of equal ones in row-major order."""
+    """The peaks (x, y, ...) sorted by score. Equal ones are in row-major order."""
     found = oracle.peaks(heatmap, threshold=threshold, distance=distance)
     return [p[::-1] for p in sorted(found, key=lambda p: -heatmap[p])][:count]
 
@@ -61,7 +61,10 @@ def _nine(maps: jax.Array, thresholds: jax.Array) -> dark_jax.Keypoints:
 
 
 def nine(maps: np.ndarray, thresholds: Any) -> dark_jax.Keypoints:
-    """The nine highest peaks, by a traced threshold for each of as many maps as there are CASES."""
+    """The nine highest peaks of each map, with a traced threshold for each.
+
+    Maps are filled up to the number of ``CASES``, so that one program serves all tests.
+    """
     filled = np.concatenate([maps, np.repeat(maps[-1:], len(STACKED) - len(maps), axis=0)])
     each = np.full(len(STACKED), 2.0, np.float32)
     each[: len(maps)] = thresholds
@@ -74,14 +77,14 @@ def decoded(threshold: float, *names: str) -> dark_jax.Keypoints:
 
 @pytest.mark.parametrize("distance", slow_but([3], [1, 3, 6, 30]))
 def test_finds_what_the_definition_finds(distance: int) -> None:
-    """Plateaus of any shape are one peak, equal peaks elsewhere survive."""
+    """A plateau of any shape is one peak. Equal peaks elsewhere survive."""
     count = STACKED[0].size
 
     def scores(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = dark_jax.decode_peaks(maps, max_peaks=count, threshold=0.3, min_distance=distance)
         return found.scores.sum(), found.scores
 
-    # The gradient of the scores is one at the peaks, which are so known to the pixel.
+    # The gradient of the scores is one at the peaks, so it tells their pixels.
     chosen, found = map(np.asarray, jax.jit(jax.grad(scores, has_aux=True))(STACKED))
     for name, heatmap, places, values in zip(CASES, STACKED, chosen, found, strict=True):
         truth = expected(heatmap, threshold=0.3, distance=distance, count=count)
@@ -98,7 +101,7 @@ def test_plateaus_by_hand() -> None:
 
 
 def test_refines_each_as_decode_refines_one() -> None:
-    """A map cut around each peak, with nothing else on it, decodes to the same coordinates."""
+    """A map with only the pixels around one peak decodes to the same coordinates."""
     maps, centres = synthetic.crowds(4, 30, (64, 48), peaks=6, separation=12, sigma=1.5, noise=0.01)
     found = dark_jax.decode_peaks(maps, max_peaks=30, threshold=0.3, min_distance=3)
     found = jax.tree.map(np.asarray, found)
@@ -144,7 +147,7 @@ def test_sorted() -> None:
 
 
 def test_crowds() -> None:
-    """Every peak 6 px from the next is found, and nothing else."""
+    """All peaks, each more than 6 px from the next, are found, and nothing else is."""
     maps, centres = synthetic.crowds(6, 30, (64, 48), peaks=15, separation=6, sigma=1.5, noise=0.02)
     found = dark_jax.decode_peaks(maps, max_peaks=30, threshold=0.2, min_distance=3)
     found = jax.tree.map(np.asarray, found)
@@ -168,7 +171,7 @@ def test_threshold_of_each_map_and_traced() -> None:
 
 @pytest.mark.parametrize("axes", slow_but([(-3, -2)], [(-3, -2), (-1,), (-3, -2, -1)]), ids=str)
 def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
-    """With plateaus, and without."""
+    """The rounded values have plateaus, the others do not."""
     uniform = synthetic.rng(7).random((2, 9, 8, 10)).astype(np.float32)
     others = [axis for axis in range(4) if axis - 4 not in axes]
     for values in (np.round(2 * uniform) / 2, uniform):
@@ -189,7 +192,7 @@ def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "bfloat16", "int32"])
 def test_types(dtype: str) -> None:
-    """Computed in float32, few levels and so many ties included."""
+    """Maps are computed in float32. Few levels make many ties."""
     maps = np.stack([CASES[f"crowd {n}"] for n in range(4)])
     typed = (255 * np.maximum(maps, 0)).astype(jnp.dtype(dtype))
     found = dark_jax.decode_peaks(typed, max_peaks=20, threshold=60, min_distance=2)
@@ -200,7 +203,7 @@ def test_types(dtype: str) -> None:
 
 
 def test_degenerate() -> None:
-    """Nothing but finite coordinates of maps without a NaN, and what the definition finds."""
+    """Maps without a NaN have finite coordinates and the peaks that the definition finds."""
     cases = synthetic.degenerate(SIZE)
     found = in_batches(lambda maps: nine(maps, 0.0), list(cases.values()), size=8)
     each = zip(cases.items(), found.coords, found.scores, found.status, strict=True)
@@ -219,7 +222,10 @@ def test_degenerate() -> None:
 
 @pytest.mark.slow
 def test_gradient_in_a_crowd() -> None:
-    """Finite, and right by central differences; the contract of gradients says so of bumps."""
+    """Gradients are finite and match central differences.
+
+    ``test_gradients`` checks the same for bumps.
+    """
 
     @jax.jit
     @jax.value_and_grad
@@ -267,9 +273,9 @@ def test_bad_arguments_are_named(
 
 
 def test_a_tie_with_a_flank_is_no_loss() -> None:
-    """An earlier pixel of the same value on a higher peak's flank is no peak, so it wins nothing.
+    """A pixel on the flank of a higher peak is not a peak, so it does not suppress an equal one.
 
-    The row of the report, and two peaks of which the second is near the first's flank alone.
+    The second peak is near an equal pixel of that flank, but not near the first peak itself.
     """
     row = np.full((1, 12), 100, np.uint8)
     row[0, [0, 1, 2, 7]] = 255, 225, 155, 155
@@ -279,7 +285,7 @@ def test_a_tie_with_a_flank_is_no_loss() -> None:
 
 
 def test_one_slot_holds_the_first_of_many() -> None:
-    """Of a plateau with two tops too: a hook, found again however many slots there are."""
+    """The hook is a plateau with two tops. It is searched again, however many slots there are."""
     heatmap = np.zeros((12, 60), np.float32)
     heatmap[3:10, 2] = heatmap[9, 2:50] = heatmap[1:10, 49] = 1
     one, many = (
@@ -291,7 +297,7 @@ def test_one_slot_holds_the_first_of_many() -> None:
 
 
 def test_a_level_way_past_a_higher_peak_leaves_two_in_place() -> None:
-    """Two pixels of one value at the ends of a ridge that a higher peak stands on."""
+    """Two equal pixels are at the ends of a ridge whose middle touches a higher peak."""
     heatmap = np.zeros((16, 24), np.uint8)
     heatmap[8, 8:15] = 5
     heatmap[7, 11] = 9
@@ -313,7 +319,7 @@ def turned(maps: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("dtype", slow_but(["uint8"], ["uint8", "float16"]))
 @pytest.mark.parametrize("distance", slow_but([3], [1, 3, 5]))
 def test_turned_maps_have_the_same_peaks(dtype: str, distance: int) -> None:
-    """Crowds of 15 whose values are few: as many peaks, and none of another height."""
+    """Turned crowds of 15 with few distinct values have as many peaks, of the same heights."""
     size = (48, 48)
     maps, _ = synthetic.crowds(9, 120, size, peaks=15, separation=5, sigma=1.5, noise=0.02)
     maps = np.clip(np.round(250 * maps), 0, 255).astype(dtype)
@@ -326,7 +332,7 @@ def test_turned_maps_have_the_same_peaks(dtype: str, distance: int) -> None:
 
 
 def test_turned_flat_tops_are_at_the_same_place() -> None:
-    """The middle of a plateau is where it was."""
+    """The middle of a plateau turns with the map."""
     y, x = np.mgrid[:24, :24]
     centres = np.array([[6, 7], [16.5, 8], [9, 17.5]])
     maps = np.zeros((1, 24, 24), np.float32)

@@ -1,4 +1,4 @@
-"""Peaks above a background: of microscopes, whose maps are zero nowhere."""
+"""Peaks above a background, as in microscope images, which are nowhere zero."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ def peaks(maps: jax.Array, threshold: jax.Array, background: jax.Array) -> Keypo
 
 @pytest.fixture(scope="module")
 def expected() -> Keypoints:
-    """Without a background."""
+    """The peaks found without a background."""
     return dark_jax.decode_peaks(MAPS, threshold=THRESHOLD, max_peaks=6)
 
 
 @pytest.mark.parametrize("floor", [100.0, -5.0, 0.0, np.array([100.0, -5.0, 0.25])], ids=str)
 def test_the_same_peaks_wherever_zero_is(floor: Any, expected: Keypoints) -> None:
-    """As exactly as float32 holds the sums; the scores are the map's values to the bit."""
+    """Peaks agree as exactly as float32 holds the sums. Scores are the map's values to the bit."""
     floor = np.asarray(floor, np.float32)
     maps = MAPS + floor.reshape(-1, 1, 1)
     found = peaks(maps, THRESHOLD + floor, floor)
@@ -42,14 +42,14 @@ def test_the_same_peaks_wherever_zero_is(floor: Any, expected: Keypoints) -> Non
 
 
 def test_zero_is_no_background(expected: Keypoints) -> None:
-    """Traced or not, to the bit."""
+    """A background of zero, traced or not, changes no bit."""
     found = peaks(MAPS, THRESHOLD, np.float32(0))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_whole_numbers(expected: Keypoints) -> None:
-    """A camera's; a window that leaves the map sees the background there."""
+    """The maps are camera counts. A window that leaves the map sees the background outside."""
     counts = np.round(1000 * np.clip(MAPS, 0, None) + 5000).astype(np.uint16)
     found = dark_jax.decode_peaks(counts, threshold=5300, background=5000, max_peaks=6)
     refined = np.asarray(found.refined & expected.refined)
@@ -61,7 +61,7 @@ def test_whole_numbers(expected: Keypoints) -> None:
 
 
 def test_nothing_rises_above_it() -> None:
-    """A plateau that is searched again with the slower method, and a map that is spoilt."""
+    """The maps are a plateau, which the slower method searches again, and one with a NaN."""
     plateau, spoilt = np.full(SIZE, 3, np.float32), MAPS[0] + np.float32(3)
     spoilt[-1, 0] = np.nan
     found = peaks(np.stack([plateau, plateau, spoilt]), 3.3, np.array([3, 2, 3], np.float32))
@@ -77,7 +77,7 @@ def test_nothing_rises_above_it() -> None:
 
 
 def test_gradient() -> None:
-    """Finite, and of the whole map's level none: what is added to both moves nothing."""
+    """Gradients are finite. A constant added to both map and background moves no peak."""
 
     @jax.grad
     def slopes(both: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""SimCC bins against mmpose's own answers, and the score and status of two axes."""
+"""SimCC bins against the answers of mmpose, and the score and status of two axes."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def golden() -> dict[str, np.ndarray]:
     slow_but([11], homes.SIMCC_KERNELS),
 )
 def test_home(golden: dict[str, np.ndarray], kernel: int) -> None:
-    """Gaussian, noisy, bordering, tied, low and high bins."""
+    """The bins are Gaussian, noisy, at borders, tied, low and high."""
     x, y = golden["bins/x"], golden["bins/y"]
     found = dark_jax.decode_simcc(x, y, kernel_size=kernel)
     np.testing.assert_array_equal(found.scores, golden["bins/scores"])
@@ -48,7 +48,7 @@ def gaussian_bins(centres: list[float], size: int) -> np.ndarray:
     ("rule", "leading"), [(rules.MMPOSE_SIMCC_DARK, (2, 3)), (rules.GUARDED, ())], ids=str
 )
 def test_coordinates_are_pixels_of_the_input(rule: rules.Rule, leading: tuple[int, ...]) -> None:
-    """Whatever the leading axes."""
+    """This holds for any leading axes."""
     count = int(np.prod(leading))
     centres = synthetic.rng(0).uniform(20, 70, (count, 2))
     x, y = gaussian_bins([*centres[:, 0]], 90), gaussian_bins([*centres[:, 1]], 100)
@@ -60,7 +60,7 @@ def test_coordinates_are_pixels_of_the_input(rule: rules.Rule, leading: tuple[in
 
 
 def test_the_lower_maximum_is_the_score_and_decides(golden: dict[str, np.ndarray]) -> None:
-    """No x above zero: the sentinel, -1 bins, for both, whatever y says."""
+    """If no x bin is above zero, both coordinates are the sentinel, -1 bins, whatever y is."""
     count = len(golden["bins/x"])
     x, y = gaussian_bins([60.4] * count, 96), gaussian_bins([70.2] * count, 128)
     x[0] *= 0.5

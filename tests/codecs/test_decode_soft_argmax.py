@@ -29,13 +29,13 @@ TEMPERATURES = np.repeat(np.array([0.01, 0.1, 1.0], np.float32), 24)
 
 @functools.partial(jax.jit, static_argnames="radius")
 def decoded(maps: jax.Array, temperatures: jax.Array, *, radius: int | None) -> dark_jax.Keypoints:
-    """72 maps, a traced temperature each."""
+    """Decode 72 maps, each with its own traced temperature."""
     return dark_jax.decode_soft_argmax(maps, temperature=temperatures, radius=radius)
 
 
 @pytest.mark.parametrize("radius", [None, 1, 3, 12])
 def test_is_the_expectation(radius: int | None) -> None:
-    """Borders, negative maps and a radius beyond the map included; a temperature per map."""
+    """This includes borders, negative maps, a radius beyond the map, and a temperature per map."""
     maps, _ = synthetic.gaussians(0, 24, SIZE, sigma=2.0, noise=0.05, margin=0.0)
     maps[::2] -= 1.5
     maps = np.tile(maps, (3, 1, 1))
@@ -79,7 +79,7 @@ def test_status() -> None:
 
 @pytest.mark.parametrize("radius", [None, 3])
 def test_gradient(radius: int | None) -> None:
-    """Right by central differences, with respect to the map and the temperature."""
+    """Gradients with respect to the map and the temperature match central differences."""
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1))
@@ -109,7 +109,10 @@ def test_gradient(radius: int | None) -> None:
 
 @pytest.mark.parametrize("radius", [None, 3])
 def test_any_temperature_that_is_traced(radius: int | None) -> None:
-    """The lowest leave the peaks; what is no temperature leaves one, and says so; all finite."""
+    """The lowest temperatures give the peak, and so do invalid ones, which set the status.
+
+    All derivatives are finite.
+    """
 
     @jax.jit
     def decode(t: jax.Array) -> tuple[dark_jax.Keypoints, tuple[jax.Array, ...]]:

@@ -1,4 +1,4 @@
-"""Gaussian targets, and the way back."""
+"""Gaussian targets, and decoding them again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support import synthetic, tolerances
 
 
 def test_is_the_gaussian() -> None:
-    """Against the float64 definition; tails of keypoints outside the map are drawn."""
+    """Maps match the float64 definition. Keypoints outside the map draw their tails."""
     coords = np.array([[4.3, 6.75], [0.0, 0.0], [-3.2, 5.0], [20.0, 31.5]])
     found = dark_jax.encode(coords.astype(np.float32), size=(12, 10), sigma=1.7)
     assert found.shape == (4, 12, 10)
@@ -58,16 +58,16 @@ def draw_with(sigma: jax.Array) -> jax.Array:
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan, np.inf])
 def test_sigma_that_cannot_be_drawn(sigma: float) -> None:
-    """Known now: an error. Traced: nothing is drawn."""
+    """Such a sigma is an error when not traced. A traced one draws nothing."""
     with pytest.raises(ValueError, match="sigma must be a positive, finite number, got"):
         dark_jax.encode(np.ones(2), size=(4, 4), sigma=sigma)
     np.testing.assert_array_equal(draw_with(np.float32(sigma)), np.zeros((4, 4)))
 
 
 def test_quantized() -> None:
-    """By hand: centre at the nearest pixel, halves up, cut to the square of 3 sigma.
+    """By hand, the centre is the nearest pixel, halves up, and a square of 3 sigma is kept.
 
-    And centres cut towards zero, as int() does in the older code bases: -0.9 + 0.5 is pixel 0.
+    Centres are cut towards zero, as int() does in older code bases: -0.9 + 0.5 is pixel 0.
     """
     coords = np.array([[6.5, 5.4], [-0.9, 3.0]])
     found = np.asarray(dark_jax.encode(coords, size=(11, 13), sigma=1.0, quantize=True))
@@ -80,7 +80,7 @@ def test_quantized() -> None:
 
 @pytest.mark.parametrize("sigma", [1.5, 2.0, 3.0, 4.5, 6.0])
 def test_round_trip(sigma: float) -> None:
-    """Every edge (k - 1) / 2 + 3 = 8 px away, k = 11."""
+    """Every edge is (k - 1) / 2 + 3 = 8 px away, with k = 11."""
     size = (41, 67)
     points = synthetic.centres(7, 500, size, margin=8.0).astype(np.float32)
     keypoints = dark_jax.decode(dark_jax.encode(points, size=size, sigma=sigma))
@@ -130,7 +130,7 @@ def test_lists_and_numpy_sizes(size: Any) -> None:
 def test_decode_finds_it_again_in_any_dimension_and_layout(
     axes: tuple[int, ...], leading: tuple[int, ...]
 ) -> None:
-    """Rows, and volumes with channels last; maps are the test above."""
+    """This is for rows, and for volumes with channels last. ``test_round_trip`` is for maps."""
     dim = len(axes)
     size = (24, 26, 28)[-dim:]
     coords = synthetic.rng(dim).uniform(9, 13, (*leading, dim)).astype(np.float32)
@@ -153,7 +153,7 @@ def test_channels_last_is_channels_first_moved(quantize: bool) -> None:
 
 @pytest.mark.parametrize("kind", [tuple, list, np.array, jnp.array])
 def test_a_row_is_a_sigma_for_each_axis(kind: Callable[[Any], Any]) -> None:
-    """Whatever holds it."""
+    """The row may be a tuple, a list or an array."""
     sigma = kind([3.0, 2.0, 1.0])
     volume = np.asarray(
         dark_jax.encode(np.array([4.0, 3.0, 2.0]), size=(5, 7, 9), sigma=sigma, axes=(-3, -2, -1))
@@ -165,7 +165,7 @@ def test_a_row_is_a_sigma_for_each_axis(kind: Callable[[Any], Any]) -> None:
 
 
 def test_sigma_broadcasts_as_numpy_s_operands_do() -> None:
-    """Against the coordinates: of joints, of axes, of both."""
+    """Sigmas of joints, axes or both broadcast to the coordinates."""
     coords = np.full((2, 3, 2), 8, np.float32)
     for sigma in (1.5, [1.0, 2.0], [[1.0], [2.0], [3.0]], [[[1.0, 2.0]], [[3.0, 1.5]]]):
         drawn = np.asarray(dark_jax.encode(coords, size=(17, 17), sigma=sigma))

@@ -1,4 +1,4 @@
-"""The width of a batch's blobs: from any place, any layout, noise and a few bad maps."""
+"""The width of the blobs in a batch, in any place and layout, with noise and a few bad maps."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ COUNT = 120
 
 
 def of_both(*maps: np.ndarray, **options: Any) -> np.ndarray:
-    """The sigmas of two joints, COUNT maps each: one program for every test of large maps."""
+    """The sigmas of two joints with COUNT maps each. All tests of large maps share the program."""
     assert [len(values) for values in maps] == [COUNT, COUNT]
     return np.asarray(dark_jax.estimate_sigma(np.stack(maps, axis=1), joint_axis=1, **options))
 
@@ -23,7 +23,7 @@ def of_both(*maps: np.ndarray, **options: Any) -> np.ndarray:
 @pytest.mark.parametrize("noise", slow_but([0.02, 0.1], [0.0, 0.02, 0.1]))
 @pytest.mark.parametrize("sigma", slow_but([1.0, 6.0], [1.0, 1.5, 2.0, 3.0, 6.0]))
 def test_within_two_percent(sigma: float, noise: float) -> None:
-    """Centres anywhere on the map, and all of them within three pixels of an edge."""
+    """One joint has centres anywhere on the map, the other within three pixels of an edge."""
     anywhere, _ = synthetic.gaussians(0, COUNT, SIZE, sigma=sigma, noise=noise, margin=0.0)
     edges = synthetic.border(1, SIZE, sigma=sigma)[0][::5][:COUNT]
     edges += np.float32(noise) * synthetic.noise(2, len(edges), SIZE, zero_mean=True)
@@ -38,7 +38,7 @@ def test_of_each_joint() -> None:
 
 @pytest.mark.slow
 def test_of_each_joint_of_other_layouts() -> None:
-    """Axes to take the median over on both sides of the maps', joints last."""
+    """The median is over axes on both sides of the map axes, and joints are last."""
     sigmas = (1.0, 2.5, 4.0)
     joints = [synthetic.gaussians(3, 20, SIZE, sigma=sigma)[0] for sigma in sigmas]
     maps = np.stack(joints, axis=-1).reshape(10, 2, *SIZE, 3)
@@ -48,7 +48,7 @@ def test_of_each_joint_of_other_layouts() -> None:
 
 
 def test_a_few_bad_maps_do_not_matter() -> None:
-    """Two of five are empty, noise, NaN, flat or hold a much wider blob; scale does not count."""
+    """Two of five maps are empty, noise, NaN, flat or a much wider blob. Scale does not matter."""
     bad = np.stack(list(synthetic.degenerate(SIZE).values()))
     wide, _ = synthetic.gaussians(6, 12, SIZE, sigma=5.0)
     noise = synthetic.noise(5, 48 - len(bad) - len(wide), SIZE, zero_mean=True)
@@ -69,7 +69,7 @@ def test_background() -> None:
 
 @pytest.mark.parametrize("axes", slow_but([(-1,)], [(-1,), (-3, -2, -1)]), ids=str)
 def test_a_single_map_of_any_dimension(axes: tuple[int, ...]) -> None:
-    """Also one with nothing in it."""
+    """A single map is enough. The sigma of an empty one is infinite."""
     dim = len(axes)
     points = synthetic.rng(8).uniform(6, 18, (20, dim)).astype(np.float32)
     maps = np.asarray(dark_jax.encode(points, size=(26, 28, 30)[:dim], sigma=1.5, axes=axes))
@@ -84,7 +84,7 @@ OVALS = [(1.5,), (2.0, 1.2), (2.0, 2.0, 1.0)]
 
 @pytest.mark.parametrize("sigma", slow_but([OVALS[1]], OVALS), ids=str)
 def test_one_an_axis(sigma: tuple[float, ...]) -> None:
-    """Each by itself, in the order of coordinates; of joints too. One for all is in between."""
+    """Each axis of each joint has its own sigma, in coordinate order. A common one lies between."""
     axes, size = tuple(range(-len(sigma), 0)), (20, 26, 30)[-len(sigma) :]
     points = synthetic.rng(9).uniform(4, 15, (2, 15, len(sigma))).astype(np.float32)
     noise = synthetic.rng(10).normal(0, 0.05, (2, 15, *size)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_one_an_axis(sigma: tuple[float, ...]) -> None:
 
 
 def test_nothing_there_is_infinite() -> None:
-    """Noise and empty maps, beside another joint's blobs."""
+    """One joint has only noise and empty maps. The other joint has blobs."""
     maps = synthetic.noise(9, COUNT, SIZE, zero_mean=True)
     maps[: COUNT // 2] = 0
     blobs, _ = synthetic.gaussians(7, COUNT, SIZE, sigma=2.0, noise=0.02)
@@ -116,7 +116,7 @@ def test_nothing_there_is_infinite() -> None:
 
 @pytest.mark.slow
 def test_what_decode_fit_takes() -> None:
-    """A tracer as well: estimated and used in one jit."""
+    """The estimate may be a tracer that is made and used in one jit."""
     maps, points = synthetic.gaussians(10, 60, SIZE, sigma=2.0, noise=0.02, margin=8.0)
 
     @jax.jit

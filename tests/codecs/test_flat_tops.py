@@ -1,4 +1,4 @@
-"""Decoders on flat tops: how near they come, and that the status says where they do not."""
+"""Decoders come near the middle of flat tops, or the status says that they do not."""
 
 import functools
 from collections.abc import Callable
@@ -37,7 +37,7 @@ WANTED = {"kernel 3": 0.4, "kernel 5": 0.15, "kernel 11": 0.03, "peaks": 0.15, "
 
 
 def decoded(decoder: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Errors in pixels and statuses."""
+    """The errors in pixels, and the statuses."""
     found = in_batches(DECODERS[decoder], MAPS[name], size=COUNT // 3)
     return np.linalg.norm(found.coords - CENTRES, axis=-1), np.asarray(found.status)
 
@@ -61,7 +61,7 @@ def test_the_default_kernel_on_wide_tops() -> None:
 
 @pytest.mark.parametrize("rule", slow_but([rules.HRNET], [rules.HRNET, rules.DARKPOSE]), ids=str)
 def test_published_rules_start_at_the_first(rule: rules.Rule) -> None:
-    """The answer is that of a map on which the first is a little higher."""
+    """The answer is that of a map whose first maximum is a little higher."""
     maps = MAPS["bytes clipped at half their height"].astype(np.float32)
     raised = maps.copy()
     for heatmap in raised:
@@ -71,7 +71,7 @@ def test_published_rules_start_at_the_first(rule: rules.Rule) -> None:
 
 
 def test_equal_peaks_that_do_not_touch_are_two() -> None:
-    """The first is decoded, as if the other were lower."""
+    """The first peak is decoded, as if the other were lower."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
 
     def blob(a: float, b: float, height: float) -> np.ndarray:
@@ -100,7 +100,7 @@ def test_rows_and_volumes(size: tuple[int, ...], axes: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("sigma", slow_but([3.0], [2.0, 3.0]))
 def test_cut_by_an_edge_of_the_map_is_not_refined(sigma: float) -> None:
-    """The middle of what is left of a saturated blob is not its own."""
+    """The middle of a cut saturated blob is not the middle of the whole blob."""
     points = synthetic.rng(3).uniform([0, 12], [5, 35], (COUNT, 2))
     maps = np.clip(4 * synthetic.draw(points, SIZE, sigma=sigma), 0, 1).astype(np.float32)
     for turn in range(4):
@@ -129,7 +129,7 @@ def test_lines_are_right_or_not_refined(length: int, thick: int) -> None:
 @pytest.mark.parametrize("radius", [3.0, 3.5, 5.0, 6.5])
 @pytest.mark.parametrize("half", [0.5, 1.0])
 def test_rings_are_right_or_not_refined(radius: float, half: float) -> None:
-    """None of their pixels is near the middle."""
+    """No pixel of a ring is near its middle."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     ring = np.abs(np.hypot(x - 20, y - 18) - radius) <= half
     for decode in DECODERS.values():
@@ -139,7 +139,7 @@ def test_rings_are_right_or_not_refined(radius: float, half: float) -> None:
 
 
 def test_what_counts_as_a_top_is_above_the_background() -> None:
-    """The fit of a lowered map is that of the map."""
+    """A map and its background may both be lowered without changing the fit."""
     y, x = np.mgrid[:64, :64]
     disk = np.hypot(x - 30, y - 30) < 4
     block = np.maximum(np.abs(x - 30), np.abs(y - 30)) <= 12

@@ -1,4 +1,4 @@
-"""The four reference functions against the float64 oracle: live with OpenCV, and golden."""
+"""The four reference functions against the float64 oracle, computed live or stored."""
 
 import jax
 import jax.numpy as jnp
@@ -12,20 +12,20 @@ from tests.support import oracle, synthetic, tolerances
 from tests.support.batches import in_batches
 from tests.support.cases import slow_but
 
-# Of the golden maps: a test that is not about a size takes theirs, which is compiled anyway.
+# The count and size of the golden maps. Tests that are not about a size reuse their programs.
 COUNT, SIZE = 364, (21, 18)
 
 
 def excess(coords: np.ndarray, answers: dict[str, np.ndarray]) -> np.ndarray:
     """C of each map: its error in units of eps32 (1 + |step|) / |smallest eigenvalue|.
 
-    What the last bit of a float32 coordinate cannot hold is not counted.
+    Half of the last bit of a float32 coordinate is not counted.
     """
     expected = answers["coords"]
     error = np.abs(coords.astype(np.float64) - expected)
     last_bit = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
     error = np.linalg.norm(np.maximum(error - last_bit / 2, 0), axis=-1)
-    # Where nothing is refined the eigenvalue is infinite or the Hessian singular: the
+    # Where nothing is refined, the eigenvalue is infinite or the Hessian singular. There the
     # integer peak must be met exactly.
     with np.errstate(all="ignore"):
         unit = tolerances.EPS32 * (1 + answers["step"]) / answers["eigenvalue"]
@@ -33,7 +33,7 @@ def excess(coords: np.ndarray, answers: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def assert_exact(maps: np.ndarray, kernel: int, answers: dict[str, np.ndarray]) -> None:
-    """Peaks and scores bit for bit, coordinates within the stated bound (worst C met: 1.6)."""
+    """Check peaks and scores bit for bit, coordinates to the stated bound (worst C met: 1.6)."""
     batch = maps[None]
     peaks, peak_maxvals = map(np.asarray, dark_jax.get_max_preds(batch))
     coords, maxvals = map(np.asarray, dark_jax.get_final_preds(batch, kernel))
@@ -52,8 +52,8 @@ def assert_exact(maps: np.ndarray, kernel: int, answers: dict[str, np.ndarray]) 
     assert worst.size == 0 or worst.max() <= tolerances.REFERENCE
 
 
-# A size and a kernel beside those of the golden maps, tried each time; other pairs are among the
-# slow tests.
+# A size and a kernel beside those of the golden maps, which every run tests. The slow tests add
+# other pairs.
 TRIED = [((31, 37), 7)]
 TRIED_TOO = [
     ((7, 12), 5),
@@ -90,7 +90,7 @@ def test_golden_sample(
 
 
 def test_golden_covers_the_clamp(golden: dict[str, np.ndarray]) -> None:
-    """Refined maps in which the 1e-10 bites are among the golden ones, for every kernel."""
+    """For every kernel, some golden maps are refined although the floor of 1e-10 changes them."""
     for kernel in KERNELS:
         answers = golden_answers(golden, "synthetic", kernel)
         assert (answers["clamped"] & answers["refined"]).sum() >= 2
@@ -98,9 +98,9 @@ def test_golden_covers_the_clamp(golden: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("kernel", slow_but([11], [3, 11]))
 def test_guarded_decode_is_the_reference(golden: dict[str, np.ndarray], kernel: int) -> None:
-    """Bit for bit where the reference needs no more than the window, else nearly.
+    """Over nine in ten coordinates agree bit for bit, the others nearly, if the floor is not met.
 
-    Where one pixel is the highest: on a flat top the reference starts at a corner of it.
+    Only maps with one highest pixel count: on a flat top the reference starts at a corner.
     """
     answers = golden_answers(golden, "synthetic", kernel)
     maps = golden["maps"]
@@ -115,7 +115,7 @@ def test_guarded_decode_is_the_reference(golden: dict[str, np.ndarray], kernel: 
 
 
 class TestLive:
-    """Against OpenCV itself, on more maps and sizes."""
+    """Compare with OpenCV itself, on more maps and sizes."""
 
     @pytest.fixture(autouse=True)
     def _needs_opencv(self) -> None:
@@ -137,14 +137,14 @@ class TestLive:
     @pytest.mark.slow
     @pytest.mark.parametrize("kernel", KERNELS)
     def test_many(self, kernel: int) -> None:
-        """Every kernel on one of two sizes, all cases as one batch."""
+        """Every kernel decodes all cases of one of two sizes, as one batch."""
         size = (64, 48) if kernel in (3, 7, 17) else (24, 20)
         cases = synthetic.reference_cases(size, count=200)
         self.check(np.concatenate(list(cases.values())), kernel)
 
     @pytest.mark.slow
     def test_large(self) -> None:
-        """A third of the kinds of maps; all of them at every smaller size."""
+        """This tests a third of the kinds of maps. The smaller sizes test all of them."""
         cases = synthetic.reference_cases((384, 288), count=1)
         del cases["border"]
         self.check(np.concatenate(list(cases.values())[::3]), 17)
@@ -183,7 +183,7 @@ class TestLive:
 
     @pytest.mark.parametrize("kernel", slow_but([], [1, 11, 17]))
     def test_float64(self, kernel: int) -> None:
-        """With float64 on, float64 maps are decoded in float64: the bound in units of eps64."""
+        """With x64 on, float64 maps are decoded in float64, so the tolerance is far smaller."""
         maps = synthetic.gaussians(3, 16, (32, 24), sigma=1.5, noise=0.02)[0].astype(np.float64)
         answers = oracle.answers(maps, kernel)
         with jax.enable_x64(True):
@@ -198,7 +198,7 @@ class TestLive:
 
 
 def test_well_conditioned_error_is_below_a_ten_thousandth() -> None:
-    """The stated C gives 1e-4 px wherever the eigenvalue is .01 or more and the step <= 2 px."""
+    """The stated C gives 1e-4 px if the eigenvalue is at least 0.01 and the step at most 2 px."""
     assert tolerances.REFERENCE * tolerances.EPS32 * (1 + 2) / 0.01 <= 1e-4
 
 

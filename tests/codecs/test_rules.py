@@ -1,7 +1,7 @@
-"""Published rules against their homes (golden) and their texts (transcribed), and what they share.
+"""Published rules against golden answers of the originals and against transcribed texts.
 
-Live answers of mmpose, rtmlib and transformers are in golden/homes.npz; DarkPose is the
-reference of test_reference; HRNet is transcribed.
+Live answers of mmpose, rtmlib and transformers are in golden/homes.npz. DarkPose is the
+reference of test_reference, and HRNet is transcribed. Other tests are about what the rules share.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ FLAT = [rule for rule in rules.PUBLISHED if rule.dims == (2,)]
 LIVE = [rule for rule in FLAT if evidence(rule) == "live"]
 
 
-# One that rescales, one that does not, and the one without a Newton step.
+# A rule that rescales, one that does not, and the one without a Newton step.
 KINDS = (rules.MMPOSE_UDP, rules.VITPOSE, rules.HRNET)
-# Of the golden maps: every test that is not about a size decodes maps like these.
+# The count and size of the golden maps. Tests that are not about a size decode such maps.
 COUNT, SIZE = 364, (21, 18)
 
 
 def decode(maps: np.ndarray, rule: rules.Rule, kernel: int = 11) -> dark_jax.Keypoints:
-    """Of maps of any number; of ``SIZE``, by the programs that decode the golden maps."""
+    """Decode any number of maps. Those of ``SIZE`` reuse the programs for the golden maps."""
     size = None if rule.kernel is None else kernel
     of_maps = functools.partial(dark_jax.decode, rule=rule, kernel_size=size)
     return in_batches(of_maps, maps, size=COUNT)
@@ -53,7 +53,7 @@ def golden() -> dict[str, np.ndarray]:
         return {"maps": maps, **answers}
 
 
-# The kernel each is asked for every time; of the others those that no transcription is tried on.
+# Every run tests kernel 11. Slow tests add a second one: 7, unless a transcription covers it.
 HOME_CASES = slow_but(
     [(rule, 11) for rule in LIVE],
     [
@@ -70,7 +70,7 @@ HOME_CASES = slow_but(
 
 @pytest.mark.parametrize(("rule", "kernel"), HOME_CASES, ids=str)
 def test_home(golden: dict[str, np.ndarray], rule: rules.Rule, kernel: int) -> None:
-    """Every finite map with a positive maximum; the others are the next test's."""
+    """This is for finite maps with a positive maximum. ``test_sentinels`` is for the others."""
     maps = golden["maps"]
     kept = np.isfinite(maps).all((1, 2)) & (maps.max((1, 2)) > 0)
     found, expected = coords(maps, rule, kernel)[kept], golden[f"{rule.name}/{kernel}"][kept]
@@ -81,7 +81,7 @@ def test_home(golden: dict[str, np.ndarray], rule: rules.Rule, kernel: int) -> N
 
 @pytest.mark.parametrize("rule", FLAT, ids=str)
 def test_sentinels(golden: dict[str, np.ndarray], rule: rules.Rule) -> None:
-    """Also where the home gives NaN, or a step read from another map's memory."""
+    """Sentinels are exact even where the original gives NaN or reads another map's memory."""
     maps = golden["maps"]
     keypoints = decode(maps, rule)
     none = ~(maps.max((1, 2)) > 0)
@@ -93,7 +93,7 @@ def test_sentinels(golden: dict[str, np.ndarray], rule: rules.Rule) -> None:
 
 
 def _transcribed() -> list[Any]:
-    """Every size with every rule, and every kernel that ``test_home`` does not ask it."""
+    """Every rule with both sizes, and with every kernel that ``test_home`` leaves out."""
     small, large = (7, 12), (24, 20)
     fast = [(small, rule, 7) for rule in (rules.DARKPOSE, *KINDS)]
     slow = [(large, rules.HRNET, 1)]
@@ -104,13 +104,13 @@ def _transcribed() -> list[Any]:
 
 @pytest.mark.parametrize(("size", "rule", "kernel"), _transcribed(), ids=str)
 def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> None:
-    """The float64 oracle, on maps, sizes and kernels the homes were not asked."""
+    """Rules match the float64 oracle on maps, sizes and kernels without golden answers."""
     if rule.kernel is None:
         kernel = 1
     cases = synthetic.reference_cases(size, count=3)
     if rule.rescale is rules.Rescale.NO:
-        # Values that terms of both signs leave over; these homes compute in float32, and so do
-        # we: 1.1e-4 px at kernel 17 on 7 x 12.
+        # Blurred checkerboards are what large terms of both signs leave over. The originals and
+        # these rules compute in float32: the error is 1.1e-4 px at kernel 17 on 7 x 12.
         del cases["checkerboard"]
     maps = np.concatenate([m for m in cases.values() if np.isfinite(m).all()])
     answers = oracle.answers(maps, kernel, rule.name)
@@ -122,9 +122,9 @@ def test_transcription(size: tuple[int, int], rule: rules.Rule, kernel: int) -> 
 
 @pytest.mark.parametrize("rule", FLAT, ids=str)
 def test_masked_maps(rule: rules.Rule) -> None:
-    """-inf near a peak is a value below the floor, as at home, not the end of the map.
+    """-inf near a peak is a value below the floor, as in the originals, and spoils nothing else.
 
-    The mask reaches the corners of what kernel 11 reads, and so some of the stencil's values.
+    The mask reaches the corners of what kernel 11 reads, and so some values of the stencil.
     """
     maps, points = synthetic.gaussians(0, 40, SIZE, sigma=1.5, margin=7.0)
     masked = synthetic.masked(maps, points, radius=8.0)
@@ -138,7 +138,7 @@ def test_masked_maps(rule: rules.Rule) -> None:
 
 @pytest.mark.parametrize("rule", [rules.VITPOSE, rules.HF_VITPOSE], ids=str)
 def test_masked_maps_under_a_wide_kernel(rule: rules.Rule) -> None:
-    """The mask under all taps but a few: the sums stay numbers, and the peak where it is."""
+    """The mask is under all taps but a few. The sums stay finite, and the peak stays in place."""
     maps, points = synthetic.gaussians(0, 12, SIZE, sigma=1.0, margin=0.0)
     masked = synthetic.masked(maps, points, radius=2.5)
     answers = oracle.answers(masked, 11, rule.name)
@@ -155,7 +155,7 @@ def test_real_maps(openfield_heatmaps: np.ndarray) -> None:
 
 
 def test_darkpose_is_the_reference_function(golden: dict[str, np.ndarray]) -> None:
-    """Bit for bit, whichever maps the clamp bites on."""
+    """They agree bit for bit, also on maps that the clamp changes."""
     found = decode(golden["maps"], rules.DARKPOSE)
     preds, maxvals = map(np.asarray, dark_jax.get_final_preds(golden["maps"][None], 11))
     np.testing.assert_array_equal(found.coords, preds[0])
@@ -163,7 +163,7 @@ def test_darkpose_is_the_reference_function(golden: dict[str, np.ndarray]) -> No
 
 
 def test_quarter_step_by_hand() -> None:
-    """X = 1 is too near HRNet's border, x = W - 2 is not; a tie between neighbours stays."""
+    """For HRNet x = 1 is too near the border, x = W - 2 is not. Tied neighbours give no step."""
     maps = np.zeros((3, *SIZE), np.float32)
     maps[0, 3, [1, 2]] = maps[1, 3, [16, 17]] = 1, 0.5
     maps[2, 3, [2, 3, 4]] = 0.5, 1, 0.5
@@ -175,7 +175,7 @@ def test_quarter_step_by_hand() -> None:
 
 
 class TestStatus:
-    """What GUARDED would object to, beside coordinates that are the rule's."""
+    """The status is what GUARDED would object to. The coordinates are still those of the rule."""
 
     def test_a_step_that_is_too_long(self) -> None:
         maps = synthetic.noise(0, 400, SIZE, zero_mean=False)
@@ -189,7 +189,7 @@ class TestStatus:
 
     @pytest.mark.parametrize("rule", [rules.VITPOSE, rules.HF_VITPOSE], ids=str)
     def test_the_largest_numbers_are_no_nan(self, rule: rules.Rule) -> None:
-        """Scaled down with them the ceiling was zero, and its logarithm infinite."""
+        """A ceiling scaled down with such maps would be zero, and its logarithm infinite."""
         largest = np.finfo(np.float32).max
         maps = np.full((COUNT, *SIZE), largest, np.float32)
         maps[1, 12, 10] = largest / 4
@@ -204,7 +204,7 @@ class TestStatus:
         assert abs(float(keypoints.coords[0, 1]) - 9.3) < 0.05
 
     def test_a_clamp_that_hides_the_peak(self) -> None:
-        """Homes with a floor of 1e-3 fail in silence on maps of another scale."""
+        """Originals that have a floor of 1e-3 fail silently on maps of another scale."""
         maps, _ = synthetic.gaussians(0, COUNT, SIZE, sigma=2.0, margin=6.0)
         maps *= np.float32(1e-3)
         for rule in (rules.MMPOSE_UDP, rules.VITPOSE, rules.HF_VITPOSE, rules.SAPIENS2):
@@ -224,7 +224,7 @@ class TestStatus:
     ids=str,
 )
 def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int, ...]) -> None:
-    """Maps on which the clamp bites, so that the second path is taken."""
+    """The clamp changes these maps, so the whole map is blurred instead of a window."""
     maps = synthetic.gaussians(0, 6, (20, 16), sigma=1.5, margin=5.0)[0]
     # UDP's stencil is so narrow that only low maps meet its floor.
     height = np.float32(1 if rule is rules.DARKPOSE else 0.004)
@@ -262,7 +262,7 @@ def test_bad_arguments_are_named(
 
 
 def test_refined_only_is_of_every_step() -> None:
-    """Of one of fixed length too: a pixel that is not finite keeps the peak where it is."""
+    """This includes steps of fixed length: a pixel that is not finite keeps the peak in place."""
     heatmap = np.zeros((6, 7), np.float32)
     heatmap[3, 2:5] = -np.inf, 1, 0.5
     careful = dataclasses.replace(rules.HRNET, name="CAREFUL", refined_only=True)
@@ -282,7 +282,7 @@ def test_fields_that_exclude_each_other() -> None:
 
 
 def test_rules_of_ones_own() -> None:
-    """A row with another value runs; one `decode` cannot run is refused."""
+    """A rule with another value runs. One that ``decode`` cannot run is refused."""
     compact = dataclasses.replace(rules.GUARDED, name="COMPACT", stencil=rules.COMPACT)
     heatmap = synthetic.draw(np.array([[9.3, 8.7]]), (20, 16), sigma=2.0)[0]
     np.testing.assert_allclose(dark_jax.decode(heatmap, rule=compact).coords, [9.3, 8.7], atol=0.01)

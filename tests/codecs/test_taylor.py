@@ -11,14 +11,14 @@ TOP = (5.25, 6.375)
 
 
 def quadratic(a: float, b: float, c: float, top: tuple[float, float] = TOP) -> np.ndarray:
-    """-(a u^2 + 2 b u v + c v^2) / 2 with (u, v) from ``top`` (x, y)."""
+    """-(a u^2 + 2 b u v + c v^2) / 2 where (u, v) is the offset from ``top`` (x, y)."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     u, v = x - top[0], y - top[1]
     return (-(a * u * u + 2 * b * u * v + c * v * v) / 2).astype(np.float32)
 
 
 def taylor(heatmap: np.ndarray, coord: tuple[float, float]) -> np.ndarray:
-    """Of a map of ``SIZE`` and a float32 coordinate: one program for nearly every test."""
+    """Step on a map of ``SIZE`` from a float32 coordinate: one program for nearly every test."""
     assert heatmap.shape == SIZE
     return np.asarray(dark_jax.taylor(heatmap.astype(np.float32), np.array(coord, np.float32)))
 
@@ -29,7 +29,7 @@ def test_quadratic_is_solved_exactly(shape: tuple[float, float, float]) -> None:
 
 
 def test_by_hand() -> None:
-    """Dx = .5, dxx = -1, dy = -.25, dyy = -2, dxy = 0: the step is (.5, -.125)."""
+    """Dx = 0.5, dxx = -1, dy = -0.25, dyy = -2 and dxy = 0 give the step (0.5, -0.125)."""
     heatmap = np.zeros(SIZE, np.float32)
     heatmap[3, 4], heatmap[3, 2] = 0.5, -0.5
     heatmap[4, 3], heatmap[2, 3] = -0.25, 0.25
@@ -45,7 +45,10 @@ def test_border_is_skipped(coord: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize("coord", [(2, 2), (8, 9)])
 def test_innermost_border_is_not(coord: tuple[int, int]) -> None:
-    """1 < x < W - 2 and 1 < y < H - 2, as in the reference; the quadratic is solved from afar."""
+    """The interior is 1 < x < W - 2 and 1 < y < H - 2, as in the reference.
+
+    The quadratic is solved exactly although its top is far away.
+    """
     np.testing.assert_allclose(taylor(quadratic(1, 0, 1), coord), TOP, atol=2e-5)
 
 
@@ -56,14 +59,14 @@ def test_too_small_maps_are_all_border(size: tuple[int, int]) -> None:
 
 
 def test_singular_is_skipped() -> None:
-    """A flat map, and a cylinder whose second derivative along y is zero."""
+    """One map is flat. The other is a cylinder whose second derivative along y is zero."""
     cylinder = quadratic(1, 0, 0, top=(4.25, 4))
     for heatmap in (np.zeros(SIZE), cylinder):
         np.testing.assert_array_equal(taylor(heatmap, (4, 4)), [4, 4])
 
 
 def test_exactly_singular_ridge_is_skipped() -> None:
-    """Dxx = dyy = -dxy: equal products, which a fused multiply-add would not cancel."""
+    """With dxx = dyy = -dxy, a fused multiply-add would not cancel the equal products."""
     low = np.float32(np.log(0.75))
     heatmap = np.full(SIZE, 2 * low, np.float32)
     heatmap[1:4, 1:4] = low

@@ -1,4 +1,4 @@
-"""Keypoints as people use them: printed, indexed, counted, joined, traced; and never an array."""
+"""Keypoints can be printed, indexed, counted, joined and traced. They are never an array."""
 
 import copy
 import pickle
@@ -13,12 +13,12 @@ import pytest
 import dark_jax
 from dark_jax import Keypoints, Status
 
-# [2, 3]: one of each status.
+# ``[2, 3]``: each status occurs once.
 STATUS = np.array([[0, 1, 2], [3, 4, 5]], np.int8)
 
 
 def keypoints_of(status: np.ndarray, *, covariance: bool = False, dim: int = 2) -> Keypoints:
-    """Different numbers in every field."""
+    """Keypoints with different numbers in every field."""
     scores = np.arange(status.size, dtype=np.float32).reshape(status.shape)
     coords = scores[..., None] + np.arange(dim, dtype=np.float32) / 10
     spread = jnp.asarray(coords[..., None] * np.eye(dim, dtype=np.float32))
@@ -69,7 +69,7 @@ class TestIndex:
     def test_it_is_that_of_every_field(
         self, keypoints: Keypoints, index: Any, where: Callable[[Any], Any]
     ) -> None:
-        """NumPy's own answer of an array with the leading axes alone says which entries."""
+        """NumPy indexes an array that has only the leading axes to tell the expected entries."""
         keypoints = jax.tree.map(where, keypoints)
         places = np.arange(STATUS.size).reshape(STATUS.shape)[index]
         found = keypoints[index]
@@ -103,7 +103,7 @@ class TestIndex:
             keypoints[0, 0][0]
 
     def test_traced(self, keypoints: Keypoints) -> None:
-        """A traced index, and one inside of jit, vmap and scan."""
+        """The index may be traced, or used inside jit, vmap and scan."""
         found = jax.jit(lambda keypoints, n: keypoints[:, n])(keypoints, 1)
         np.testing.assert_array_equal(found.scores, keypoints.scores[:, 1])
         found = jax.jit(lambda keypoints, n: keypoints[0][[n, 0]])(keypoints, 1)
@@ -144,7 +144,7 @@ class TestRepr:
         )
 
     def test_never_reads_values_that_are_not_here(self) -> None:
-        """Traced, deleted or abstract ones, and whatever JAX puts in their place."""
+        """Fields may be traced, deleted or abstract, or whatever JAX puts in their place."""
         shown: list[str] = []
         jax.jit(lambda k: shown.append(repr(k)))(keypoints_of(STATUS))
         jax.vmap(lambda k: shown.append(str(k)) or k)(keypoints_of(STATUS))
@@ -185,7 +185,7 @@ def test_they_are_not_an_array(misuse: Callable[[Any], Any], keypoints: Keypoint
 
 
 def test_the_results_of_a_loop_are_joined(keypoints: Keypoints) -> None:
-    """In the line that the docstring gives."""
+    """The line in the docstring of ``Keypoints`` joins them."""
     results = [keypoints, keypoints[:1]]
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)
     for name, field in fields(keypoints).items():

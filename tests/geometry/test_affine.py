@@ -1,4 +1,4 @@
-"""Affine maps, and keypoints through them: inverses, covariances, transforms."""
+"""Affine maps, and keypoints pushed through them: inverses, covariances, transforms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.convention_cases import BOXES, POINTS, SIZE, affine, each_con
 
 
 def keypoints(count: tuple[int, ...]) -> Keypoints:
-    """As a fit returns them; the first was not refined, its covariance is unknown."""
+    """Keypoints as a fit returns them. The first is not refined, so its covariance is unknown."""
     generator = synthetic.rng(4)
     root = 0.1 * generator.standard_normal((*count, 2, 2))
     covariance = root @ root.swapaxes(-1, -2) + 0.01 * np.eye(2)
@@ -41,19 +41,19 @@ class TestAffines:
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.float16])
     def test_inverse_of_what_the_type_could_not_multiply(self, dtype: type) -> None:
-        """16 times 16 is 256, zero in a byte."""
+        """16 times 16 is 256, which is zero in a byte."""
         push = np.array([[16, 0, 4], [0, 16, 8]]).astype(dtype)
         expected = [[1 / 16, 0, -1 / 4], [0, 1 / 16, -1 / 2]]
         np.testing.assert_array_equal(dark_jax.invert_affine(push), expected)
 
     def test_infinite_stays_what_it_is(self) -> None:
-        """Neither an error nor a warning: only the singular are refused."""
+        """Infinite affines raise no error and no warning: only singular ones are refused."""
         push = np.array([[[np.inf, 0.0, 0.0], [0.0, np.inf, 0.0]], [[2, 0, 0], [0, 2, 0]]])
         found = np.asarray(dark_jax.invert_affine(push))
         np.testing.assert_array_equal(found[1], [[0.5, 0, 0], [0, 0.5, 0]])
 
     def test_leading_axes(self) -> None:
-        """An affine serves everything below its own axes."""
+        """An affine applies to all coordinates that share its leading axes."""
         coords = synthetic.rng(0).standard_normal((2, 3, 4, 2)).astype(np.float32)
         leads = ((), (2,), (1,), (2, 3), (2, 1), (2, 3, 4))
         each = [
@@ -70,7 +70,7 @@ class TestAffines:
 
 class TestToImage:
     def test_covariance_by_hand(self) -> None:
-        """A quarter turn and a scale: x's variance becomes y's, the correlation its sign."""
+        """A scaled quarter turn swaps the variances of x and y and negates their covariance."""
         found = dark_jax.to_image(
             keypoints_of([3.0, 5.0], 0.5, 0, [[4.0, 1.0], [1.0, 9.0]]),
             np.array([[0.0, -2.0, 100.0], [2.0, 0.0, 10.0]]),
@@ -79,7 +79,7 @@ class TestToImage:
         np.testing.assert_array_equal(found.covariance, [[36.0, -4.0], [-4.0, 16.0]])
 
     def test_covers_what_it_covered(self) -> None:
-        """Mahalanobis distances do not depend on where they are measured."""
+        """Mahalanobis distances are the same in heatmap pixels and in image pixels."""
         before = keypoints((5, 4))
         push = affine(conventions.UDP, rotation=np.linspace(0, 300, 5))
         after = dark_jax.to_image(before, push)
@@ -96,14 +96,14 @@ class TestToImage:
         np.testing.assert_allclose(
             distances(moved - np.asarray(after.coords), after.covariance),
             distances(step, before.covariance),
-            rtol=1e-2,  # of coordinates near 300, in float32
+            rtol=1e-2,  # float32 coordinates are near 300
         )
         np.testing.assert_array_equal(after.scores, before.scores)
         np.testing.assert_array_equal(after.status, before.status)
 
     @pytest.mark.parametrize("degrees", [0.0, 45.0, 90.0, 123.0])
     def test_the_unknown_stays_infinite(self, degrees: float) -> None:
-        """Never NaN: neither infinity less infinity nor zero times infinity."""
+        """It is never NaN, as infinity minus infinity or zero times infinity would be."""
         before = keypoints((5, 4))
         covariance = np.array(before.covariance)
         covariance[1], covariance[2, 3] = np.inf, np.diag([np.inf, 1.0])
@@ -116,7 +116,7 @@ class TestToImage:
         assert np.isfinite(found[~infinite]).all()
 
     def test_no_covariance_stays_none(self) -> None:
-        """A decoder that was not asked for one gives none, and nothing makes one up."""
+        """A decoder returns no covariance unless asked, and ``to_image`` does not make one up."""
         coords, push = jnp.ones((5, 4, 2)), affine(conventions.UDP)
         found = Keypoints(coords=coords, scores=coords[..., 0], status=jnp.zeros((5, 4), jnp.int8))
         function = dark_jax.to_image
@@ -167,7 +167,7 @@ class TestTransforms:
             np.testing.assert_allclose(a, b, rtol=1e-5)
 
     def test_gradients(self) -> None:
-        """By coordinates, boxes, padding and rotation; against central differences."""
+        """Gradients with respect to all four arguments match central differences."""
         with jax.enable_x64(True):
             arguments = self.arguments(np.float64)
             weights = synthetic.rng(6).standard_normal((5, 5, 2))
@@ -187,7 +187,7 @@ class TestTransforms:
                 np.testing.assert_allclose(found, slope, rtol=tolerances.GRADIENT)
 
     def test_one_compilation_a_shape(self) -> None:
-        """Conventions, sizes, padding and rotation are numbers to the program."""
+        """The program takes conventions, sizes, padding and rotation as numbers."""
         core: Any = boxes._box_to_affine
         given, before = np.tile(BOXES, (2, 1)), core._cache_size()
         sizes: tuple[Any, ...] = ((64, 48), [32, 32], np.array([31, 29]))

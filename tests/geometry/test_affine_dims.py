@@ -1,4 +1,4 @@
-"""Affine maps of one, two and three dimensions, homogeneous ones too."""
+"""Affine maps of one, two and three dimensions, including homogeneous ones."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from tests.support import synthetic, tolerances
 from tests.support.by_hand import keypoints_of
 
 DIMS = (1, 2, 3)
-# As nibabel has it: (i, j, k), axes crossed and one mirrored, voxels of 2 x 0.5 x 0.75 mm.
+# A nibabel affine of (i, j, k): axes are crossed, one is mirrored, voxels are 2 x 0.5 x 0.75 mm.
 SCAN = np.array(
     [[0.0, 0.5, 0.0, -90.0], [0.0, 0.0, -0.75, 40.0], [2.0, 0.0, 0.0, 10.0], [0.0, 0.0, 0.0, 1.0]]
 )
 
 
 def affines(dim: int, *lead: int) -> np.ndarray:
-    """Far from singular."""
+    """Random affines that are far from singular."""
     noise = 0.3 * synthetic.rng(dim).standard_normal((*lead, dim, dim + 1))
     return (noise + 2 * np.eye(dim, dim + 1)).astype(np.float32)
 
@@ -50,7 +50,7 @@ class TestDimensions:
             np.testing.assert_allclose(function(push[:, :-1]), expected[:, :-1], atol=1e-6)
 
     def test_singular_when_traced(self, dim: int) -> None:
-        """Infinite, but for a homogeneous one's last row; the others' gradients are finite."""
+        """A singular map inverts to infinity, except in its last row. All gradients are finite."""
         push = homogeneous(affines(dim, 2))
         push[0, :-1] = 0
         invert = jax.jit(dark_jax.invert_affine)
@@ -66,7 +66,7 @@ class TestDimensions:
 
     @pytest.mark.parametrize("scale", [1e-18, 1e18])
     def test_inverse_at_any_scale(self, dim: int, scale: float) -> None:
-        """The volume of a small voxel is no number of float32; its inverse is."""
+        """Float32 cannot hold the volume of a tiny voxel, but it can hold the inverse affine."""
         push = affines(dim) * np.float32(scale)
         found = np.asarray(dark_jax.invert_affine(push), float)
         expected = np.linalg.inv(homogeneous(push).astype(float))[:-1]
@@ -86,7 +86,7 @@ class TestDimensions:
             np.testing.assert_array_equal(found.coords[:, 0], push[..., -1])
 
     def test_inverse_gradients(self, dim: int) -> None:
-        """Against central differences."""
+        """Gradients match central differences."""
         with jax.enable_x64(True):
             push = affines(dim, 2).astype(float)
             weights, step = synthetic.rng(4).standard_normal((2, *push.shape))
@@ -106,7 +106,7 @@ class TestDimensions:
 
 class TestVolumes:
     def test_scan_by_hand(self) -> None:
-        """(i, j, k) = (4, 20, 8): decoded of the transposed array it is (x, y, z)."""
+        """Decoding the transposed array gives (i, j, k) = (4, 20, 8) as (x, y, z)."""
         maps = np.zeros((7, 31, 15), np.float32)
         maps[4, 20, 8] = 1
         of_scan = dark_jax.decode(maps.T, axes=(-3, -2, -1))
@@ -120,7 +120,7 @@ class TestVolumes:
         np.testing.assert_allclose(back, [4, 20, 8], atol=1e-5)
 
     def test_covariance_by_hand(self) -> None:
-        """Variances go where the axes go, in mm squared; y and z change the sign together."""
+        """Variances follow their axes, in mm squared. The covariance of y and z changes sign."""
         spread = np.array([[1.0, 0.0, 0.0], [0.0, 4.0, 2.0], [0.0, 2.0, 16.0]])
         found = dark_jax.to_image(keypoints_of([4.0, 20.0, 8.0], 0.5, 0, spread), SCAN)
         np.testing.assert_array_equal(found.coords, [-80, 34, 18])
@@ -144,7 +144,7 @@ def spaced(coords: Any, spacing: Any) -> jax.Array:
 class TestSpacing:
     @pytest.mark.parametrize("dim", DIMS)
     def test_is_a_product(self, dim: int) -> None:
-        """One number or one an axis, traced or not, over any leading axes."""
+        """A spacing is one number or one for each axis, traced or not, with any leading axes."""
         coords = synthetic.rng(0).standard_normal((2, 4, dim)).astype(np.float32)
         each: tuple[Any, ...] = (0.7, np.float16(2), 3, [0.5, 3.0, 2.0][:dim])
         for spacing in each:
@@ -154,7 +154,7 @@ class TestSpacing:
             np.testing.assert_allclose(spaced(coords, traced), expected, rtol=1e-6)
 
     def test_keypoints_by_hand(self) -> None:
-        """Variances by the square, covariances by the product; the unknown stays infinite."""
+        """Variances scale by squares and covariances by products. Unknown ones stay infinite."""
         spread = np.array([[1.0, 2.0, 0.0], [2.0, 9.0, -1.0], [0.0, -1.0, 4.0]])
         unknown = np.diag([np.inf, 1.0, 1.0])
         points = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
@@ -173,13 +173,13 @@ class TestSpacing:
         assert dark_jax.to_image(none, spacing=0.5).covariance is None
 
     def test_gradient_by_hand(self) -> None:
-        """Of the sum of coordinates: the sum of them by axis."""
+        """The gradient of the summed result is the sum of the coordinates along each axis."""
         coords = np.array([[1.0, 2.0], [3.0, 5.0]], np.float32)
         gradient = jax.grad(lambda spacing: spaced(coords, spacing).sum())(np.ones(2, np.float32))
         np.testing.assert_array_equal(gradient, [4, 7])
 
     def test_under_vmap(self) -> None:
-        """A spacing for each scan of a batch."""
+        """Each scan of a batch has its own spacing."""
         coords = synthetic.rng(1).standard_normal((2, 4, 3)).astype(np.float32)
         spacing = np.array([[1.0, 1.0, 3.0], [0.5, 0.5, 2.0]], np.float32)
         found = jax.vmap(spaced)(coords, spacing)

@@ -1,4 +1,4 @@
-"""Conventions against their homes, and the way from heatmap pixels to image pixels."""
+"""Conventions map heatmap pixels to image pixels as their original implementations do."""
 
 import dataclasses
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class TestHomes:
         ids=str,
     )
     def test_exact(self, convention: conventions.Convention, degrees: float) -> None:
-        """Turned where the home turns anything."""
+        """Boxes are turned where the original implementation can turn them."""
         with jax.enable_x64(True):
             for padding in (1.0, 1.25):
                 found = np.asarray(affine(convention, rotation=degrees, padding=padding))
@@ -66,7 +66,7 @@ class TestHomes:
 
     @each_convention
     def test_targets(self, convention: conventions.Convention) -> None:
-        """From the input to the map, as the home draws what its networks learn."""
+        """Inputs map to heatmaps as the original implementation draws its training targets."""
         with jax.enable_x64(True):
             push = dark_jax.map_to_input(
                 map_size=SIZE, input_size=(256, 192), convention=convention
@@ -77,7 +77,7 @@ class TestHomes:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
     def test_a_centre_and_a_scale_are_a_box(self) -> None:
-        """As MPII's annotations are, for HRNet."""
+        """The annotations of MPII, as HRNet reads them, are a centre and a scale."""
         centre, scale = np.array([310.0, 220.5]), 1.4
         side = scale * convention_homes.PIXEL_STD
         box = np.array([*(centre - side / 2), side, side])
@@ -100,7 +100,7 @@ LANDS = {
 
 
 class TestTable:
-    """Where x = 10 of 48 lands in 192."""
+    """Check where x = 10 in a map 48 pixels wide lands in a width of 192."""
 
     @each_convention
     def test_in_the_input(self, convention: conventions.Convention) -> None:
@@ -110,15 +110,15 @@ class TestTable:
 
     @each_convention
     def test_in_the_image(self, convention: conventions.Convention) -> None:
-        """The whole image for a box; UDP's are counted between pixel centres."""
+        """The box is the whole image. For UDP its sides are counted between pixel centres."""
         box = [0, 0, 191, 255] if convention == conventions.UDP else [0, 0, 192, 256]
-        # 191 x 255 has not quite the aspect of the map: it would be widened by a quarter pixel.
+        # The aspect of 191 x 255 is not quite that of the map, so it would be widened by 0.25 px.
         push = affine_of(convention, box, padding=1.0, keep_aspect=convention != conventions.UDP)
         x = float(np.asarray(dark_jax.apply_affine(np.array([10.0, 20.0]), push))[0])
         assert f"{x:.2f}" == LANDS[convention.name]
 
     def test_udp_of_a_box_of_192(self) -> None:
-        """As its homes map a detector's box of the whole image."""
+        """The original implementations map a detector's box of the whole image like this."""
         push = affine_of(conventions.UDP, [0, 0, 192, 256], padding=1.0)
         x = float(np.asarray(dark_jax.apply_affine(np.array([10.0, 20.0]), push))[0])
         assert x == pytest.approx(10 * 192 / 47, abs=1e-4)
@@ -127,7 +127,7 @@ class TestTable:
 class TestBoxes:
     @pytest.mark.parametrize("box", BOXES.tolist(), ids=str)
     def test_widened_never_squeezed(self, box: list[float]) -> None:
-        """The map's outer edges, in the image: its aspect, around the box, which fits tightly."""
+        """In the image, the map's outer edges keep its aspect and fit tightly around the box."""
         push = affine_of(conventions.HALF_PIXEL, box, padding=1.0)
         edges = dark_jax.apply_affine(np.array([[-0.5, -0.5], [47.5, 63.5]]), push)
         low, high = np.asarray(edges, float) + 0.5
@@ -144,7 +144,7 @@ class TestBoxes:
 
     @each_convention
     def test_padding_and_rotation_keep_the_middle(self, convention: conventions.Convention) -> None:
-        """Each box its own, and all around the same image point."""
+        """Each box has its own padding and rotation, and its middle stays at one image point."""
         middle = np.array([24.0, 32.0]) - convention.map_middle
         expected = dark_jax.apply_affine(np.broadcast_to(middle, (5, 2)), affine(convention))
         turned = affine(convention, padding=np.linspace(0.7, 2, 5), rotation=np.arange(5) * 40)
@@ -152,7 +152,7 @@ class TestBoxes:
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
     def test_a_quarter_turn_by_hand(self) -> None:
-        """From x to y, clockwise as seen; UDP the other way."""
+        """Boxes turn from x to y, clockwise as seen. Under UDP they turn the other way."""
         box = np.array([0, 0, 64, 64])
         options: Any = {"map_size": (16, 16), "padding": 1.0, "rotation": 90.0}
         push = dark_jax.box_to_affine(box, convention=conventions.MMPOSE, **options)
@@ -171,7 +171,7 @@ class TestBoxes:
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int32", "float64"])
     def test_dtypes(self, dtype: str) -> None:
-        """Computed in float32; float64 stays, also beside float32."""
+        """Results are float32. Float64 stays float64, also next to a float32 affine."""
 
         def both(boxes: Any, points: Any, push: Any) -> tuple[jax.Array, jax.Array]:
             return affine(conventions.MMPOSE, boxes), dark_jax.apply_affine(points, push)
@@ -186,7 +186,7 @@ class TestBoxes:
                 assert found.dtype == expected
 
     def test_traced_and_degenerate(self) -> None:
-        """A zero box is a point; NaN spoils its own map only."""
+        """A box without sides maps to a point. NaN spoils only its own affine."""
         boxes = np.array([[5.0, 6.0, 0.0, 0.0], [np.nan, 0, 1, 1], [*BOXES[0]]], np.float32)
         found = np.asarray(jax.jit(lambda b: affine(conventions.MMPOSE, b))(boxes))
         np.testing.assert_array_equal(found[0], [[0, 0, 5], [0, 0, 6]])
@@ -257,7 +257,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("map_size", [(48, 64), (64, 50), (64, 46), (16, 16)], ids=str)
     def test_swapped_sizes(self, map_size: tuple[int, int]) -> None:
-        """(W, H) for (H, W) would stretch everything in silence."""
+        """Giving (W, H) for (H, W) would silently stretch everything."""
         sizes: Any = {"map_size": map_size, "input_size": (256, 192)}
         sizes["convention"] = conventions.MMPOSE
         match = rf"got input_size=\(256, 192\), map_size=\({map_size[0]}, {map_size[1]}\): is one"
@@ -274,7 +274,7 @@ class TestErrors:
     def test_sizes_may_be_rounded(
         self, map_size: tuple[int, int], input_size: tuple[int, int]
     ) -> None:
-        """Up or down, where a stride does not divide the input."""
+        """Maps may be rounded up or down where a stride does not divide the input."""
         push = dark_jax.map_to_input(
             map_size=map_size, input_size=input_size, convention=conventions.HALF_PIXEL
         )

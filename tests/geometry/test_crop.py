@@ -1,4 +1,4 @@
-"""The crop a network sees, and the way through it and back."""
+"""The crop that a network sees, and points mapped through it and back."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def crop(images: Any, push: Any, convention: conventions.Convention, **options: 
 
 
 def ramps(height: int, width: int) -> np.ndarray:
-    """``[H, W, 2]``: every pixel is its own coordinate, so a bilinear crop says where it read."""
+    """``[H, W, 2]``: each pixel holds its own coordinate, so a crop shows where it was read."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y], axis=-1).astype(np.float64)
 
@@ -37,9 +37,9 @@ def ramps(height: int, width: int) -> np.ndarray:
     ids=str,
 )
 def test_reads_where_the_home_reads(convention: conventions.Convention, degrees: float) -> None:
-    """Pixel by pixel of the input, from the affine of the map."""
+    """Each input pixel is read where the original reads it, given the affine of the map."""
     with jax.enable_x64(True):
-        # All the image that a turned box can reach.
+        # The shift keeps every pixel that a turned box can reach inside the image.
         box, shifted = PEOPLE[0], PEOPLE[0] + [200, 200, 0, 0]
         found = crop(ramps(500, 500), affine(convention, shifted, rotation=degrees), convention)
     pixels = ramps(*INPUT).reshape(-1, 2)
@@ -52,7 +52,7 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 class TestSampling:
-    """On a crop as large as the map, which is read through the affine alone."""
+    """Crops are as large as the map, so only the affine decides where they are read."""
 
     @staticmethod
     def read(images: Any, push: Any, size: tuple[int, int], **options: Any) -> np.ndarray:
@@ -68,7 +68,7 @@ class TestSampling:
         np.testing.assert_array_equal(found, photo)
 
     def test_outside_by_hand(self) -> None:
-        """Half a pixel beyond the edge, half is fill; further out, all."""
+        """Half a pixel beyond the edge, half of the value is fill. Further out, all of it is."""
         row = np.array([[[1.0], [3.0]]])
         push = IDENTITY + np.array([[0, 0, -1.5], [0, 0, 0]])
         found = self.read(row, push, (1, 5), fill=10.0)
@@ -108,14 +108,14 @@ class TestSampling:
 
 
 def with_blob(photo: np.ndarray, at: np.ndarray, sigma: float) -> np.ndarray:
-    """The photo, a Gaussian a thousand times as bright added to it."""
+    """The photo plus a Gaussian that is a thousand times as bright."""
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
     blob = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * sigma**2))
     return photo / 255 + 1000 * blob[..., None]
 
 
 def found_in(seen: np.ndarray) -> np.ndarray:
-    """``(x, y)`` of a Gaussian: a parabola through the logarithms of its upper half."""
+    """``(x, y)`` of a Gaussian, from a parabola fitted to the logarithms of its upper half."""
     y, x = np.nonzero(seen > 0.5 * seen.max())
     terms = np.stack([np.ones(len(x)), x, y, x**2, y**2], axis=-1)
     (_, bx, by, ax, ay), *_ = np.linalg.lstsq(terms, np.log(seen[y, x]), rcond=None)
@@ -123,7 +123,7 @@ def found_in(seen: np.ndarray) -> np.ndarray:
 
 
 def decoded(targets: np.ndarray) -> Keypoints:
-    """Of maps with one joint and a Gaussian each; four at a time, for one program."""
+    """Decode maps with one joint and one Gaussian each, four at a time, with one program."""
     maps = synthetic.draw(targets, SIZE, sigma=2.0)[:, None].astype(np.float32)
     return in_batches(dark_jax.decode, maps, size=4)
 
@@ -131,10 +131,10 @@ def decoded(targets: np.ndarray) -> Keypoints:
 @pytest.mark.parametrize("degrees", [0.0, 33.0])
 @each_convention
 def test_a_blob_comes_back(convention: conventions.Convention, degrees: float) -> None:
-    """Photo, crop, maps as the home's network would draw them, decoded: .02 image pixels.
+    """A blob in a photo is cropped, drawn, decoded and mapped back to within 0.02 image pixels.
 
-    The network is exact: it finds the blob in its input, and draws it where the home's own
-    targets have it. Two boxes of two scales, each with its own point.
+    The simulated network is exact: it finds the blob in its input and draws it where the targets
+    of the original implementation have it. Two boxes differ in scale and point.
     """
     truth = np.array([[118.37, 86.61], [92.75, 130.22]])
     photos = np.stack([with_blob(samples.load().image, at, sigma=6.0) for at in truth])
@@ -161,17 +161,17 @@ class TestTransforms:
             return crop(photos, push, conventions.UDP)
 
         expected = function(photos, push)
-        # Places differ in their last bits, by which neighbours of 255 to 0 are weighed.
+        # Places differ in their last bits. Their fractions weigh neighbours from 0 to 255.
         for other in (jax.jit(function), jax.vmap(function)):
             np.testing.assert_allclose(other(photos, push), expected, atol=0.05)
 
     def test_gradients(self) -> None:
-        """By the image, the affine and the fill, against central differences."""
+        """Gradients with respect to image, affine and fill match central differences."""
         with jax.enable_x64(True):
             generator = synthetic.rng(8)
             y, x = np.mgrid[:20, :20]
             smooth = np.stack([np.sin(x / 5) * y, np.cos(y / 4) + x], axis=-1)
-            # No pixel of the crop falls on one of the image, where the slope jumps.
+            # No pixel of the crop falls on a pixel of the image, where the slope jumps.
             push = np.array([[0.61, 0.17, 2.3], [-0.13, 0.57, 4.1]])
             arguments = [smooth, push, np.array([0.5, 2.0])]
             sizes = {"input_size": (9, 30), "map_size": (9, 30)}
@@ -194,7 +194,7 @@ class TestTransforms:
 
     @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
     def test_sharded_images_stay_where_they_are(self, kind: AxisType) -> None:
-        """Boxes to affines to crops, and keypoints to the image: no collective, same values."""
+        """Cropping boxes and mapping keypoints back need no collective and give the same values."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(kind,))
         boxes = np.tile(PEOPLE, (2, 1)).astype(np.float32)
         photos = synthetic.rng(9).random((4, 32, 30, 1)).astype(np.float32)
@@ -236,7 +236,7 @@ def test_errors(options: dict[str, Any], error: type[Exception], match: str) -> 
 
 @pytest.mark.parametrize("fill", [1e8, -1e30, np.inf, np.nan])
 def test_what_lies_outside_is_not_seen_inside(fill: float) -> None:
-    """Whatever is put there: a number that swallows the pixels' digits, or none at all."""
+    """The fill is so large that it would swallow the digits of pixels, or it is not finite."""
     photo = np.ones((20, 20, 1), np.float32)
     for corner, outside in ((2.5, 0), (15.25, 4)):
         inside = np.array([[1.0, 0.0, corner], [0.0, 1.0, corner]])

@@ -1,4 +1,4 @@
-"""The flip test: HRNet's rule, and what its shift is good for."""
+"""The flip test follows the rule of HRNet, and its shift aligns the maps."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def shifted(values: Any) -> list[jax.Array]:
 
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_as_hrnet_does(shift: int) -> None:
-    """Mirrored, exchanged, moved; the first columns stay what they were. Also inside jit."""
+    """Maps are mirrored, exchanged and shifted; the first columns are not shifted. Jit agrees."""
     values = maps()
     expected = np.empty_like(values)
     for joint, other in enumerate((2, 1, 0, 4, 3)):
@@ -67,7 +67,7 @@ def test_layouts(moved: tuple[int, ...], joint_axis: int, axes: tuple[int, ...])
 
 
 def test_rows_of_bins() -> None:
-    """SimCC: x is mirrored as a map of one dimension."""
+    """The x bins of SimCC are mirrored as a map of one dimension."""
     values = maps()
     expected = np.asarray(dark_jax.flip_heatmaps(values, PAIRS, shift=1))
     found = dark_jax.flip_heatmaps(values[..., 0, :], PAIRS, shift=1, joint_axis=-2, axes=(-1,))
@@ -85,7 +85,7 @@ def test_any_type(dtype: str) -> None:
     np.testing.assert_array_equal(merged, expected)
 
 
-# What is left after the right shift, pixels of the map, at stride 4.
+# The right shift and the offset that it leaves, in pixels of the map, at stride 4.
 RIGHT = {
     "DARKPOSE": (0, 0.0),
     "HRNET": (1, 0.25),
@@ -103,7 +103,7 @@ def drawn(points: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("convention", conventions.CONVENTIONS, ids=str)
 def test_the_right_shift(convention: conventions.Convention) -> None:
-    """An exact network sees a mirrored input; its maps come back to where they would be."""
+    """An exact network sees a mirrored input. Its maps come back, ``left`` pixels off."""
     shift, left = RIGHT[convention.name]
     to_map = dark_jax.invert_affine(
         dark_jax.map_to_input(map_size=SIZE, input_size=INPUT, convention=convention)
@@ -116,7 +116,7 @@ def test_the_right_shift(convention: conventions.Convention) -> None:
 
     def error(shift: int) -> float:
         flipped = np.asarray(dark_jax.flip_heatmaps(seen[:, None], (), shift=shift))[:, 0]
-        # The columns that are not what they were.
+        # The first column is left out, because it is not shifted.
         return float(np.abs(flipped - expected)[..., 1:].max())
 
     assert error(shift) < 1e-5

@@ -1,4 +1,4 @@
-"""The middle of a flat top: by hand, and by a search that steps from pixel to pixel."""
+"""The middle of a flat top is checked by hand and against a search from pixel to pixel."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ middles = jax.jit(jax.vmap(lambda heatmap: at_middle(heatmap, find_peak(heatmap)
 
 
 def found(maps: np.ndarray) -> np.ndarray:
-    """``[N, ndim]`` (x, y, ...)."""
+    """The middles, ``[N, ndim]`` (x, y, ...)."""
     return np.stack(in_batches(lambda m: middles(m).position, maps, size=BATCH), axis=-1)
 
 
 def drawn(*rows: str) -> np.ndarray:
-    """A map of ``SIZE`` with a shape in it: ``#`` is the maximum, anything else lower."""
+    """A map of ``SIZE`` with a shape in it: ``#`` is the maximum, any other mark is lower."""
     heatmap = np.full(SIZE, 0.5, np.float32)
     for y, row in enumerate(rows):
         for x, mark in enumerate(row):
@@ -60,7 +60,7 @@ def test_by_hand(name: str) -> None:
 
 
 def test_equal_peaks_that_do_not_touch() -> None:
-    """The nearer and the farther, on the same rows and on the next."""
+    """The second peak is near or far, on the same row or on a later one."""
     maps = np.zeros((4, 24, 40), np.float32)
     for heatmap, other in zip(maps, [(11, 12), (11, 30), (10, 30), (12, 10)], strict=True):
         heatmap[10, 10] = heatmap[other] = 1
@@ -77,7 +77,7 @@ def test_equal_peaks_that_do_not_touch() -> None:
     ids=str,
 )
 def test_finds_what_the_search_finds(size: tuple[int, ...]) -> None:
-    """Random shapes of few and many pixels, at every border; none wound up like a maze."""
+    """The random shapes have few or many pixels and reach every border. None winds like a maze."""
     shares = np.repeat([0.05, 0.15, 0.25, 0.7, 0.85, 1.0], BATCH)
     random = synthetic.rng(0).random((len(shares), *size))
     maps = (random < shares.reshape(-1, *[1] * len(size))).astype(np.float32)
@@ -89,7 +89,7 @@ def test_finds_what_the_search_finds(size: tuple[int, ...]) -> None:
 
 
 def test_discs_at_every_border() -> None:
-    """Also where they are cut, and where the read of a row leaves the memory of the map."""
+    """Some discs are cut, and some rows would be read beyond the memory of the map."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     centres = [(x, y) for x in (-1, 0, 2, 12, 21, 23, 24) for y in (-1, 0, 3, 10, 17, 19, 20)]
     maps = np.stack([(x - a) ** 2 + (y - b) ** 2 < 10 for a, b in centres]).astype(np.float32)
@@ -98,7 +98,7 @@ def test_discs_at_every_border() -> None:
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "bfloat16", "float16", "int32"])
 def test_types(dtype: str) -> None:
-    """Compared as they are: the whole numbers of int32 are more than those of float32."""
+    """Pixels are compared in their own dtype: float32 cannot hold every int32."""
     maps = np.zeros((2, *SIZE), np.int64)
     maps[0, 4:7, 5:10] = maps[1, 4:7, 5:10] = 100
     maps *= 2**20 if dtype == "int32" else 1
@@ -112,7 +112,7 @@ def test_nothing_above_zero_keeps_the_first() -> None:
 
 
 def test_what_is_known_of_it() -> None:
-    """The centroid from the start, and how far from it the middle of a blob may be."""
+    """The centroid is relative to the peak. The blob's middle is within the tolerance."""
     peak: Any = in_batches(
         middles,
         np.stack([drawn("####"), drawn("####", "####", "####"), drawn(*["#" * 9] * 3)]),

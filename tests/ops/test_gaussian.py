@@ -14,7 +14,7 @@ SIZE = (9, 8)
 
 
 def test_opencv_tables_and_formula() -> None:
-    """Tables to 7, the formula from 9: OpenCV 4, where OpenCV 5 has a table for 9."""
+    """OpenCV 4 has tables up to 7 and a formula from 9. OpenCV 5 has a table for 9."""
     np.testing.assert_array_equal(opencv_kernel(1), [1])
     np.testing.assert_array_equal(opencv_kernel(3), [0.25, 0.5, 0.25])
     np.testing.assert_array_equal(opencv_kernel(5) * 16, [1, 4, 6, 4, 1])
@@ -35,13 +35,13 @@ def test_true_gaussian(sigma: float) -> None:
 
 
 def blurred(heatmap: np.ndarray, kernel: int = 3) -> np.ndarray:
-    """One map of ``SIZE``; kernel 3 is one program for several tests."""
+    """Blur one map of ``SIZE``. Several tests share the program for kernel 3."""
     assert heatmap.shape == SIZE
     return np.asarray(dark_jax.gaussian_blur(heatmap.astype(np.float32)[None, None], kernel))[0, 0]
 
 
 def test_blur_of_a_spike_is_the_kernel() -> None:
-    """By hand: outer([1 2 1], [1 2 1]) / 16, times the 4 that restores the maximum."""
+    """By hand, the blur is outer([1 2 1], [1 2 1]) / 16, times 4 to restore the maximum."""
     heatmap, expected = np.zeros(SIZE), np.zeros(SIZE)
     heatmap[2, 3] = 1
     expected[1:4, 2:5] = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
@@ -56,7 +56,7 @@ def test_zero_padding_at_a_corner() -> None:
     np.testing.assert_array_equal(blurred(np.ones(SIZE)), expected)
 
 
-# Kernels wider and narrower than the map, along one axis and along both.
+# The kernels are wider or narrower than the map, along one axis or both.
 @pytest.mark.parametrize(
     ("size", "kernel"), [((1, 1), 37), ((1, 8), 3), ((3, 2), 11), ((16, 15), 11)], ids=str
 )
@@ -78,7 +78,7 @@ def test_integers_are_not_rounded_back() -> None:
 
 
 def test_zero_maps_stay_zero() -> None:
-    """The seed divides zero by zero here."""
+    """The reference divides zero by zero on such a map."""
     np.testing.assert_array_equal(blurred(np.zeros(SIZE)), np.zeros(SIZE))
 
 
@@ -110,7 +110,7 @@ def test_numpy_integers_are_integers() -> None:
 
 
 def test_separable_blur_is_a_plain_convolution() -> None:
-    """Against a double loop in NumPy, float64."""
+    """The blur matches a double loop in NumPy, in float64."""
     heatmap = synthetic.noise(5, 1, SIZE, zero_mean=False)[0]
     kernel = opencv_kernel(5)
     padded = np.pad(heatmap.astype(np.float64), 2)

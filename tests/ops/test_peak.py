@@ -29,7 +29,7 @@ def assert_numpy_argmax(maps: np.ndarray) -> None:
     expected = np.unravel_index(flat.argmax(axis=1), maps.shape[1:])
     for found, index in zip(peak.position, reversed(expected), strict=True):
         np.testing.assert_array_equal(found, index)
-    # As integers: -0.0 and the first NaN must be the very ones.
+    # Scores are compared as integers, so -0.0 and NaN must agree bit for bit.
     expected = np.take_along_axis(flat, flat.argmax(axis=1)[:, None], axis=1)[:, 0]
     np.testing.assert_array_equal(
         np.asarray(peak.score).view(np.int32), expected.astype(np.float32).view(np.int32)
@@ -49,7 +49,7 @@ def test_ties_and_special_values(shape: tuple[int, ...], data: st.DataObject) ->
     ids=str,
 )
 def test_sizes(size: tuple[int, ...]) -> None:
-    """Also where the compiler's fast reductions set in, which drop NaN."""
+    """Some sizes are large enough for the compiler's fast reductions, which drop NaN."""
     generator = synthetic.rng(1)
     maps = generator.standard_normal((BATCH, *size)).astype(np.float32)
     for heatmap, special in zip(maps[2:], (np.nan, np.inf, -np.inf, np.nan, 0.0), strict=False):
@@ -88,7 +88,7 @@ def test_bad_input_is_named(heatmaps: Any, error: type[Exception], message: str)
     "shape", [(2**24 + 1,), (3, 2**25, 1), (2**16, 2**15), (2**11, 2**10, 2**10)], ids=str
 )
 def test_maps_that_cannot_be_counted_are_refused(shape: tuple[int, ...]) -> None:
-    """At trace time: float32 holds no place beyond 2^24, int32 no index beyond 2^31."""
+    """Tracing raises: float32 counts places only to 2^24, and int32 holds indices below 2^31."""
     maps = jax.ShapeDtypeStruct(shape, jnp.uint8)
     decoders: list[Any] = [
         functools.partial(dark_jax.decode, axes=tuple(range(len(shape)))),
@@ -114,7 +114,7 @@ def test_the_last_pixel_of_the_longest_row() -> None:
 
 
 def test_64_bit_and_foreign_bytes() -> None:
-    """What JAX would wrap or refuse: converted; what it cannot hold: refused by name."""
+    """Types that JAX would wrap or refuse are converted. Those it cannot hold raise an error."""
     wide = np.array([[[[1, 2**31 + 5], [3, 2**32 + 1]]]])
     np.testing.assert_array_equal(dark_jax.get_max_preds(wide)[0], [[[1, 1]]])
     swapped = np.array([[[[1.0, 5.0], [3.0, 2.0]]]], dtype=">f4")

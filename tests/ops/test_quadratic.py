@@ -1,4 +1,4 @@
-"""The Newton step of a quadratic model: the same at any scale, and so is its gradient."""
+"""The Newton step of a quadratic model, and its gradient, at any scale."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests.support import synthetic
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_step_and_gradient_at_any_scale(dim: int) -> None:
-    """The square of a tiny determinant, by which its gradient is divided, would vanish."""
+    """The gradient divides by the square of the determinant. That of a tiny one would vanish."""
     random = synthetic.rng(dim).standard_normal((dim, dim))
     hessian = -(random @ random.T + np.eye(dim)).astype(np.float32)
     gradient = np.ones(dim, np.float32)
@@ -33,7 +33,7 @@ def test_step_and_gradient_at_any_scale(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_step_of_zero_has_its_gradient(dim: int) -> None:
-    """A symmetric map's step is exactly zero, and moves with the map like any other."""
+    """The step of a symmetric map is exactly zero, and it changes with the map like any other."""
     hessian = np.diag(np.arange(-2, -2 - dim, -1)).astype(np.float32)
 
     def step(gradient: jax.Array) -> jax.Array:

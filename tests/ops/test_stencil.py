@@ -21,7 +21,7 @@ def stencil(request: pytest.FixtureRequest) -> Stencil:
 
 
 class Derived(NamedTuple):
-    """What a stencil makes of the values it reads, and how the step changes with them."""
+    """The derivatives and the step from a stencil's values, and how the step changes with them."""
 
     gradient: tuple[jax.Array, ...]
     hessian: Matrix
@@ -31,7 +31,7 @@ class Derived(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("stencil", "dim"))
 def derive(values: jax.Array, *, stencil: Stencil, dim: int) -> Derived:
-    """One program for each stencil and dimension."""
+    """Derive everything in one program for each stencil and dimension."""
 
     def step(values: jax.Array) -> jax.Array:
         model = stencil.quadratic(values, dim)
@@ -50,7 +50,7 @@ def quadratic(gradient: jax.Array, hessian: jax.Array) -> Quadratic:
 
 
 def test_offsets() -> None:
-    """The peak first; every pixel that is needed, and no other."""
+    """The peak comes first. The offsets hold every pixel that is needed, and no other."""
     for dim, taylor, compact in ((1, 5, 3), (2, 13, 7), (3, 25, 13)):
         for stencil, count in ((TAYLOR, taylor), (COMPACT, compact)):
             offsets = stencil.offsets(dim)

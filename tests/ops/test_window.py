@@ -14,7 +14,7 @@ from dark_jax._ops.window import blurred
 from tests.support import synthetic, tolerances
 
 SIZES = [(9, 7), (3, 4), (1, 1), (6,), (1,), (2, 1, 3)]
-# NumPy's names, and for reflect what it does with a single pixel: repeat it.
+# The names of the modes in NumPy. Its reflect repeats the pixel of an axis that has only one.
 MODES: dict[Padding, Any] = {
     Padding.ZEROS: "constant",
     Padding.REFLECT: "reflect",
@@ -24,7 +24,7 @@ MODES: dict[Padding, Any] = {
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_read_is_a_cut_of_the_padded_map(size: tuple[int, ...]) -> None:
-    """Around every pixel, with every padding."""
+    """The reads are around every pixel, with every padding."""
     heatmap = synthetic.rng(0).standard_normal(size).astype(np.float32)
 
     @jax.jit
@@ -42,7 +42,7 @@ def test_read_is_a_cut_of_the_padded_map(size: tuple[int, ...]) -> None:
 
 
 def test_box_has_a_radius_for_each_axis() -> None:
-    """X is the fastest, as in memory."""
+    """X varies fastest, as in memory."""
     np.testing.assert_array_equal(box((1, 0)), [[-1, 0], [0, 0], [1, 0]])
     assert box((1, 2, 3)).shape == (3 * 5 * 7, 3)
     np.testing.assert_array_equal(box((1, 2, 3))[:2], [[-1, -2, -3], [0, -2, -3]])
@@ -85,7 +85,7 @@ def test_every_axis_has_its_own_kernel() -> None:
 
 @pytest.mark.parametrize("stencil", [TAYLOR, COMPACT], ids=["taylor", "compact"])
 def test_no_infinity_in_the_window_goes_unseen(stencil: Stencil) -> None:
-    """Decode tells a finite window from the first stencil value alone."""
+    """Decode checks only the first blurred value to see whether the window is finite."""
     pixels = (2 * stencil.reach + 3) ** 2
     kernels = (opencv_kernel(3),) * 2
     first = jax.jit(jax.vmap(lambda values: blurred(values, kernels, stencil.offsets(2))[0]))
