@@ -6,7 +6,7 @@ from dark_jax._core import optional
 
 
 def main() -> None:
-    """Run the command line, or say what it lacks."""
+    """Run the command line, or name the package that it lacks."""
     try:
         for module in ("click", "rich"):
             optional.load(module, extra="cli")

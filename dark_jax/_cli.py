@@ -20,21 +20,21 @@ from dark_jax._io import atomic, heatmap_files, tables
 from dark_jax._stores import readers, writers
 from dark_jax._stores.decoder import Decoder
 
-# Of an argument, as errors write it.
+# A pattern for the value of an argument in an error message.
 VALUE = r"('[^']*'|\"[^\"]*\"|\([^)]*\)|[\w.+-]+)"
 
 
 def run(args: list[str] | None = None) -> int:
-    """Run the command; its exit status: 0, or 2 after one line on stderr.
+    """Run the command and return its exit status: 0, or 2 after one line on stderr.
 
-    1 where a store lacks chunks, after a line for each.
+    The status is 1 after one line for each chunk of a store that could not be read.
     """
     args = sys.argv[1:] if args is None else args
     try:
         app.main(args or ["--help"], prog_name="dark-jax", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
-    except SystemExit:  # click's, of any broken pipe
+    except SystemExit:  # click raises it for any broken pipe
         message = "a pipe was closed at its other end"
     except dark_jax.UnreadChunksError as error:
         for chunk in error.unread:
@@ -49,7 +49,7 @@ def run(args: list[str] | None = None) -> int:
             message = f"{error.filename}: {_with_options(error.strerror)}"
     except MemoryError as error:
         message = f"not enough memory: {error}"
-    # The last: an allocation JAX refused, a cluster that is gone.
+    # RuntimeError means that JAX refused an allocation, or that a cluster is gone.
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         message = _with_options(str(error))
     else:
@@ -59,13 +59,13 @@ def run(args: list[str] | None = None) -> int:
 
 
 def _with_options(message: str) -> str:
-    """What Python's arguments are called here, such as ``--overwrite`` for ``overwrite=True``."""
+    """Replace Python's arguments by options, such as ``overwrite=True`` by ``--overwrite``."""
     options = {
         option.name: option.opts[-1] for option in decode.params if isinstance(option, click.Option)
     }
     message = re.sub("^target(?= )", options["output"], message)
     for name, option in options.items():
-        # Where an argument stands: at the beginning, in a cure, or before "=".
+        # An argument is found at the beginning of a message, in a cure, or before "=".
         names = rf"^{name}(?= must )|(?<=give ){name}\b|(?<= or ){name}(?=, not both)"
         message = re.sub(rf"(^|(?<=[ (])){name}=True(?![\w./])", option, message)
         message = re.sub(names, option, message)
@@ -212,7 +212,7 @@ def _decode_maps(
         }
         contents[output] = tables.file_contents(table, output, about=about)
     if overlay is not None:
-        one = (None,) * (1 - others)  # a map alone is of one joint
+        one = (None,) * (1 - others)  # a single map is that of one joint
         figure = plot.overlay(
             keypoints[one], heatmaps=heatmaps[one], photo=photo, stride=stride or 1.0
         )
@@ -223,8 +223,8 @@ def _decode_maps(
         _terminal.show(table, named=joints is not None)
         for path in contents:
             click.echo(f"wrote {path}")
-    shape = np.moveaxis(heatmaps, axes, decoder.axes).shape  # of the file
-    if not slots:  # of which most are empty
+    shape = np.moveaxis(heatmaps, axes, decoder.axes).shape  # the shape in the file
+    if not slots:  # most slots are empty
         _terminal.warn(
             lambda *statuses: int(np.isin(table.status, statuses).sum()), shape, decoder.axes
         )
@@ -239,7 +239,7 @@ def _axes(text: str | None) -> tuple[int, ...]:
 
 
 def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
-    """Whether it is decoded block by block; a ``.npy`` file is where a store's option is given."""
+    """Return whether ``source`` is decoded as a store: a ``.npy`` only if options ask for it."""
     zarr = output is not None and output.suffix == ".zarr"
     if source.suffix == ".npz" and zarr:
         raise ValueError(
@@ -256,7 +256,7 @@ def _is_store(source: Path, output: Path | None, *, asked: bool) -> bool:
 def _target_of_store(
     source: Path, output: Path | None, decoder: Decoder, *, key: str | None, asked: list[str]
 ) -> Path:
-    """What is no store comes before what a store needs."""
+    """Return the target. An unreadable source is reported before a target that does not fit."""
     with readers.opened(source, key=key, dim=len(decoder.axes)):
         pass
     if output is None or output.suffix not in writers.KINDS:
@@ -292,7 +292,7 @@ def _decode_store(
         raise click.exceptions.Abort from None
     with _terminal.printing():
         click.echo(f"wrote {output}")
-    slots = decoder.function is dark_jax.decode_peaks  # of which most are empty
+    slots = decoder.function is dark_jax.decode_peaks  # most slots are empty
     if not slots and (about := writers.read_about(output)) is not None:
         writer = writers.KINDS[output.suffix]
         _terminal.warn(
@@ -337,7 +337,7 @@ def _photo(path: Path, stride: float, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"--image shows one image, but the heatmaps are of {shape[0]}")
     photo = plot.read_photo(path)
     covered = tuple(side * stride for side in shape[-2:])
-    # Networks pad or cut an input whose side is no multiple of their stride.
+    # Networks pad or cut an input whose side is not a multiple of their stride.
     if any(abs(have - need) >= stride for have, need in zip(photo.shape, covered, strict=False)):
         raise ValueError(
             f"--image {path} is {photo.shape[1]} x {photo.shape[0]}, but heatmaps of "

@@ -14,7 +14,7 @@ from dark_jax._stores.decoder import DECODERS, Decoder, for_blocks
 
 
 class _Numbers(click.ParamType):
-    """One number, or some with commas between."""
+    """One number, or several separated by commas."""
 
     name = "number"
 
@@ -29,7 +29,7 @@ class _Numbers(click.ParamType):
 
 
 class _Background(click.ParamType):
-    """A number; or the word none, for a fit of it."""
+    """A number, or the word none, with which the background is estimated."""
 
     name = "number"
 
@@ -37,7 +37,7 @@ class _Background(click.ParamType):
         return value if value == "none" else click.FLOAT.convert(value, param, ctx)
 
 
-# What each of the decoders' parameters is on the command line.
+# The settings of the command-line option for each parameter of the decoders.
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "rule": {
         "type": click.Choice(
@@ -77,12 +77,12 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
-# Of those without a default.
+# Example values of the parameters without a default.
 _EXAMPLES = {"sigma": 2, "temperature": 0.1, "threshold": 0.2}
 
 
 def _of(function: Callable[..., Any]) -> dict[str, Any]:
-    """A decoder's parameters that are options, with their defaults."""
+    """Return the parameters of a decoder that are options, with their defaults."""
     found = inspect.signature(function).parameters
     return {name: found[name].default for name in _PARAMETERS if name in found}
 
@@ -92,7 +92,7 @@ def _name(parameter: str) -> str:
 
 
 def decoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--decoder`` and an option for each parameter, with the decoders that take it."""
+    """Add ``--decoder`` and an option per parameter, whose help names the decoders it is for."""
     for parameter, settings in reversed(_PARAMETERS.items()):
         takers = ", ".join(name for name, each in DECODERS.items() if parameter in _of(each))
         settings = {**settings, "help": f"{takers}: {settings['help']}"}
@@ -111,10 +111,10 @@ def decoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def take_decoder(name: str, options: dict[str, Any], *, axes: tuple[int, ...]) -> Decoder:
-    """The decoder that the options name, which are taken out of ``options``.
+    """Return the decoder that the options name, and remove its parameters from ``options``.
 
     Raises:
-        ValueError: one of them is for another decoder, or one is missing.
+        ValueError: an option is for another decoder, or a required one is missing.
     """
     given: Mapping[str, Any] = {parameter: options.pop(parameter) for parameter in _PARAMETERS}
     given = {parameter: value for parameter, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What the ``dark-jax`` command shows on a terminal, and how Ctrl-C stops it."""
+"""Print the output of the ``dark-jax`` command on a terminal, and handle Ctrl-C."""
 
 import math
 import os
@@ -19,17 +19,17 @@ from rich.table import Table as RichTable
 from dark_jax._core.keypoints import Status
 from dark_jax._io import tables
 
-# A longer table is for a file, not for eyes.
+# The most rows to print: a longer table is better read from a file.
 MOST_ROWS = 100
-# Narrower, a table loses digits; a terminal wraps it instead.
+# A narrower table would lose digits; a narrow terminal wraps it instead.
 LEAST_WIDTH = 80
 
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Name the standard output in the OSError of a full disk behind it.
+    """Name the standard output in an OSError, such as that of a full disk.
 
-    A reader that has read enough is no error: nothing more is written to it.
+    A closed pipe is not an error: its reader has read enough, and nothing more is written.
     """
     try:
         yield
@@ -44,7 +44,7 @@ def printing() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Ctrl-C, and a function that raises it again: Python loses one that meets a GC callback."""
+    """Yield a function that raises Ctrl-C again: Python loses one that meets a GC callback."""
     usual, pressed = signal.getsignal(signal.SIGINT), []
 
     def interrupt(number: int, frame: Any) -> None:
@@ -55,7 +55,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
         if pressed:
             raise KeyboardInterrupt
 
-    # Whoever started us may want it ignored; and a thread has no signals.
+    # The parent process may have Ctrl-C ignored, and only the main thread can handle signals.
     ours = threading.current_thread() is threading.main_thread()
     if not ours or usual is not signal.default_int_handler:
         yield check
@@ -69,7 +69,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the rate and the time that is left; nothing where stderr is no terminal."""
+    """Show a bar with the rate and the remaining time, unless stderr is not a terminal."""
     console = Console(stderr=True)
     columns = (
         bar.BarColumn(),
@@ -81,7 +81,7 @@ def progress() -> Iterator[Callable[[int, int], None]]:
     with bar.Progress(*columns, console=console, disable=not sys.stderr.isatty()) as shown:
 
         def tell(done: int, total: int) -> None:
-            if not shown.tasks:  # what was done before is no speed
+            if not shown.tasks:  # earlier maps do not count in the rate
                 shown.add_task("", completed=done, total=total, rate=0)
             task = shown.tasks[0]
             shown.update(task.id, completed=done, rate=task.speed or 0)
@@ -90,7 +90,7 @@ def progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def show(table: tables.Table, *, named: bool) -> None:
-    """Print a table, its first rows if it is long, and how many keypoints are refined."""
+    """Print a table (its first rows if it is long) and the number of refined keypoints."""
     sizes = zip(table.dims, table.scores.shape, strict=True)
     several = [name for name, size in sizes if name != "joint" and size > 1]
     dims = "xyz"[: table.coords.shape[-1]]
@@ -131,12 +131,12 @@ def show(table: tables.Table, *, named: bool) -> None:
 
 
 def warn(count: Callable[..., int], shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    """Say what is probably wrong with maps of which most have no keypoint.
+    """Warn of a probable cause if most keypoints are BORDER or NO_PEAK, or NOT_CONCAVE.
 
     Args:
-        count: of some statuses, how many keypoints have one of them.
-        shape: of the file's array.
-        axes: of a map in it.
+        count: returns how many keypoints have one of the statuses given to it.
+        shape: the shape of the array in the file.
+        axes: the axes of a map in this array.
     """
     sides = [shape[axis] for axis in axes]
     total = math.prod(shape) // math.prod(sides)

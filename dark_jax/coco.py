@@ -22,14 +22,14 @@ from dark_jax._io.tables import has_keypoint
 
 __all__ = ["average_precision", "results", "save"]
 
-# In the order of COCOeval's statistics of keypoints.
+# The order is that of COCOeval's statistics of keypoints.
 _STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 
 def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """``value`` as integers of any size, broadcast to ``shape``."""
+    """Return ``value`` as integers of any size, broadcast to ``shape``."""
     array = checks.numpy_array(name, value)
-    if isinstance(value, list | tuple) and array.dtype.kind in "fO":  # beyond 64 bits, perhaps
+    if isinstance(value, list | tuple) and array.dtype.kind in "fO":  # may exceed 64 bits
         array = np.asarray(value, object)
     beyond = all(type(each) is int or isinstance(each, np.integer) for each in array.flat)
     if array.size and array.dtype.kind not in "iu" and not (array.dtype == object and beyond):
@@ -41,7 +41,7 @@ def _integers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _finite(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """``value`` as finite numbers, broadcast to ``shape``."""
+    """Return ``value`` as finite numbers, broadcast to ``shape``."""
     return np.broadcast_to(np.asarray(checks.finite(name, value, shape)), shape)
 
 
@@ -91,7 +91,7 @@ def results(
     )
     people = coords.shape[:-2]
     there = has_keypoint(coords, np.asarray(keypoints.status))
-    # What has a place but no finite score has a score of 0.
+    # A joint with coordinates but without a finite score gets a score of 0.
     of_joint = np.asarray(keypoints.scores)
     of_joint = np.where(there & np.isfinite(of_joint), of_joint, 0)
     of_person = of_joint.sum(-1) / max(of_joint.shape[-1], 1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["overlay", "read_photo"]
 
-# A grid of more pictures than this shows nothing.
+# In a grid of more pictures than this, nothing can be recognised.
 _MOST_IMAGES = 16
 
 _REFINED, _PEAK, _KEPT = "#00e5ff", "#ffffff", "#ff9f1c"
@@ -59,9 +59,9 @@ def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     with path.open("rb") as stream:
         try:
             with image.open(stream) as picture:
-                deep = picture.mode[0] in "IF"  # as integers or floats, which RGB would cut off
+                deep = picture.mode[0] in "IF"  # integers or floats, which RGB would clip
                 pixels = None if deep else operations.exif_transpose(picture).convert("RGB")
-        except Exception as error:  # every format breaks in its own way
+        except Exception as error:  # every format fails in its own way
             raise ValueError(f"{path}: not a readable picture ({error})") from error
     if pixels is None:
         raise ValueError(f"{path}: is a grey picture of more than 8 bits: save it with 8")
@@ -157,14 +157,14 @@ def overlay(
 
 
 def _figure_of(ax: Any) -> Figure:
-    """The figure of axes that a user gives."""
+    """Return the figure of the axes that the user gives."""
     if not isinstance(ax, optional.load("matplotlib.axes", extra="plot").Axes):
         raise TypeError(f"ax must be Matplotlib's axes, as plt.subplots() gives, got {ax!r:.200}")
     return ax.get_figure(root=True)
 
 
 def _new_figure(images: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:
-    """A figure, without pyplot's state, with axes for so many images in a grid."""
+    """Return a figure that pyplot does not manage, and its axes, a grid with one per image."""
     figure_class = optional.load("matplotlib.figure", extra="plot").Figure
     columns = math.ceil(math.sqrt(max(images, 1)))
     rows = math.ceil(max(images, 1) / columns)
@@ -207,7 +207,7 @@ def _draw_points(
                 corner, stride, stride, fill=False, color=_PEAK, linewidth=1.0, path_effects=outline
             )
         )
-    # For the legend alone: patches bring no marker of their own.
+    # Only for the legend, because patches have no marker.
     axes.plot([], [], "s", mfc="none", mec=_PEAK, mew=1.2, label="argmax", path_effects=outline)
     for points, marker, colour, label in (
         (coords[refined], "o", _REFINED, "DARK"),

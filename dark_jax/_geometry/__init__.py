@@ -1,1 +1,1 @@
-"""Heatmap pixels and image pixels: boxes, affine maps, crops, mirrors."""
+"""Convert between heatmap pixels and image pixels: boxes, affine maps, crops, flips."""

@@ -1,4 +1,4 @@
-"""Affine maps of one to three dimensions: coordinates and keypoints through them, inverses."""
+"""Invert affine maps in one to three dimensions, and apply them to coordinates and keypoints."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from dark_jax._core.numerics import as_float, inverse_power_of_two, together
 
 
 def _below(matrices: jax.Array, ndim: int) -> jax.Array:
-    """``matrices`` with ``ndim`` axes, those before the matrix first."""
+    """Return ``matrices`` with ``ndim`` axes; new axes of size 1 come just before the matrix."""
     first = matrices.ndim - 2
     return jnp.expand_dims(matrices, range(first, first + ndim - matrices.ndim))
 
 
 class _Cofactors(NamedTuple):
-    """``adjugate / determinant`` is the inverse; entries of the adjugate by row and column."""
+    """The inverse is ``adjugate / determinant``; ``adjugate[row][column]`` is one entry."""
 
     adjugate: list[list[Any]]
     determinant: Any
 
 
 def _cofactors(linear: Any) -> _Cofactors:
-    """Those of ``[..., dim, dim]``, of NumPy or of JAX."""
+    """Return the cofactors of NumPy or JAX matrices ``[..., dim, dim]``."""
     dim = linear.shape[-1]
     entry = [[linear[..., row, column] for column in range(dim)] for row in range(dim)]
 
@@ -51,7 +51,7 @@ def _cofactors(linear: Any) -> _Cofactors:
 def _invert(affine: jax.Array) -> jax.Array:
     affine = as_float(affine)
     linear, offset = affine[..., :-1], affine[..., -1]
-    # Otherwise the product of three small voxel sizes would vanish.
+    # Without a scale, the product of three small voxel sizes would underflow to zero.
     scale = inverse_power_of_two(jnp.max(jnp.abs(linear), axis=(-2, -1)))
     entries, det = _cofactors(linear * scale[..., None, None])
     singular = det == 0
@@ -64,10 +64,10 @@ def _invert(affine: jax.Array) -> jax.Array:
 
 
 def _affines(name: str, value: ArrayLike, dim: int) -> jax.Array | np.ndarray:
-    """``value`` as affine maps ``[..., dim, dim + 1]``, without the last row of homogeneous ones.
+    """Return ``value`` as affine maps ``[..., dim, dim + 1]``, without a homogeneous last row.
 
     Raises:
-        ValueError: it has another shape, or another last row where that is known.
+        ValueError: ``value`` has another shape or, when not traced, another last row.
     """
     array = checks.real_array(name, value)
     if tuple(array.shape[-2:]) == (dim, dim + 1):
@@ -123,7 +123,7 @@ def invert_affine(affine: ArrayLike) -> jax.Array:
     matrices = _affines("affine", array, dim)
 
     def good(known: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):  # NaN is not singular, and comes out as it went in
+        with np.errstate(invalid="ignore"):  # NaN is not singular, and stays NaN
             return np.asarray(_cofactors(known[..., :-1].astype(float)).determinant != 0)
 
     checks.require("affine", matrices, good, "invertible")
@@ -139,12 +139,12 @@ def push(coords: jax.Array, affine: jax.Array) -> jax.Array:
     """:func:`apply_affine` without the checks."""
     coords, affine = together(coords, affine)
     affine = _below(affine, coords.ndim + 1)
-    # Sums of products, not a matmul: no accelerator rounds them to a shorter float.
+    # Use sums of products: an accelerator may round those of a matmul to a shorter float.
     return jnp.sum(affine[..., :-1] * coords[..., None, :], axis=-1) + affine[..., -1]
 
 
 def _check_leading(name: str, lead: tuple[int, ...], other: str, shape: tuple[int, ...]) -> None:
-    """``lead`` are the first axes of ``shape``, or 1; else ValueError."""
+    """Raise ValueError unless each size in ``lead`` is 1 or that of the same axis of ``shape``."""
     fits = len(lead) <= len(shape) and all(
         mine in (1, theirs) for mine, theirs in zip(lead, shape, strict=False)
     )
@@ -156,7 +156,7 @@ def _check_leading(name: str, lead: tuple[int, ...], other: str, shape: tuple[in
 
 
 def _of_spacing(name: str, value: ArrayLike | tuple[float, ...], coords: Any) -> jax.Array:
-    """The affine map ``[dim, dim + 1]`` of a spacing, in the precision of ``coords``."""
+    """Return the affine map ``[dim, dim + 1]`` of a spacing, in the precision of ``coords``."""
     dim = coords.shape[-1]
     array = checks.real_array(name, value)
     if tuple(array.shape) not in ((), (dim,)):
@@ -173,7 +173,7 @@ def _of_spacing(name: str, value: ArrayLike | tuple[float, ...], coords: Any) ->
 def _one_of(
     affine: ArrayLike | None, spacing: ArrayLike | tuple[float, ...] | None, coords: Any
 ) -> jax.Array | np.ndarray:
-    """The one that is given as affine maps ``[..., dim, dim + 1]``, or an error."""
+    """Return ``affine`` or ``spacing`` as maps ``[..., dim, dim + 1]``; exactly one is given."""
     found = None if affine is None else _affines("affine", affine, coords.shape[-1])
     scaled = None if spacing is None else _of_spacing("spacing", spacing, coords)
     if found is not None and scaled is not None:

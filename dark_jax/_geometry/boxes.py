@@ -1,4 +1,4 @@
-"""Boxes and conventions to affine maps from heatmaps."""
+"""Make affine maps that push heatmap pixels, from boxes and conventions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 def takes_convention(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """``function``, whose error lists the conventions if the caller names none."""
+    """Wrap ``function`` so that an error lists the conventions if the caller names none."""
 
     @functools.wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -36,7 +36,7 @@ def takes_convention(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def divisible_size(name: str, value: tuple[int, int], convention: Convention) -> tuple[int, int]:
-    """``value`` as a size that the convention can divide by."""
+    """Return ``value`` as a size that stays positive when ``map_less`` is subtracted."""
     height, width = checks.map_size(name, value, 2)
     if min(height, width) <= convention.map_less:
         raise ValueError(
@@ -49,7 +49,7 @@ def divisible_size(name: str, value: tuple[int, int], convention: Convention) ->
 def both_sizes(
     map_size: tuple[int, int], input_size: tuple[int, int], convention: Convention
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Sizes of a map and its input, of one aspect but for what rounding to whole pixels takes."""
+    """Return the sizes of a map and its input, whose aspects must agree up to rounding."""
     map_size = divisible_size("map_size", map_size, convention)
     input_size = divisible_size("input_size", input_size, convention)
     sides = [*zip(input_size, map_size, strict=True)]
@@ -63,12 +63,12 @@ def both_sizes(
 
 
 def _per_axis(size: tuple[int, int], less: float) -> np.ndarray:
-    """``(W, H)``, each less the same."""
+    """Return ``(W, H)``, with ``less`` subtracted from both."""
     return np.array(size[::-1], float) - less
 
 
 class _Law(NamedTuple):
-    """A convention for one size of map, in numbers: one program does them all."""
+    """A convention for one map size, as numbers: one compiled program serves all conventions."""
 
     aspect: np.ndarray
     counts: np.ndarray
@@ -121,7 +121,7 @@ def _box_to_affine(
 
 
 def _boxes(name: str, value: ArrayLike) -> jax.Array | np.ndarray:
-    """``value`` as boxes ``[..., 4]``, finite and not empty when not traced."""
+    """Return ``value`` as boxes ``[..., 4]``, finite and not empty when not traced."""
     array = checks.coordinates(name, value, layout="[..., 4]")
 
     def good(known: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ def box_to_affine(
 def map_to_input_matrix(
     map_size: tuple[int, int], input_size: tuple[int, int], convention: Convention
 ) -> np.ndarray:
-    """``[2, 3]``; the box, which both lie under, cancels."""
+    """Return the affine map ``[2, 3]``; the box cancels, because map and input both cover it."""
     less = convention.map_less
     scale = _per_axis(input_size, less) / _per_axis(map_size, less)
     if convention.one_scale:

@@ -1,4 +1,4 @@
-"""What a network sees of an image."""
+"""Crop images to the input of a network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _crop(
         def seen(channel: jax.Array) -> jax.Array:
             return map_coordinates(channel, at, order=1, mode="constant")
 
-        # What map_coordinates itself puts outside cannot be traced.
+        # map_coordinates cannot take a traced value for the outside, so fill is added below.
         covered = [
             jnp.clip(jnp.minimum(p + 1, n - p), 0, 1) for p, n in zip(at, image.shape, strict=False)
         ]

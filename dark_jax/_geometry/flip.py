@@ -37,7 +37,7 @@ def _flip(
 
 
 def _between(name: str, value: Any, low: int, high: int) -> int:
-    """``value`` as an integer from ``low`` to ``high``."""
+    """Return ``value`` as an integer from ``low`` to ``high``."""
     expected = f"an integer from {low} to {high}"
     number = checks.integer(name, value, expected)
     if not low <= number <= high:

@@ -1,1 +1,1 @@
-"""Files: heatmaps that are read, tables of keypoints that are written whole or not at all."""
+"""Read heatmaps from files, and write tables of keypoints whole or not at all."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all."""
 
 import os
 import stat
@@ -12,9 +12,10 @@ from pathlib import Path
 def check_target(
     path: Path, *, suffixes: tuple[str, ...] = (), option: str, folder_too: bool = False
 ) -> None:
-    """ValueError or OSError unless a file of one of ``suffixes`` can be written at ``path``.
+    """Raise ValueError or OSError unless a file can be written at ``path``.
 
-    Of any suffix, if none is given. Nor may a folder be there, unless ``folder_too``.
+    The suffix must be one of ``suffixes``, if any are given. A folder at ``path`` is an error
+    unless ``folder_too``.
     """
     if suffixes and path.suffix not in suffixes:
         raise ValueError(f"{option} must end in {', '.join(suffixes)}, got {str(path)!r}")
@@ -29,7 +30,7 @@ def check_target(
     folder = path.resolve().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"{option} {path}: there is no folder {folder}")
-    # A folder that is there is replaced, or complete: nothing is written into it.
+    # An existing folder is replaced, or is already complete; nothing is written into it.
     beneath = folder if path.is_dir() or not path.exists() else path
     if not (os.access(folder, os.W_OK) and os.access(beneath, os.W_OK)):
         raise PermissionError(f"{option} {path} cannot be written: there is no permission")
@@ -37,24 +38,24 @@ def check_target(
 
 @contextmanager
 def writing(path: Path, *, cure: str = "") -> Iterator[None]:
-    """Name the path, and the cure, in the OSError of a full disk or a missing permission."""
+    """Add the path and the cure to an OSError, such as that of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # one of ours, which says it all
+        if error.errno is None:  # raised by dark_jax, with a full message
             raise
         told = f"cannot be written ({error.strerror or error})"
         raise OSError(error.errno, f"{told}; {cure}" if cure else told, str(path)) from error
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write all files or none: each beside its target first, then renamed."""
+    """Write all files or none: write each one beside its target, then rename them all."""
     beside: dict[str, Path] = {}
     try:
         for path, data in contents.items():
             target = path.resolve()  # a link's target is replaced, not the link
             with writing(path):
-                # Not the target's name and more, which might be too long.
+                # The prefix is fixed: the name of the target with an addition might be too long.
                 handle, name = tempfile.mkstemp(dir=target.parent, prefix=".dark_jax.")
                 beside[name] = target
                 with os.fdopen(handle, "wb") as stream:
@@ -67,12 +68,12 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 os.replace(name, path)
     finally:
         for name in beside:
-            with suppress(OSError):  # gone where it was renamed
+            with suppress(OSError):  # a renamed file is gone
                 os.unlink(name)
 
 
 def write_aside(path: Path, contents: bytes, *, spare: Path, cure: str) -> None:
-    """Write a file whole or not at all: in ``spare``, of the same file system, then renamed."""
+    """Write a file whole or not at all, by a rename from ``spare`` in the same file system."""
     aside = spare / uuid.uuid4().hex
     try:
         with writing(path, cure=cure):

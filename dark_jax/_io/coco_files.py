@@ -1,4 +1,4 @@
-"""What COCO's files of keypoints say: checked part by part, its ids numbered anew."""
+"""Read COCO's keypoint files, check each part, and renumber the ids."""
 
 import json
 import os
@@ -14,7 +14,7 @@ Check = Callable[[str, Any], Any]
 
 
 def loaded(name: str, value: Any, kind: type) -> Any:
-    """What a path's JSON says, or the value, as a ``dict`` or a ``list``."""
+    """Return the JSON at a path, or the value itself, as a ``dict`` or a ``list``."""
     what = name
     if isinstance(value, str | os.PathLike):
         what = f"{name} in {value}"
@@ -31,14 +31,14 @@ def loaded(name: str, value: Any, kind: type) -> Any:
 def renumbered(
     annotations: dict[str, Any], results: list[Any], *, joints: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The parts of both that are scored, with ids from 1 on.
+    """Return the parts of annotations and results that are scored, with ids numbered from 1.
 
-    COCO's code never finds a person whose id is 0, and faster-coco-eval none whose id is negative
-    or needs more than 64 bits; both take two persons of one id for one.
+    COCO's code never finds a person whose id is 0. faster-coco-eval never finds a person whose id
+    is negative or needs more than 64 bits. Both take two persons with the same id for one.
 
     Raises:
-        TypeError: a part is of another type than COCO's.
-        ValueError: a part is missing, or not what it must be.
+        TypeError: a part has another type than in COCO's files.
+        ValueError: a part is missing, or its value is invalid.
     """
     lists = dict.fromkeys(["images", "categories", "annotations"], _list)
     given = _parts("annotations", annotations, lists)
@@ -52,7 +52,7 @@ def renumbered(
     predicted = {"image_id": _one_of("images", images), **pose, "score": _number}
     first = results[0] if results and isinstance(results[0], Mapping) else {}
     if first.get("bbox") is not None and np.size(first["bbox"]):
-        predicted["bbox"] = annotated["bbox"]  # its area counts, if the first result has one
+        predicted["bbox"] = annotated["bbox"]  # its area counts if the first result has a box
 
     people: dict[int, dict[str, Any]] = {}
     for n, one in enumerate(given["annotations"]):
@@ -79,13 +79,13 @@ def renumbered(
 
 
 def _numbers_of(kind: str, entries: list[Any]) -> dict[int, int]:
-    """The new number of each id, in the order of the ids, in which equal scores are sorted."""
+    """Return the new number of each id; it keeps the order of ids, in which ties are sorted."""
     ids = (_parts(f"{kind}[{n}]", one, {"id": _integer})["id"] for n, one in enumerate(entries))
     return {old: new for new, old in enumerate(sorted({*ids}), 1)}
 
 
 def _parts(name: str, entry: Any, parts: Mapping[str, Check]) -> dict[str, Any]:
-    """The parts of an entry, each as its check gives it."""
+    """Return the parts of an entry, each as returned by its check."""
     if not isinstance(entry, Mapping):
         raise TypeError(f"{name} must be a dict, got {type(entry).__name__}")
     for part in parts:
@@ -102,12 +102,12 @@ def _list(name: str, value: Any) -> list[Any]:
 
 
 def _integer(name: str, value: Any) -> int:
-    whole = isinstance(value, float) and value.is_integer()  # as tables of numbers make of it
+    whole = isinstance(value, float) and value.is_integer()  # tables store integers as floats
     return int(value) if whole else checks.integer(name, value)
 
 
 def _one_of(kind: str, numbers: Mapping[int, int]) -> Check:
-    """The new number of an id."""
+    """Return a check that replaces an id by its new number."""
 
     def known(name: str, value: Any) -> int:
         if (old := _integer(name, value)) not in numbers:
@@ -127,7 +127,7 @@ def _row(count: int, expected: str) -> Check:
 
 
 def _numbers(name: str, value: Any, shape: tuple[int, ...], expected: str) -> np.ndarray:
-    """``value`` as float64 of this shape, all of them finite."""
+    """Return ``value`` as finite float64 numbers of this shape."""
     array = checks.numpy_array(name, value)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be {expected}, got {value!r:.200}")

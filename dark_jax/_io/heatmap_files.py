@@ -1,4 +1,4 @@
-"""Heatmaps from ``.npy`` and ``.npz`` files, and the choice of one array among several."""
+"""Read heatmaps from ``.npy`` and ``.npz`` files, and choose one array among several."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,22 +10,22 @@ import numpy as np
 from dark_jax._core import checks
 from dark_jax._io.tables import USUAL_DIMS
 
-# More arrays than these an error does not list.
+# An error message lists at most this many arrays.
 MOST_LISTED = 20
-# What USUAL_DIMS are, with a map's.
+# The axes in USUAL_DIMS, each followed by the axes of a map.
 LAYOUTS = "[H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]"
-# Of a path and a key.
+# The error message for a path and a key, where the file holds a single array.
 ONE_ARRAY = "{}: it is one array, without names to choose from: leave out key={!r}"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
-    # As 2.0, but in UTF-8: names of fields, which no array of numbers has, differ.
+    # 3.0 is 2.0 in UTF-8: only names of fields differ, and arrays of numbers have no fields.
     (3, 0): np.lib.format.read_array_header_2_0,
 }
 
 
 class Header(NamedTuple):
-    """What a ``.npy`` file says of its array."""
+    """The description of an array in the header of a ``.npy`` file."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -33,7 +33,7 @@ class Header(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What a file says of an array in it; no shape where it is null."""
+    """The description of one array in a file; ``shape`` is None if the array is null."""
 
     name: str
     shape: tuple[int, ...] | None
@@ -45,10 +45,10 @@ class Member(NamedTuple):
 
 
 def read_header(stream: Any) -> Header:
-    """The header of a ``.npy`` file, whose values begin where it ends.
+    """Read the header of a ``.npy`` file; the values begin where it ends.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the stream is not a ``.npy`` file.
     """
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
@@ -59,14 +59,14 @@ def read_header(stream: Any) -> Header:
 def read_heatmaps(
     path: Path, *, key: str | None = None, axes: tuple[int, ...] = (-2, -1)
 ) -> np.ndarray:
-    """``[H, W]`` heatmaps of a ``.npy`` or ``.npz`` file, with up to three axes before.
+    """Read heatmaps ``[..., H, W]`` of a ``.npy`` or ``.npz`` file, with up to three other axes.
 
-    Maps laid out along other ``axes`` are moved there.
+    The ``axes`` of a map are moved to the end.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not what its suffix says, ``key`` does not choose one of its
-            arrays, or the array has another rank or no pixel.
+        ValueError: the file is not what its suffix says, ``key`` does not choose one of its
+            arrays, or the array has a wrong number of axes or no pixel.
         TypeError: the array does not hold real numbers.
     """
     if key is not None and path.suffix == ".npy":
@@ -91,29 +91,29 @@ def read_heatmaps(
 
 
 def _loaded(path: Path, stream: BinaryIO) -> Any:
-    """What NumPy loads, which closes the archive with the stream."""
+    """Load with NumPy; an archive closes when the stream is closed."""
     try:
         return np.load(stream, allow_pickle=False)
-    except Exception as error:  # a broken file breaks zip, zlib, tokenizer or memory
+    except Exception as error:  # from zip, zlib, the tokenizer or memory
         raise _unreadable(path, error) from error
 
 
 def _member(path: Path, archive: Any, key: str | None, dim: int) -> np.ndarray:
-    """The array of an ``.npz`` file."""
+    """Return the array of an ``.npz`` file that ``key`` chooses."""
 
     def get(name: str) -> np.ndarray | None:
         try:
             found = archive[name] if name in archive.files else None
         except Exception as error:
             raise _unreadable(path, error) from error
-        return found if isinstance(found, np.ndarray) else None  # another file's bytes
+        return found if isinstance(found, np.ndarray) else None  # bytes, if it is not an array
 
     def members() -> Iterable[Member]:
         for name in archive.files:
             try:
                 with archive.zip.open(f"{name}.npy") as member:
                     header = read_header(member)
-            except Exception:  # no array, or a damaged one: an error where it is asked for
+            except Exception:  # not an array, or damaged: an error only if asked for
                 continue
             yield Member(name, header.shape, header.dtype)
 
@@ -121,7 +121,7 @@ def _member(path: Path, archive: Any, key: str | None, dim: int) -> np.ndarray:
 
 
 def _unreadable(path: Path, error: Exception | str) -> ValueError:
-    # What NumPy does not know it takes for pickled objects.
+    # NumPy takes unknown contents for pickled objects.
     reason = "no array of numbers in it" if "pickle" in str(error) else error
     return ValueError(f"{path}: not a readable {path.suffix} file ({reason})")
 
@@ -134,17 +134,19 @@ def choose_array(
     members: Callable[[], Iterable[Member]],
     dim: int,
 ) -> tuple[str, Any]:
-    """The array that ``key`` names: "heatmaps", or the only one that can be heatmaps, if None.
+    """Return the name and the array that ``key`` chooses.
+
+    If ``key`` is None, this is "heatmaps", or else the only array that can be heatmaps.
 
     Args:
-        path: of the file.
-        key: its name or path in the file.
-        get: the array of a name, None if there is none.
-        members: all arrays of the file.
-        dim: how many axes a map has; heatmaps have as many at least.
+        path: the path of the file.
+        key: the name or path of the array in the file.
+        get: returns the array of a name, or None if there is none.
+        members: returns all arrays of the file.
+        dim: the number of axes of a map; heatmaps have at least as many.
 
     Raises:
-        ValueError: there is none, or more than one.
+        ValueError: no array can be chosen, or more than one.
     """
     if (array := get("heatmaps" if key is None else key)) is not None:
         return "heatmaps" if key is None else key, array

@@ -1,4 +1,4 @@
-"""Values as JSON can say them, in files and in the headers of others."""
+"""Convert values to JSON, for JSON files and for the metadata of other files."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class _UnsayableError(Exception):
-    """A value that JSON cannot say, and where it is in the whole."""
+    """A value that JSON cannot represent, with its place in the whole value."""
 
     def __init__(self, error: type[Exception], problem: str) -> None:
         self.error, self.problem, self.place = error, problem, ""
@@ -30,18 +30,18 @@ def _refused(value: Any) -> Any:
 
 
 def as_json(name: str, value: Any, *, other: Callable[[Any], Any] = _refused) -> Any:
-    """``value`` as text, finite numbers, lists and dictionaries.
+    """Return ``value`` as text, finite numbers, lists and dictionaries.
 
-    Numbers and arrays of NumPy and JAX become Python's, and whole numbers that are keys text.
+    Numbers and arrays of NumPy and JAX become numbers and lists. Integer keys become text.
 
     Args:
-        name: what errors call the value.
-        value: whatever it is.
-        other: of a value that JSON cannot say, what to say in its place.
+        name: the name of the value in errors.
+        value: any value.
+        other: returns a replacement for a value that JSON cannot represent.
 
     Raises:
-        TypeError: a part of the value is of another type; a key is neither text nor a whole number.
-        ValueError: a number is not finite; two keys are one; the value contains itself.
+        TypeError: a part of the value has another type; a key is neither text nor an integer.
+        ValueError: a number is not finite; two keys are equal as text; the value contains itself.
     """
     try:
         return _said(value, other)
@@ -52,7 +52,7 @@ def as_json(name: str, value: Any, *, other: Callable[[Any], Any] = _refused) ->
 
 
 def _said(value: Any, other: Callable[[Any], Any]) -> Any:
-    if type(value) is float and math.isfinite(value):  # most are
+    if type(value) is float and math.isfinite(value):  # the most frequent case
         return value
     if isinstance(value, Mapping):
         found = {_key(key): _part(key, each, other) for key, each in value.items()}
@@ -85,19 +85,19 @@ def _key(key: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's, a float as the shortest number that reads back."""
+    """Convert a NumPy scalar to Python; a float becomes the shortest number that reads back."""
     if isinstance(value, np.floating):
         return float(str(value))
     return value.item() if isinstance(value, np.generic) else value
 
 
 def json_bytes(value: Any) -> bytes:
-    """The contents of a JSON file, in which no number may be NaN or infinite."""
+    """Return the contents of a JSON file; raise ValueError if a number is not finite."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none, as a file system may leave it."""
+    """Return the object in a JSON file; None if a file system left it empty or damaged."""
     try:
         found = json.loads(path.read_text())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Keypoints as long tables: one row a keypoint, in the format a file's suffix names."""
+"""Keypoints as long tables with one row per keypoint, in the format that a file suffix names."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dark_jax._io.plain_json import as_json, json_bytes, plain
 
 SUFFIXES = (".csv", ".json", ".npz", ".parquet")
 
-# What the axes of the scores can be, in the order of the table's first columns.
+# The possible names of the axes of the scores, in the order of the first columns of a table.
 DIMS = ("image", "instance", "joint")
 STATUS_NAMES = tuple(reason.name for reason in Status)
-# What they are where nobody says so, by their number.
+# The names of the axes if none are given, by the number of axes.
 USUAL_DIMS = ((), ("joint",), ("image", "joint"), DIMS)
-# The same where several peaks of a map are the last axis.
+# The same, if the last axis holds several peaks of a map.
 SLOT_DIMS = ((), ("instance",), ("image", "instance"), ("image", "joint", "instance"))
 
 
 def has_keypoint(coords: np.ndarray, status: np.ndarray) -> np.ndarray:
-    """``[...]``, where there is a keypoint: coordinates without a peak are of no use in a file."""
+    """``[...]``, whether there is a keypoint; files omit coordinates without a peak."""
     missing = (status == Status.NO_PEAK) | (status == Status.NOT_FINITE)
     return ~missing & np.isfinite(coords).all(-1)
 
@@ -44,10 +44,11 @@ class Table(NamedTuple):
         scores: ``[...]``.
         status: ``[...]``, a :class:`Status`.
         covariance: ``[..., dim, dim]``, if there is one.
-        dims: what each of the leading axes is, one of ``DIMS``.
-        joints: the joints' names; empty strings if unknown.
+        dims: the name of each leading axis, one of ``DIMS``.
+        joints: the names of the joints; empty strings if unknown.
         peaks: ``[..., dim]``, the integer peaks the coordinates were refined from, if known.
-        first: where the arrays begin in a larger result, along each leading axis; else 0.
+        first: the index at which the arrays begin in a larger result, along each leading axis;
+            None means 0.
         empty_slots: whether empty slots of peaks have rows.
     """
 
@@ -63,7 +64,7 @@ class Table(NamedTuple):
 
     @property
     def reasons(self) -> np.ndarray:
-        """``[...]``, the names of the status."""
+        """``[...]``, the name of each status."""
         return np.array(STATUS_NAMES)[self.status]
 
     @property
@@ -77,14 +78,14 @@ class Table(NamedTuple):
     def kept(self) -> np.ndarray:
         """``[...]``, which keypoints have a row: all, or all that are not empty slots.
 
-        The slots of ``decode_peaks`` are the last axis, and instances; where joints are last, a
-        joint without a peak is one.
+        The slots of ``decode_peaks`` are instances along the last axis. If the last axis holds
+        joints, a joint without a peak has a row, too.
         """
         slots = self.dims[-1:] == ("instance",)
         return (self.status != Status.NO_PEAK) | (self.empty_slots or not slots)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """One value a row, in row-major order; NaN for every number that is missing."""
+        """Return columns of one value per row, in row-major order; missing numbers are NaN."""
         there = has_keypoint(self.coords, self.status)
         place = dict(zip(self.dims, np.indices(self.scores.shape), strict=True))
         zeros = np.zeros(self.scores.shape, int)
@@ -111,12 +112,12 @@ class Table(NamedTuple):
         return {name: _finite(np.asarray(column)[self.kept]) for name, column in columns.items()}
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row a keypoint; NumPy scalars print as the shortest number that reads back."""
+        """Yield a row per keypoint; NumPy scalars print as the shortest number that reads back."""
         columns = self.columns()
         names = columns["name"] = columns["name"].astype(object)
         names[names == ""] = None
         for values in zip(*columns.values(), strict=True):
-            # NaN is what differs from itself.
+            # Only NaN differs from itself.
             known = (None if value != value else value for value in values)
             yield dict(zip(columns, known, strict=True))
 
@@ -133,11 +134,11 @@ def make_table(
     peaks: np.ndarray | None = None,
     empty_slots: bool = True,
 ) -> Table:
-    """Decoded keypoints as a table.
+    """Return decoded keypoints as a table.
 
     Raises:
-        TypeError: ``dims`` or ``joints`` are no names.
-        ValueError: ``dims`` are not what the scores have; ``joints`` are not one name each.
+        TypeError: ``dims`` or ``joints`` are not names.
+        ValueError: ``dims`` do not fit the axes of the scores; ``joints`` are not one per joint.
     """
     shape = tuple(keypoints.scores.shape)
     dims = _names("dims", dims)
@@ -167,15 +168,15 @@ def make_table(
 
 
 def _readable(values: jax.Array | np.ndarray) -> np.ndarray:
-    """As float32 or float64: files have no bfloat16."""
+    """Convert to float32 or float64, because files have no bfloat16."""
     dtype = np.float64 if values.dtype == np.float64 else np.float32
     return np.asarray(values).astype(dtype, copy=False)
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    """``value`` as names that a file can hold."""
+    """Return ``value`` as a tuple of names that a file can hold."""
     expected = "a list or a tuple of names"
-    # Sets have no order; an index of pandas' is no sequence.
+    # Sets have no order. A pandas index is not a Sequence, so any other iterable is accepted.
     unordered = str | bytes | set | frozenset | Mapping
     if isinstance(value, unordered) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
@@ -188,12 +189,12 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 
 
 def file_contents(table: Table, path: Path, *, about: Mapping[str, Any]) -> bytes:
-    """The contents of a result file of the format that ``path``'s suffix names.
+    """Return the contents of a result file, in the format that the suffix of ``path`` names.
 
     Args:
         table: the keypoints.
         path: ends in one of ``SUFFIXES``.
-        about: the parameters that made the result; kept in all but ``.csv``.
+        about: the parameters that made the result; kept in all formats but ``.csv``.
     """
     about = as_json("about", about)
     if path.suffix == ".csv":
@@ -219,7 +220,7 @@ def file_contents(table: Table, path: Path, *, about: Mapping[str, Any]) -> byte
 
 
 class _Lines(io.StringIO):
-    """What a CSV writer writes, a line at a time, with a line feed at the end of each."""
+    """A stream for a CSV writer, which calls ``write`` once a line; lines end in a line feed."""
 
     def write(self, line: str) -> int:
         return super().write(line.removesuffix("\r\n") + "\n")
@@ -227,7 +228,7 @@ class _Lines(io.StringIO):
 
 def _csv(table: Table) -> bytes:
     stream = _Lines(newline="")
-    # It quotes what has a character of its line end in it: of both, "\r" and "\n".
+    # The writer quotes fields that contain a character of its line end, "\r" or "\n".
     writer = csv.DictWriter(stream, table.columns(), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(table.rows())
@@ -242,7 +243,7 @@ def _json(table: Table, about: Mapping[str, Any]) -> bytes:
 def _parquet(table: Table, about: Mapping[str, Any]) -> bytes:
     arrow: Any = optional.load("pyarrow", extra="parquet")
     parquet: Any = optional.load("pyarrow.parquet", extra="parquet")
-    # Only what comes from pandas may say null as NaN.
+    # Arrow reads NaN as null only with from_pandas=True.
     columns = {
         name: arrow.array(column, mask=column == "" if name == "name" else None, from_pandas=True)
         for name, column in table.columns().items()

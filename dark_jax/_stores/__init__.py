@@ -1,1 +1,1 @@
-"""Stores of heatmaps that need not fit memory, decoded block by block."""
+"""Decode stores of heatmaps block by block, so that they need not fit in memory."""

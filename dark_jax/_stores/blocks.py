@@ -1,4 +1,4 @@
-"""How an array of maps is cut into blocks that fit memory."""
+"""Cut an array of maps into blocks that fit in memory."""
 
 import math
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from dark_jax._core.batching import other_sizes
 
 Region = tuple[slice, ...]
 
-# Bytes of maps in a block: enough that the milliseconds of a scheduler and of files do not count,
-# few enough that every core can hold one.
+# Target size of the maps of a block, in bytes. A block is so large that the milliseconds spent on
+# scheduling and files do not matter, and so small that every core can hold one.
 GOAL = 32 << 20
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A grid over the axes of an array that are no map's; a block holds whole maps.
+    """A grid of blocks over the axes that do not belong to a map; each block holds whole maps.
 
     Attributes:
-        shape: of the array.
-        axes: of a map, counted from 0, increasing.
-        size: ``[others]``, of a block; the last ones along an axis may be shorter.
+        shape: the shape of the array.
+        axes: the axes of a map, counted from 0, in increasing order.
+        size: ``[others]``, the size of a block; the last block along an axis may be shorter.
     """
 
     shape: tuple[int, ...]
@@ -31,12 +31,12 @@ class Blocks:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The sides of the array that are no map's, the shape of the scores."""
+        """The sizes of the axes that do not belong to a map: the shape of scores without slots."""
         return other_sizes(self.shape, self.axes)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many blocks there are along each of the other axes."""
+        """The number of blocks along each of the other axes."""
         return tuple(-(-n // size) for n, size in zip(self.others, self.size, strict=True))
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
@@ -44,36 +44,36 @@ class Blocks:
         return iter(np.ndindex(*self.counts))
 
     def number(self, index: tuple[int, ...]) -> int:
-        """The place of a block in that order."""
+        """Return the position of a block in row-major order."""
         return int(np.ravel_multi_index(index, self.counts)) if index else 0
 
     def part(self, index: tuple[int, ...]) -> Region:
-        """Where a block lies along the other axes."""
+        """Return the slices of a block along the other axes."""
         return tuple(
             slice(at * size, min((at + 1) * size, n))
             for at, size, n in zip(index, self.size, self.others, strict=True)
         )
 
     def maps(self, index: tuple[int, ...]) -> int:
-        """How many maps a block has."""
+        """Return the number of maps in a block."""
         return math.prod(along.stop - along.start for along in self.part(index))
 
     @property
     def volume(self) -> int:
-        """How many values a block has."""
+        """The number of values in a block of full size."""
         return math.prod(self.size) * math.prod(self.shape[axis] for axis in self.axes)
 
     def region(self, index: tuple[int, ...]) -> Region:
-        """Where a block lies in the array."""
+        """Return the slices of a block along all axes of the array."""
         left = iter(self.part(index))
         return tuple(
             slice(0, n) if axis in self.axes else next(left) for axis, n in enumerate(self.shape)
         )
 
     def padding(self, index: tuple[int, ...]) -> list[tuple[int, int]]:
-        """What a shorter block lacks along each axis of the array, as ``np.pad`` takes it.
+        """Return the padding, as for ``np.pad``, that brings a shorter block to full size.
 
-        Of one shape, all blocks are decoded by one compiled program.
+        All blocks then have one shape, so that one compiled program decodes them.
         """
         left = iter(self.size)
         return [
@@ -85,9 +85,10 @@ class Blocks:
 def cut_into_blocks(
     shape: tuple[int, ...], itemsize: int, chunks: tuple[int, ...] | None, axes: tuple[int, ...]
 ) -> Blocks:
-    """Blocks of whole chunks, as many of them as ``GOAL`` holds and at least one."""
+    """Return blocks of whole chunks: as many chunks as ``GOAL`` bytes hold, and at least one."""
     chunks = chunks or (1,) * len(shape)
-    shape, whole = tuple(max(1, n) for n in shape), shape  # an axis of nothing has no block
+    # Treat an empty axis as one entry, to avoid a division by zero; it still has no block.
+    shape, whole = tuple(max(1, n) for n in shape), shape
     others = [axis for axis in range(len(shape)) if axis not in axes]
     size = {axis: min(chunks[axis], shape[axis]) for axis in others}
     held = itemsize * math.prod(size.get(axis, side) for axis, side in enumerate(shape))

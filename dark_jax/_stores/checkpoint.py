@@ -1,18 +1,18 @@
-"""What is kept beside a target until it is complete, so that nothing done is done again.
+"""Keep partial results beside the target until they are complete, so that a run can resume.
 
-``TARGET.incomplete`` holds the results as far as they are there (``result``), what they are made
-of and with (``about.json``), a note of each block that is there (``notes``), files not yet written
-to their end (``spare-...``), a lock, and a text that marks the folder as ours. A folder without
-that text is never touched.
+``TARGET.incomplete`` holds the results so far (``result``), their source and parameters
+(``about.json``), a note for each written block (``notes``), files that are still being written
+(``spare-...``), a lock, and a text file that marks the folder as made by dark_jax. A folder that
+holds other files and lacks this text file is never changed.
 
-The protocol, of which every step may be the last one of a process:
+The process may be killed after any step of this protocol:
 
-- *begin*: delete what an earlier run left, make the result without its blocks, and at last
-  ``about.json``. Without ``about.json`` nothing has begun.
-- *commit* a block: write its files, and then its note, which says what it lacks. Without a note
-  it is not there.
-- *finish*: rename an old target to ``replaced``, the result to the target, and delete the rest.
-  A target that is missing while ``replaced`` is there is put back by the next run.
+- *begin*: delete what an earlier run left, create the result without its blocks, and write
+  ``about.json`` last. Without ``about.json``, no run has begun.
+- *commit* a block: write its files, and then its note, which lists the chunks that the block
+  lacks. A block without a note counts as not written.
+- *finish*: rename an old target to ``replaced``, rename the result to the target, and delete the
+  rest. If the target is missing and ``replaced`` exists, the next run restores the old target.
 """
 
 import errno
@@ -41,7 +41,7 @@ MARK_TEXT = (
     "dark_jax.decode_store keeps here what it has decoded, until all of it is. The same call with "
     "resume=True (dark-jax: --resume) goes on, with overwrite=True (--overwrite) it begins again.\n"
 )
-# What we make in the folders that we delete.
+# The names of the files that dark_jax makes in the folders that it deletes.
 NOTES = re.compile(r"\d{8,}\.json")
 SPARES = re.compile(r"[0-9a-f]{32}")
 
@@ -52,11 +52,11 @@ CHANGED = (
 
 
 class Note(NamedTuple):
-    """What is known of a block that is there.
+    """The record of a written block.
 
     Attributes:
-        seen: what tells the state of its source, as of when it was read.
-        unread: the chunks that it lacks.
+        seen: the fingerprint of the chunk files of the block, taken just before they were read.
+        unread: the chunks that could not be read.
     """
 
     seen: str
@@ -64,20 +64,20 @@ class Note(NamedTuple):
 
 
 def folder_of(target: Path) -> Path:
-    """The folder beside a target."""
+    """Return the path of ``TARGET.incomplete``."""
     return target.with_name(f"{target.name}.incomplete")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The results of one store on their way to the target.
+    """The partial results of one store, until they are complete and become the target.
 
     Attributes:
-        target: where they are to be; without links.
-        writer: what files they are.
-        source: what tells the present state of what is decoded, as JSON.
-        spare: where this run's files are until they are whole. A worker that is still at it when
-            its run has ended finds the folder gone, and cannot spoil the next one's.
+        target: the final path of the results, with links resolved.
+        writer: defines the files of the results.
+        source: the state of the source as this run began, as ``Reader.state`` returns it.
+        spare: the folder for files that this run has not finished writing. A worker that outlives
+            its run finds this folder gone, and so cannot spoil the files of the next run.
     """
 
     target: Path
@@ -92,7 +92,7 @@ class Checkpoint:
 
     @property
     def result(self) -> Path:
-        """The results, until they are complete."""
+        """The folder of the results until they are complete."""
         return self.folder / "result"
 
     @property
@@ -111,26 +111,26 @@ class Checkpoint:
     def claimed(self) -> Iterator[None]:
         """Hold an exclusive lock on the folder; the OS releases it when the process dies.
 
-        The folder is made, and is gone afterwards if nothing has begun in it.
+        The folder is created, and is deleted at the end if it holds no results or notes.
 
         Raises:
-            BlockingIOError: another run holds it.
-            FileExistsError: there is a folder of this name that is neither empty nor ours.
+            BlockingIOError: another run holds the lock.
+            FileExistsError: a folder of this name is neither empty nor made by dark_jax.
         """
         filelock: Any = optional.load("filelock", extra="store")
         folder = self.folder
-        if not (_is_ours(folder) or _is_ours(folder)):  # or was not when its run ended just now
+        if not (_is_ours(folder) or _is_ours(folder)):  # twice: another run may be deleting it
             raise FileExistsError(
                 f"{folder} is in the way: dark_jax did not make it; move it, or choose another "
                 "target"
             )
-        with suppress(FileExistsError):  # of one that another run deletes; the lock tells
+        with suppress(FileExistsError):  # if another run deletes it meanwhile; the lock decides
             folder.mkdir(exist_ok=True)
-        # Two threads of one process exclude each other too: each has a lock of its own.
+        # Each thread has its own lock, so that two threads of one process exclude each other too.
         lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
         try:
             lock.acquire()
-        except (filelock.Timeout, FileNotFoundError):  # held, or its holder deletes the folder
+        except (filelock.Timeout, FileNotFoundError):  # held, or the holder deletes the folder
             raise BlockingIOError(
                 f"{self.target} is being written by another run: wait until it has ended, or "
                 "choose another target"
@@ -143,19 +143,19 @@ class Checkpoint:
             lock.release()
 
     def _leave_no_empty_folder(self) -> None:
-        with suppress(OSError):  # of a network's file system, or what another run begins in it
+        with suppress(OSError):  # a network file system may refuse, or another run may begin
             if set(os.listdir(self.folder)) <= {LOCK, MARK}:
-                # In this order: without the mark it is ours as long as it has nothing but the lock.
+                # Delete the mark first: _is_ours accepts a folder that holds only the lock.
                 for name in (MARK, LOCK):
                     (self.folder / name).unlink()
                 self.folder.rmdir()
 
     def check(self, *, resume: bool, overwrite: bool, accept_changed_source: bool) -> bool:
-        """Whether all is done already, under the lock.
+        """Check that this run is allowed; return True if nothing is left to do. Needs the lock.
 
         Raises:
-            ValueError: what is to be resumed has other parameters or another source.
-            FileExistsError: a run may neither begin nor go on.
+            ValueError: the run to resume has other parameters or another source.
+            FileExistsError: this run may neither begin nor resume.
         """
         self._check_deletable()
         self._put_back()
@@ -183,7 +183,7 @@ class Checkpoint:
         return False
 
     def _made(self, problem: str) -> dict[str, Any]:
-        """What made the results at the target; FileExistsError if dark_jax did not make them."""
+        """Return the target's parameters; raise FileExistsError if dark_jax did not make it."""
         done = writers.read_about(self.target)
         if done is None:
             made = "dark_jax did not make it" if self.target.is_dir() else "it is a file, no folder"
@@ -191,9 +191,9 @@ class Checkpoint:
         return done
 
     def _begun(self) -> dict[str, Any] | None:
-        """What an unfinished run was begun with."""
+        """Return the contents of ``about.json`` of an unfinished run, or None."""
         if not self.result.exists():
-            return None  # its results stand at the target
+            return None  # no run has begun, or its results are already at the target
         with suppress(FileNotFoundError):
             return plain_json.read_json(self._about) or {
                 "about": {},
@@ -203,7 +203,7 @@ class Checkpoint:
         return None
 
     def _put_back(self) -> None:
-        """Complete, or undo, what a killed run has done to the old target."""
+        """Undo or complete the replacement of an old target that a killed run left half done."""
         if self._replaced.exists() and not self.target.exists():
             os.rename(self._replaced, self.target)
         elif writers.read_about(self.target) is not None:
@@ -211,7 +211,7 @@ class Checkpoint:
 
     def _check_same(self, begun: Mapping[str, Any]) -> None:
         before, now = _leaves(begun), _leaves(self.writer.about)
-        # A name or a number says more than the coefficients of a kernel, which differ with it.
+        # Compare lists last: the name or number that changes a kernel says more than its values.
         for name, value in sorted(now.items(), key=lambda leaf: isinstance(leaf[1], list)):
             if before.get(name) != value:
                 raise ValueError(
@@ -222,7 +222,7 @@ class Checkpoint:
     def check_unchanged(
         self, now: Mapping[str, Any], before: Mapping[str, Any] | None = None
     ) -> None:
-        """ValueError if the source is in another state than before, or than when this run began."""
+        """Raise ValueError if the source has changed since ``before``, or since this run began."""
         before = self.source if before is None else before
         for name in sorted({*before, *now}):
             if before.get(name) != now.get(name):
@@ -232,7 +232,7 @@ class Checkpoint:
                 )
 
     def _check_deletable(self) -> None:
-        """FileExistsError if anything is in what we delete that we did not make."""
+        """Raise FileExistsError if a folder to delete holds a file that dark_jax did not make."""
         spares = self.folder.glob("spare-*")
         made = {self._notes: NOTES, **dict.fromkeys(spares, SPARES)}
         made |= dict.fromkeys((self.result, self._replaced), self.writer.made)
@@ -240,7 +240,7 @@ class Checkpoint:
             _check_made(folder, names)
 
     def _check_replaceable(self) -> None:
-        """The same of the target, which must be ours; and that it can be deleted."""
+        """Raise OSError unless dark_jax made all files of the target and can delete them."""
         self._made("is not replaced")
         _check_made(self.target, self.writer.made)
         for path in (self.target, *filter(Path.is_dir, self.target.rglob("*"))):
@@ -251,7 +251,7 @@ class Checkpoint:
                 )
 
     def begin(self, *, overwrite: bool, accept_changed_source: bool) -> None:
-        """Go on with what is there, or from nothing."""
+        """Prepare the folder: keep the written blocks of an unfinished run, or start anew."""
         begun = None if overwrite else self._begun()
         fresh = begun is None
         replaces = self.target.exists() if begun is None else begun["replaces"]
@@ -272,7 +272,7 @@ class Checkpoint:
             self._put(self._about, plain_json.json_bytes(about))
 
     def todo(self) -> list[Index]:
-        """The blocks that are not there, or lack a chunk."""
+        """Return the blocks that are not written or that lack a chunk."""
         notes = ((index, self.note(index)) for index in self.writer.blocks)
         return [
             index
@@ -281,23 +281,23 @@ class Checkpoint:
         ]
 
     def _is_whole(self, index: Index) -> bool:
-        # A file without contents is what a file system may leave when the power goes.
+        # A file system may leave an empty file after a power failure.
         paths = [self.result / name for name in self.writer.names(index)]
         return all(path.exists() and path.stat().st_size for path in paths)
 
     def commit(self, index: Index, keypoints: Keypoints, note: Note) -> None:
-        """Keep a block: NumPy arrays of its full size."""
+        """Write a block, given as NumPy arrays of full block size, and then its note."""
         for name, contents in self.writer.files(index, keypoints):
             self._put(self.result / name, contents)
         self.put_note(index, note)
 
     def put_note(self, index: Index, note: Note) -> None:
-        """Keep what is known of a block that is there."""
+        """Write the note of a written block."""
         unread = [chunk._asdict() for chunk in note.unread]
         self._put(self._note(index), plain_json.json_bytes({"seen": note.seen, "unread": unread}))
 
     def note(self, index: Index) -> Note | None:
-        """What is known of a block; None if it is not there."""
+        """Return the note of a block, or None if the block is not written."""
         with suppress(FileNotFoundError):
             if found := plain_json.read_json(self._note(index)):
                 unread = [
@@ -315,15 +315,15 @@ class Checkpoint:
         atomic.write_aside(path, contents, spare=self.folder / self.spare, cure=cure)
 
     def unread(self) -> list[Unread]:
-        """All chunks that are lacking, in the order of the blocks."""
+        """Return all chunks that could not be read, in the order of the blocks."""
         notes = map(self.note, self.writer.blocks)
         return [chunk for note in notes if note for chunk in note.unread]
 
     def finish(self) -> None:
-        """Present the results, which are on the disk before their name is, and delete the rest.
+        """Flush the results to the disk, rename them to the target, and delete the rest.
 
         Raises:
-            FileExistsError: something else has come to stand at the target.
+            FileExistsError: something else has appeared at the target since the run began.
         """
         begun = self._begun()
         if begun is not None:
@@ -335,7 +335,7 @@ class Checkpoint:
                 )
             if self.target.exists():
                 self._check_replaceable()
-            with ThreadPoolExecutor(32) as pool:  # a file system commits what waits together
+            with ThreadPoolExecutor(32) as pool:  # a file system commits parallel fsyncs together
                 list(pool.map(_settle, filter(Path.is_file, self.result.rglob("*"))))
             if self.target.exists():
                 os.rename(self.target, self._replaced)
@@ -347,7 +347,7 @@ class Checkpoint:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder may be written in, and emptied: there is none, or it is empty or ours."""
+    """Return whether dark_jax may fill and empty a folder: it is missing, empty or its own."""
     try:
         there = os.listdir(folder)
     except FileNotFoundError:
@@ -367,7 +367,7 @@ def _check_made(folder: Path, names: re.Pattern[str]) -> None:
 
 
 def _delete(path: Path) -> None:
-    """A file or a folder that we made, if it is there."""
+    """Delete a file or a folder that dark_jax made, if it exists."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -375,7 +375,7 @@ def _delete(path: Path) -> None:
         try:
             shutil.rmtree(path)
             return
-        except OSError as error:  # a worker of a run that has ended still writes in it
+        except OSError as error:  # a worker of an earlier run may still write in the folder
             if error.errno not in (errno.ENOTEMPTY, errno.ENOENT) or attempt == 9:
                 raise
         if not path.exists():
@@ -383,7 +383,7 @@ def _delete(path: Path) -> None:
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:
-    """The entries of nested dictionaries by their dotted names."""
+    """Return the entries of nested dictionaries by their dotted names."""
     if not isinstance(value, Mapping):
         return {name: value}
     found: dict[str, Any] = {}

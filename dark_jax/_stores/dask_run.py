@@ -1,4 +1,4 @@
-"""A function of many blocks, on the threads of this process or on the workers of a dask cluster."""
+"""Run a function on many blocks, in threads of this process or on the workers of a cluster."""
 
 import itertools
 import logging
@@ -13,9 +13,9 @@ from dark_jax._core import optional
 Index = tuple[int, ...]
 _T = TypeVar("_T")
 
-# Blocks that an executor is told of at once: what it keeps of them does not grow with the store.
+# The most blocks that an executor has at once, so that its memory does not grow with the store.
 WINDOW = 1024
-# Bytes of blocks that threads may hold together.
+# The most bytes of blocks that all threads together may hold.
 BUDGET = 512 << 20
 # Seconds to wait for a scheduler, and for its first worker.
 PATIENCE = 30
@@ -27,12 +27,12 @@ def each(
     blocks: Iterable[Index],
     done: Callable[[_T], object],
 ) -> None:
-    """``done(work(block))`` of every block: ``work`` wherever the executor runs, ``done`` here.
+    """Call ``done(work(block))`` for each block: ``work`` in the executor, ``done`` in this thread.
 
     Raises:
-        RuntimeError: the executor has given up, as a cluster does that is gone.
+        RuntimeError: the executor has cancelled the work, as happens when a cluster is gone.
     """
-    # as_completed and map want all blocks at once, and keep their futures.
+    # as_completed and map need all blocks at once, and keep all futures in memory.
     finished: SimpleQueue[Future[_T]] = SimpleQueue()
     left, running = iter(blocks), 0
     while True:
@@ -50,26 +50,26 @@ def each(
 
 @contextmanager
 def threads(*, size: int) -> Iterator[Executor]:
-    """Threads of this process, as many as cores, or as hold their blocks of so many bytes."""
+    """Yield a pool of one thread per core, or fewer to hold at most ``BUDGET`` bytes of blocks."""
     cores = optional.load("dask.system", extra="store").CPU_COUNT
     pool = ThreadPoolExecutor(max(1, min(cores, BUDGET // size)))
     try:
         yield pool
     finally:
-        # After an error or Ctrl-C too, no block is under way any more.
+        # Wait until no block is running any more, also after an error or Ctrl-C.
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Executor]:
-    """The scheduler at an address, or ``workers`` new processes on this machine.
+    """Yield an executor of the scheduler at an address, or of ``workers`` new local processes.
 
-    A worker that dies loses its blocks to the others.
+    If a worker dies, the other workers take over its blocks.
 
     Raises:
-        OSError: there is no scheduler, or it has no worker.
-        ValueError: the address is none.
-        RuntimeError: a block has cost several workers their lives, or none has started.
+        OSError: no scheduler answers, or it has no worker.
+        ValueError: ``scheduler`` is not an address.
+        RuntimeError: several workers died on the same block, or no worker started.
     """
     distributed: Any = optional.load("distributed", extra="store")
     with _client(distributed, workers=workers, scheduler=scheduler) as client:
@@ -89,7 +89,7 @@ def _client(distributed: Any, *, workers: int | None, scheduler: str | None) -> 
             local = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",  # not to the network, not on a port in use
+                dashboard_address="127.0.0.1:0",  # hidden from the network, on a free port
                 silence_logs=logging.CRITICAL,
             )
         except RuntimeError as error:
@@ -101,7 +101,7 @@ def _client(distributed: Any, *, workers: int | None, scheduler: str | None) -> 
             yield client
         return
     try:
-        if not scheduler.startswith("inproc://"):  # which has no host
+        if not scheduler.startswith("inproc://"):  # an inproc address has no host
             optional.load("distributed.comm", extra="store").get_address_host_port(scheduler)
     except ValueError as error:
         raise ValueError(

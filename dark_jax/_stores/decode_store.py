@@ -1,4 +1,4 @@
-"""Stores of heatmaps in, keypoints out: larger than memory, and nothing lost on the way."""
+"""Decode stores of heatmaps larger than memory, and keep what is done if a run is interrupted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class UnreadChunksError(RuntimeError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How it is pickled: an exception's way takes its message for its arguments."""
+        """Pickle the arguments: by default, an exception is rebuilt from its message."""
         return type(self), ([*self.unread], self.kept)
 
 
@@ -169,13 +169,13 @@ def decode_store(
         checks.function("progress", progress)
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key must be the name or the path of an array, got {key!r}")
-    source = checks.path("source", source).absolute()  # whatever folder others change to
+    source = checks.path("source", source).absolute()  # valid in any working directory
     target = checks.path("target", target)
     written = _checked_target(source, target)
     chosen.check_pickles()
     with ExitStack() as stack:
         reader = stack.enter_context(readers.opened(source, key=key, dim=len(chosen.axes)))
-        kind = writers.KINDS[target.suffix]  # of a link, its own
+        kind = writers.KINDS[target.suffix]  # for a link, the suffix of the link itself
         job = _job(source, reader, chosen, kind, written, refuse_missing_chunks)
         checkpoint = job.checkpoint
         stack.enter_context(checkpoint.claimed())
@@ -190,7 +190,7 @@ def decode_store(
             checkpoint.begin(overwrite=overwrite, accept_changed_source=accept_changed_source)
             job.check_unchanged(reader, accept=accept_changed_source)
             _run(job, reader, executor, progress or (lambda done, total: None))
-            job.check_unchanged(reader)  # while it was decoded
+            job.check_unchanged(reader)  # the source may have changed during decoding
         checkpoint.finish()
 
 
@@ -219,7 +219,7 @@ def _check_options(
 
 
 def _checked_target(source: Path, target: Path) -> Path:
-    """``target`` without links, if a folder can be made there."""
+    """Return ``target`` with links resolved, after checking that it can be written."""
     atomic.check_target(target, suffixes=tuple(writers.KINDS), option="target", folder_too=True)
     kind = "zarr" if target.suffix == ".zarr" else "pyarrow"
     for module in ("dask", "distributed", "filelock", kind):
@@ -238,7 +238,7 @@ def _checked_target(source: Path, target: Path) -> Path:
 
 
 def _within(path: Path, folder: Path) -> bool:
-    """Whether a path is a folder or lies in it, also where a file system ignores case."""
+    """Return whether ``path`` is ``folder`` or lies in it, even if letter case is ignored."""
     above = (path, *path.parents)
     if folder in above:
         return True
@@ -253,7 +253,7 @@ def _job(
     target: Path,
     refuse_missing_chunks: bool,
 ) -> Job:
-    """All that is known before anything is written, the decoder's objections included."""
+    """Make the job. All checks, including those of the decoder, run before anything is written."""
     checks.real_array(reader.where, np.empty((0,), reader.dtype))
     axes = checks.axes_of(reader.where, reader.shape, decoder.axes)
     checks.map_sides(reader.where, reader.shape, axes)
@@ -269,14 +269,14 @@ def _job(
             "table does not name; write .zarr"
         )
     about = {
-        "source": str(source.resolve()),  # the same wherever a run goes on
+        "source": str(source.resolve()),  # does not depend on the working directory
         "key": reader.key,
         "shape": [*reader.shape],
         "dtype": reader.dtype.name,
         **decoder.about(),
         "blocks": [*grid.size],
         "refuse_missing_chunks": refuse_missing_chunks,
-        "coords": shapes.coords.dtype.name,  # float64 where JAX computes so
+        "coords": shapes.coords.dtype.name,  # float64 if JAX computes in float64
         "dark_jax": __version__,
         "jax": jax.__version__,
     }
@@ -294,7 +294,7 @@ def _run(
     executor: Executor | None,
     progress: Callable[[int, int], object],
 ) -> None:
-    """Every block that is not there yet.
+    """Decode every block that is not written yet or that lacks a chunk.
 
     Raises:
         UnreadChunksError: some chunks cannot be read.
@@ -314,10 +314,10 @@ def _run(
         device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
         def work(index: Index) -> int:
-            with jax.default_device(device):  # JAX keeps the caller's for one thread
+            with jax.default_device(device):  # JAX keeps the caller's choice for one thread only
                 return job.do(index, reader)
 
-        # The first block alone: threads that start together would each compile the decoder.
+        # Decode one block first: threads that start together would each compile the decoder.
         for index in todo[:1]:
             tell(work(index))
         with dask_run.threads(size=job.blocks.volume * reader.dtype.itemsize) as pool:

@@ -1,4 +1,4 @@
-"""A decoder of blocks, in a form that travels and that can be written down."""
+"""A decoder for the blocks of a store, which can be pickled and described as JSON."""
 
 import dataclasses
 import enum
@@ -17,14 +17,15 @@ from dark_jax._io.plain_json import as_json
 from dark_jax._stores.blocks import Blocks
 from dark_jax.rules import Rule
 
-# By what the command line calls them.
+# The decoders by their names on the command line.
 DECODERS = {
     "dark": decode,
     "fit": decode_fit,
     "soft-argmax": decode_soft_argmax,
     "peaks": decode_peaks,
 }
-# What may differ from map to map, and how many axes of its own it has, after those of the maps.
+# Parameters that may differ from map to map. The number counts the axes of a parameter that follow
+# the leading axes it shares with the maps.
 OF_MAPS = {"background": 0, "sigma": 1, "temperature": 0, "threshold": 0}
 
 
@@ -32,7 +33,7 @@ class Decoder(Bound):
     """One of :data:`DECODERS` with its parameters, for the blocks of a store."""
 
     def of_block(self, blocks: Blocks, index: tuple[int, ...]) -> "Decoder":
-        """The decoder of a block: of parameters that differ from map to map, its part."""
+        """Return the decoder of a block, with its part of each parameter that differs by map."""
         part = blocks.part(index)
         return dataclasses.replace(
             self,
@@ -45,18 +46,18 @@ class Decoder(Bound):
         )
 
     def check_pickles(self) -> None:
-        """TypeError unless it can be sent to another process, as dask sends it."""
+        """Raise TypeError unless all parameters can be pickled, as dask pickles them."""
         cloudpickle: Any = optional.load("cloudpickle", extra="store")
         for name, value in self.parameters.items():
             try:
                 cloudpickle.dumps(value)
-            except Exception as error:  # whatever an object makes of it
+            except Exception as error:  # an object may raise anything
                 raise TypeError(
                     f"{name} must be picklable, to go to workers, got {value!r} ({error})"
                 ) from error
 
     def about(self) -> dict[str, Any]:
-        """Its name and its parameters, as JSON can say them; of different ones never the same."""
+        """Return the name and parameters as JSON; different decoders never give the same."""
         parameters = dict(self.parameters)
         rule = parameters.get("rule")
         if isinstance(rule, Rule):
@@ -72,10 +73,10 @@ class Decoder(Bound):
 
 
 def for_blocks(decoder: Any, axes: Any) -> Decoder:
-    """What ``decode_store`` is given, checked.
+    """Check the ``decoder`` and ``axes`` that ``decode_store`` is given, and bind them.
 
     Raises:
-        TypeError: it is neither one of :data:`DECODERS` nor a partial of one.
+        TypeError: ``decoder`` is neither one of :data:`DECODERS` nor a partial of one.
     """
     found = bound(decoder, axes)
     if found.function not in DECODERS.values():
@@ -83,7 +84,7 @@ def for_blocks(decoder: Any, axes: Any) -> Decoder:
         raise TypeError(
             f"decoder must be one of {names}, or a functools.partial of one, got {decoder!r}"
         )
-    # Workers need not have the device that an array lies on.
+    # Workers may lack the device that holds a JAX array.
     parameters = {
         name: np.asarray(value) if isinstance(value, jax.Array) else value
         for name, value in found.parameters.items()
@@ -98,21 +99,21 @@ def for_blocks(decoder: Any, axes: Any) -> Decoder:
 
 
 def _taken(value: Any, starts: list[int], sizes: tuple[int, ...], own: int) -> Any:
-    """The entries of a parameter that belong to a block; past its end the last one again."""
+    """Return the entries of a parameter for a block; the last one repeats past the end."""
     lead = np.ndim(value) - own
     if value is None or lead <= 0:
         return value
     array = np.asarray(value)
     for axis in range(lead):
         if array.shape[axis] > 1:
-            at = axis - lead  # from the last of the maps' other axes
+            at = axis - lead  # axes are matched from the last one
             wanted = range(starts[at], starts[at] + sizes[at])
             array = np.take(array, wanted, axis, mode="clip")
     return array
 
 
 def _described(rule: Rule, kernel_size: int) -> dict[str, Any]:
-    """Every field of a rule, its kernel by the coefficients of a size."""
+    """Return the fields of a rule as JSON, its kernel as the coefficients for one size."""
     fields = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
     if rule.kernel is not None:
         fields["kernel"] = [float(f"{tap:.10g}") for tap in rule.kernel(kernel_size)]
@@ -120,7 +121,7 @@ def _described(rule: Rule, kernel_size: int) -> dict[str, Any]:
 
 
 def _in_words(value: Any) -> Any:
-    """What JSON cannot say, of a rule's fields."""
+    """Convert a field of a rule that JSON cannot represent."""
     if isinstance(value, enum.Enum):
         return value.name
     if dataclasses.is_dataclass(value):

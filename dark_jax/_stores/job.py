@@ -1,4 +1,4 @@
-"""One block of a store: read, decoded and kept, by whoever has its turn."""
+"""Read, decode and write one block of a store, in a thread or in a worker process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker has to know, wherever it is."""
+    """Everything that a thread or a worker process needs in order to decode a block."""
 
     source: Path
     key: str | None
@@ -29,15 +29,15 @@ class Job:
 
     @property
     def blocks(self) -> Blocks:
-        """How the source is cut."""
+        """The blocks that the source is cut into."""
         return self.checkpoint.writer.blocks
 
     def do(self, index: Index, reader: Reader | None = None) -> int:
-        """Decode one block and keep it; how many maps it has."""
+        """Decode one block, write it, and return its number of maps."""
         if reader is None:
             with readers.opened(self.source, key=self.key) as reader:
                 return self.do(index, reader)
-        seen = readers.fingerprint(reader, self.blocks.region(index))  # as it was before it is read
+        seen = readers.fingerprint(reader, self.blocks.region(index))  # before it is read
         maps, lost, unread = readers.read_block(
             reader, self.blocks, index, refuse_missing_chunks=self.refuse_missing_chunks
         )
@@ -52,9 +52,9 @@ class Job:
         return self.blocks.maps(index)
 
     def check_unchanged(self, reader: Reader, *, accept: bool = False) -> None:
-        """ValueError if the source is no longer what the blocks that are there were decoded from.
+        """Raise ValueError if the source has changed since the written blocks were decoded.
 
-        Or, with ``accept``, let it be what they were decoded from.
+        With ``accept``, record the present state of the source in their notes instead.
         """
         if not accept:
             self.checkpoint.check_unchanged(reader.state())
@@ -73,7 +73,7 @@ class Job:
 
 
 def _without(keypoints: Keypoints, lost: np.ndarray) -> Keypoints:
-    """As maps of NaN decode; a published rule would give its sentinel."""
+    """Give lost maps NaN and ``NOT_FINITE``, where a published rule would give its sentinel."""
     filled = {"coords": np.nan, "scores": np.nan, "status": Status.NOT_FINITE, "covariance": np.inf}
     where = tuple(slice(0, side) for side in lost.shape)
     arrays = {n: np.array(field) for n, field in vars(keypoints).items() if field is not None}

@@ -1,4 +1,4 @@
-"""Heatmaps in stores larger than memory, read block by block: Zarr, HDF5 and .npy."""
+"""Read heatmaps block by block from Zarr, HDF5 and .npy stores that are larger than memory."""
 
 import hashlib
 import itertools
@@ -16,10 +16,10 @@ from dark_jax._io import heatmap_files
 from dark_jax._io.heatmap_files import Member
 from dark_jax._stores.blocks import Blocks, Region
 
-# Bytes.
+# The alignment of arrays that are read into, in bytes.
 ALIGNMENT = 64
 SOURCES = "a Zarr directory, an HDF5 file or a .npy file"
-# What describes an array or a group, of version 3 and 2.
+# The files that describe an array or a group, in versions 3 and 2 of Zarr.
 ZARR = ("zarr.json", ".zarray", ".zgroup")
 NOT_STORED = "it is not stored, and would read as the fill value"
 
@@ -29,17 +29,17 @@ class Reader:
     """An open array.
 
     Attributes:
-        where: its path, with the path inside the store.
-        key: the path inside the store; None where it is the store.
-        state: what tells its present state, as JSON: size and modification time (ns) of each file
-            that holds or describes it.
-        shape: of the array.
-        dtype: of the array.
-        chunks: the shape of what is stored, and can be broken, by itself; None if the array is
-            not chunked.
-        read: a region's values.
-        stored: size and modification time (ns) of the file of a chunk, [0, 0] if it has none of
-            its own; None if the chunk is not stored at all, and so reads as the fill value.
+        where: the path of the store, followed by the path of the array inside it.
+        key: the path of the array inside the store; None if the store is a single array.
+        state: returns the present state, as JSON: size and modification time (ns) of each file
+            that holds or describes the array.
+        shape: the shape of the array.
+        dtype: the dtype of the array.
+        chunks: the shape of a chunk, which is stored, and can be damaged, by itself; None if the
+            array is not chunked.
+        read: returns the values of a region.
+        stored: returns size and modification time (ns) of the file of a chunk; [0, 0] if the chunk
+            has no file of its own; None if it is not stored at all and reads as the fill value.
         separate: whether chunks have files of their own.
     """
 
@@ -58,9 +58,9 @@ class Unread(NamedTuple):
     """A chunk that could not be read.
 
     Attributes:
-        path: of the array.
-        chunk: its index in the array's grid of chunks; of the block, if it has none.
-        reason: what the reader of the store said.
+        path: the path of the array.
+        chunk: its index in the grid of chunks; the index of the block if there are no chunks.
+        reason: why the chunk could not be read.
     """
 
     path: str
@@ -72,15 +72,15 @@ class Unread(NamedTuple):
 
 
 def is_store(path: Path) -> bool:
-    """Whether a path looks like one of ``SOURCES``.
+    """Return whether a path looks like one of ``SOURCES``.
 
     Raises:
-        OSError: there is nothing, or it may not be read.
-        ImportError: it may be an HDF5 file, and h5py is not installed.
+        OSError: the path does not exist, or it may not be read.
+        ImportError: the path may be an HDF5 file, and h5py is not installed.
     """
     if path.is_dir():
         return any((path / name).is_file() for name in ZARR)
-    with path.open("rb"):  # "not found" is not "not HDF5"
+    with path.open("rb"):  # raises if the file is missing; is_hdf5 would return False
         pass
     if path.suffix in (".npy", ".npz"):
         return path.suffix == ".npy"
@@ -89,17 +89,17 @@ def is_store(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path, *, key: str | None = None, dim: int = 2) -> Iterator[Reader]:
-    """The array of a Zarr directory, an HDF5 file or a ``.npy`` file.
+    """Open the array of a Zarr directory, an HDF5 file or a ``.npy`` file.
 
     Args:
-        path: of the store.
-        key: the name or path of an array in it.
-        dim: how many axes a map has: an array with less is not chosen where ``key`` is None.
+        path: the path of the store.
+        key: the name or path of an array in the store.
+        dim: the number of axes of a map; without ``key``, an array with fewer is not chosen.
 
     Raises:
         OSError: the store cannot be opened.
-        ValueError: it is none of these, or ``key`` does not choose one of its arrays.
-        ImportError: its library is not installed.
+        ValueError: ``path`` is not a store, or ``key`` does not choose one of its arrays.
+        ImportError: the library that reads the store is not installed.
     """
     if key is not None:
         key = "/".join(part for part in key.split("/") if part not in ("", "."))
@@ -139,7 +139,7 @@ def _zarr(path: Path, key: str | None, dim: int) -> Reader:
         return values
 
     folder = path / node.path if node.path else path
-    # A shard is one file of several chunks.
+    # A shard is one file that holds several chunks.
     shards, chunks = getattr(node, "shards", None) or node.chunks, node.chunks
 
     def stored(chunk: tuple[int, ...]) -> list[int] | None:
@@ -149,7 +149,7 @@ def _zarr(path: Path, key: str | None, dim: int) -> Reader:
         except FileNotFoundError:
             return None
 
-    # Of an array that is described by its group alone, that description.
+    # The first of these files that exists: an array may be described only by its group.
     names = (folder / "zarr.json", folder / ".zarray", path / "zarr.json", path / ".zmetadata")
     described = [name for name in names if name.is_file()][:1]
     return Reader(
@@ -166,7 +166,7 @@ def _zarr(path: Path, key: str | None, dim: int) -> Reader:
 
 
 def _states(paths: Iterable[Path]) -> dict[str, list[int]]:
-    """Of the files that are there, by their names without links; as JSON has it."""
+    """Return the state of each file that exists, by its path with links resolved, as JSON."""
     return {str(path.resolve()): _state(path) for path in paths if path.exists()}
 
 
@@ -183,7 +183,7 @@ def _hdf5(path: Path, file: Any, key: str | None, dim: int) -> Reader:
         node.read_direct(values, region)
         return values
 
-    # The files that hold the values of a virtual dataset, or raw ones; "." is this one.
+    # The files that hold the values of a virtual or external dataset; "." is this file.
     others = [each.file_name for each in node.virtual_sources()] if node.is_virtual else []
     others += [name for name, *_ in node.external or ()]
     files = [path, *(path.parent / name for name in sorted({*others} - {"."}))]
@@ -199,7 +199,7 @@ def _hdf5(path: Path, file: Any, key: str | None, dim: int) -> Reader:
 
 
 def _empty(region: Region, dtype: np.dtype) -> np.ndarray:
-    """Room for a region's values, so aligned that JAX on a CPU takes them without a copy."""
+    """Return an empty array for a region, aligned so that JAX on a CPU takes it uncopied."""
     shape = [part.stop - part.start for part in region]
     size = math.prod(shape) * dtype.itemsize
     room = np.empty(size + ALIGNMENT, np.uint8)
@@ -208,7 +208,7 @@ def _empty(region: Region, dtype: np.dtype) -> np.ndarray:
 
 
 def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str, Any]:
-    """The array of a group that ``key`` chooses, by name or by path."""
+    """Return the array of a group that ``key`` chooses, by name or by path."""
     zarr: Any = optional.load("zarr", extra="store")
 
     def get(name: str) -> Any:
@@ -216,7 +216,7 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
             node = group[name]
         except KeyError:
             return None
-        except Exception as error:  # metadata that is broken in any way, a name that is no path
+        except Exception as error:  # metadata broken in any way, or a name that is not a path
             raise ValueError(f"{path}: {name!r} in it cannot be read ({error})") from error
         return node if isinstance(node, zarr.Array) else None
 
@@ -228,11 +228,11 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
                 if isinstance(node, zarr.Array):
                     yield Member(name, node.shape, node.dtype)
             return
-        # Zarr's own list is none at all where one member is broken.
+        # List the folder: Zarr's own list fails as a whole if one member is broken.
         for entry in sorted(folder.iterdir()):
             if any((entry / name).is_file() for name in ZARR) and entry.resolve() not in seen:
                 seen.add(entry.resolve())
-                with suppress(Exception):  # an error where it is asked for by its name
+                with suppress(Exception):  # an error only if the array is asked for by name
                     node = group[above + entry.name]
                     if isinstance(node, zarr.Array):
                         yield Member(node.path, node.shape, node.dtype)
@@ -243,7 +243,7 @@ def _zarr_member(path: Path, group: Any, key: str | None, dim: int) -> tuple[str
 
 
 def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str, Any]:
-    """The dataset of an HDF5 file that ``key`` chooses; links in it may lead nowhere."""
+    """Return the dataset of an HDF5 file that ``key`` chooses; links may be broken."""
     h5py: Any = optional.load("h5py", extra="store")
 
     def get(name: str) -> Any:
@@ -264,9 +264,9 @@ def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str,
     seen = {file["/"]}
 
     def members(group: Any = file, above: str = "") -> Iterator[Member]:
-        """Of each object by one name: links make circles."""
+        """Yield each array under one name only, because links can form cycles."""
         for name in group:
-            with suppress(Exception):  # an error where it is asked for by its name
+            with suppress(Exception):  # an error only if the array is asked for by name
                 node = group[name]
                 if isinstance(node, h5py.Dataset | h5py.Group) and node not in seen:
                     seen.add(node)
@@ -279,7 +279,7 @@ def _hdf5_member(path: Path, file: Any, key: str | None, dim: int) -> tuple[str,
 
 
 def _npy(path: Path, key: str | None) -> Reader:
-    """Mapped a region at a time: pages of a map that lives on would count as our memory."""
+    """Map one region at a time: pages of a mapping kept open count as memory of the process."""
     if key is not None:
         raise ValueError(heatmap_files.ONE_ARRAY.format(path, key))
     with path.open("rb") as stream:
@@ -324,9 +324,9 @@ def _npy(path: Path, key: str | None) -> Reader:
 def read_block(
     reader: Reader, blocks: Blocks, index: tuple[int, ...], *, refuse_missing_chunks: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, list[Unread]]:
-    """A block's maps; which of them lack a chunk, if any do; and the chunks they lack.
+    """Return the maps of a block, which of them lack a chunk (None if none does), and the chunks.
 
-    A block that cannot be read is read once more, chunk by chunk. What is missing is zero.
+    If the block cannot be read as a whole, it is read chunk by chunk. Missing values are zero.
     """
     region = blocks.region(index)
 
@@ -337,7 +337,7 @@ def read_block(
     if not (refuse_missing_chunks and any(map(refused, chunks_of(reader, region)))):
         try:
             return reader.read(region), None, []
-        except Exception as error:  # whatever a file system, a codec or a checksum makes of it
+        except Exception as error:  # from a file system, a codec or a checksum
             reason = _reason(error)
     maps = np.zeros([part.stop - part.start for part in region], reader.dtype)
     lost = np.zeros(maps.shape, bool)
@@ -367,7 +367,7 @@ def read_block(
 
 
 def fingerprint(reader: Reader, region: Region) -> str:
-    """What tells the present state of the files of a region's chunks; of each one that is there."""
+    """Return a hash of the state of each chunk file of a region; "" if chunks have no files."""
     if not reader.separate:
         return ""
     files = [reader.stored(chunk) for chunk in chunks_of(reader, region)]
@@ -375,7 +375,7 @@ def fingerprint(reader: Reader, region: Region) -> str:
 
 
 def chunks_of(reader: Reader, region: Region) -> Iterator[tuple[int, ...]]:
-    """The chunks that a region touches; of what is not chunked, the one it is."""
+    """Return the chunks that a region touches; an array without chunks counts as one chunk."""
     chunks = reader.chunks or reader.shape
     return itertools.product(
         *(

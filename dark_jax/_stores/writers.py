@@ -1,4 +1,4 @@
-"""Keypoints of a store, as the files of a Zarr group or of a parquet dataset."""
+"""Convert keypoints of a store to the files of a Zarr group or of a parquet dataset."""
 
 import itertools
 import json
@@ -22,14 +22,14 @@ PART = "part-{:08d}.parquet"
 
 @dataclass(frozen=True)
 class Writer(ABC):
-    """What files a block becomes. It writes none of them itself: a checkpoint does.
+    """The names and contents of the files of a block, which a checkpoint writes to the disk.
 
     Attributes:
-        blocks: how the results are cut.
-        dtype: of coordinates and scores.
-        covariance: whether there is one.
+        blocks: the blocks that the results are cut into.
+        dtype: the dtype of coordinates and scores.
+        covariance: whether the results have a covariance.
         about: the parameters and the version that make the results; kept with them.
-        slots: how many keypoints a map has, as an axis after those of the maps; none of one.
+        slots: the number of keypoints in a map, as one more axis of the results; empty for one.
     """
 
     blocks: Blocks
@@ -38,37 +38,37 @@ class Writer(ABC):
     about: Mapping[str, Any]
     slots: tuple[int, ...] = ()
 
-    # The names, in the folder of the results, of all that a writer makes.
+    # The names of everything that a writer makes, relative to the folder of the results.
     made: ClassVar[re.Pattern[str]]
 
     @abstractmethod
     def create(self, folder: Path) -> None:
-        """Everything but the blocks, in a new folder."""
+        """Create a new folder with everything but the blocks."""
 
     @abstractmethod
     def names(self, index: tuple[int, ...]) -> list[str]:
-        """Of the files of a block, none of which is empty."""
+        """Return the names of the files of a block; none of these files is empty."""
 
     @abstractmethod
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
-        """Name and contents of each file of a block; NumPy arrays of the full size of a block."""
+        """Yield name and contents of each file, from NumPy arrays of the full block size."""
 
     @staticmethod
     @abstractmethod
     def count(path: Path, statuses: Sequence[Status]) -> int:
-        """How many keypoints of the results at a path have one of these statuses."""
+        """Count the keypoints with one of these statuses in the results at a path."""
 
 
 class ZarrWriter(Writer):
     """A group of ``coords``, ``scores``, ``status`` and, if there is one, ``covariance``.
 
-    A chunk is a block, uncompressed: the bytes of one array.
+    In each array, a block is one uncompressed chunk: the bytes of its values.
     """
 
     made = re.compile(r"zarr\.json|(coords|scores|status|covariance)(/(zarr\.json|c(\.\d+)*))?")
 
     def create(self, folder: Path) -> None:
-        """The group and its arrays, without chunks."""
+        """Create the group and its arrays, without chunks."""
         zarr: Any = optional.load("zarr", extra="store")
         attributes = {**self.about, "status": {reason.name: reason.value for reason in Status}}
         group = zarr.create_group(folder, zarr_format=3, attributes=attributes)
@@ -85,7 +85,7 @@ class ZarrWriter(Writer):
             )
 
     def _arrays(self) -> dict[str, tuple[np.dtype, float, tuple[int, ...]]]:
-        """Name to type, fill value and further axes."""
+        """Return the dtype, the fill value and the additional axes of each array, by name."""
         dim, slots = len(self.blocks.axes), self.slots
         covariance = {"covariance": (self.dtype, math.inf, (*slots, dim, dim))}
         return {
@@ -96,14 +96,14 @@ class ZarrWriter(Writer):
         }
 
     def names(self, index: tuple[int, ...]) -> list[str]:
-        """A chunk of each array."""
+        """Return the name of one chunk of each array."""
         return [
             f"{name}/" + ".".join(["c", *map(str, index), *["0"] * len(beyond)])
             for name, (_, _, beyond) in self._arrays().items()
         ]
 
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
-        """A chunk of each array."""
+        """Yield one chunk of each array."""
         arrays = self._arrays().items()
         for name, (array, (dtype, _, _)) in zip(self.names(index), arrays, strict=True):
             values = np.asarray(getattr(keypoints, array))
@@ -111,7 +111,7 @@ class ZarrWriter(Writer):
 
     @staticmethod
     def count(path: Path, statuses: Sequence[Status]) -> int:
-        """A chunk at a time."""
+        """Count one chunk at a time."""
         zarr: Any = optional.load("zarr", extra="store")
         found = zarr.open_group(path, mode="r")["status"]
         starts = (range(0, n, size) for n, size in zip(found.shape, found.chunks, strict=True))
@@ -123,16 +123,16 @@ class ZarrWriter(Writer):
 
 
 class ParquetWriter(Writer):
-    """Long tables, as :func:`dark_jax.save` writes them, a part a block."""
+    """Long tables, as :func:`dark_jax.save` writes them, with one part per block."""
 
     made = re.compile(r"_about\.json|part-\d{8,}\.parquet")
 
     def create(self, folder: Path) -> None:
-        """The folder; what made the results is written into every part of it."""
+        """Create the folder and ``_about.json``; every part repeats these parameters."""
         folder.mkdir()
         (folder / "_about.json").write_bytes(plain_json.json_bytes(self.about))
         others, dim = self.blocks.others, len(self.blocks.axes)
-        if 0 in others:  # no block: a part without rows says what the columns are
+        if 0 in others:  # no block: one part without rows defines the columns
             others = (*others, *self.slots)
             fields = {"coords": (dim,), "scores": ()}
             fields |= {"covariance": (dim, dim)} if self.covariance else {}
@@ -143,11 +143,11 @@ class ParquetWriter(Writer):
             )
 
     def names(self, index: tuple[int, ...]) -> list[str]:
-        """One part."""
+        """Return the name of one part."""
         return [PART.format(self.blocks.number(index))]
 
     def files(self, index: tuple[int, ...], keypoints: Keypoints) -> Iterator[tuple[str, bytes]]:
-        """One part."""
+        """Yield one part."""
         part = self.blocks.part(index)
         there = tuple(slice(0, along.stop - along.start) for along in part)
         (name,) = self.names(index)
@@ -162,7 +162,7 @@ class ParquetWriter(Writer):
 
     @staticmethod
     def count(path: Path, statuses: Sequence[Status]) -> int:
-        """By the names of the statuses."""
+        """Count by the names of the statuses."""
         dataset: Any = optional.load("pyarrow.dataset", extra="store")
         some = dataset.field("status").isin([status.name for status in statuses])
         return dataset.dataset(path, format="parquet").count_rows(filter=some)
@@ -172,7 +172,7 @@ KINDS: dict[str, type[Writer]] = {".zarr": ZarrWriter, ".parquet": ParquetWriter
 
 
 def read_about(path: Path) -> dict[str, Any] | None:
-    """What made the results at ``path``, if they are those of a :class:`Writer`."""
+    """Return the parameters that made the results at ``path``; None if no :class:`Writer` did."""
     found = None
     for name in ("zarr.json", "_about.json"):
         try:

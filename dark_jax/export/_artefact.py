@@ -1,4 +1,4 @@
-"""The file of an exported function: written, read, called."""
+"""Write and read the file of an exported function, and call the function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ABOUT, _FUNCTION = "about.json", "function.jax_export"
 
 
 def pack(about: bytes, serialized: bytes | bytearray) -> bytes:
-    """The artefact. Its members have no time: the same function gives the same bytes."""
+    """Return the artefact. Its members have no time: the same function gives the same bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(zipfile.ZipInfo(_ABOUT), about)
@@ -69,7 +69,7 @@ def save(artefact: bytes, path: str | os.PathLike[str]) -> None:
     atomic.write_together({path: artefact})
 
 
-@dataclass(frozen=True, eq=False, repr=False)  # a function: hashed by identity, as jit wants it
+@dataclass(frozen=True, eq=False, repr=False)  # hashed by identity, as jit needs it
 class Artefact:
     """A function that was exported; call it with arrays of the shapes in ``about["inputs"]``.
 
@@ -94,7 +94,7 @@ class Artefact:
     about: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        """What it takes and gives, not its bytes."""
+        """Show the inputs and outputs, not the bytes."""
         return f"Artefact({', '.join(self.about['inputs'])} -> {self.about['outputs']})"
 
     @functools.cached_property
@@ -110,7 +110,7 @@ class Artefact:
         return self._compiled(*arguments) if results is None else results
 
     def _empty_results(self, arguments: tuple[Any, ...]) -> Any:
-        """What is returned where a size that was left open is 0; None where that is not known."""
+        """Return the results if a size that was left open is 0; None if they are not known."""
         leaves, tree = jax.tree.flatten((arguments, {}))
         given = [jnp.shape(leaf) for leaf in leaves]
         here = jax.default_backend() in self.exported.platforms
@@ -172,7 +172,7 @@ def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Art
             maker = f"{name} was made by dark_jax {about['dark_jax']} with jax {about['jax']}"
             newer = about["format"] > FORMAT
             serialized = b"" if newer else archive.read(_FUNCTION)
-    except Exception as error:  # a broken zip breaks in many ways
+    except Exception as error:  # a broken zip fails in many ways
         raise ValueError(
             f"{name} must be an artefact of dark_jax.export, whole and undamaged: {error}"
         ) from error
@@ -193,7 +193,7 @@ def _deserialized(serialized: bytes, jax_version: str, maker: str) -> jax.export
         if not low <= version <= high:
             raise ValueError(f"calling convention {version} is not {low} to {high}")
         if jax_version != jax.__version__:
-            exported.mlir_module()  # all of it now: what is too new fails here, not at the call
+            exported.mlir_module()  # parse it now: a program that is too new fails here
     except Exception as error:
         raise ValueError(f"{maker}, which jax {jax.__version__} does not read: {error}") from error
     return exported

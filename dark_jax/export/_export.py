@@ -1,4 +1,4 @@
-"""Functions as artefacts: a decoder for any batch, or a network with its decoder."""
+"""Export functions as artefacts: a decoder for any batch, or a network with its decoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTION = threading.RLock()  # a function that is exported may itself export one
 
 
 def _real_dtype(name: str, value: DTypeLike) -> np.dtype:
-    """``value`` as a dtype of real numbers that JAX computes with as it is set."""
+    """Return ``value`` as a dtype of real numbers that JAX supports in its present x64 mode."""
     try:
         dtype = jnp.dtype(value)
     except TypeError:
@@ -39,7 +39,7 @@ def _real_dtype(name: str, value: DTypeLike) -> np.dtype:
 
 
 def _chosen(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """``value`` as one or more different ones of the ``allowed`` words."""
+    """Return ``value`` as a tuple of one or more different words out of ``allowed``."""
     expected = f"one or more of {allowed}"
     if not isinstance(value, tuple | list):
         raise TypeError(f"{name} must be a tuple, {expected}, got {value!r}")
@@ -49,7 +49,7 @@ def _chosen(name: str, value: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _kept(name: str, value: Any) -> dict[str, Any]:
-    """``value`` as a dictionary whose keys are words; what JSON cannot say by its ``repr``."""
+    """Return ``value`` as a JSON dictionary; what JSON cannot represent becomes its ``repr``."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} must be a dictionary of names and values, got {value!r}")
     return as_json(name, value, other=repr)
@@ -185,7 +185,7 @@ def export_function(
     def plain(*arguments: Any) -> Any:
         return jax.tree.map(_as_dictionary, function(*arguments), is_leaf=_is_keypoints)
 
-    plain.__name__ = getattr(function, "__name__", "function")  # errors of JAX give it
+    plain.__name__ = getattr(function, "__name__", "function")  # JAX shows it in errors
     with _without_traces():
         exported = jax.export.export(jax.jit(plain), platforms=platforms)(*arguments)
     try:
@@ -219,9 +219,9 @@ def _as_dictionary(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_traces() -> Iterator[None]:
-    """Programs name the lines they come from: without, they show no folder of this machine.
+    """Leave source lines out of exported programs, so that they do not reveal local folders.
 
-    The option is the process's: one thread at a time changes it, and puts back what was there.
+    The option applies to the whole process, so one thread at a time changes and restores it.
     """
     option = "jax_traceback_in_locations_limit"
     with _OPTION:

@@ -1,4 +1,4 @@
-"""Predictions against the truth, joint by joint: what counts, how far off, the mean of it."""
+"""Compare predictions with the truth: which joints count, their distances, and the mean."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +10,12 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.numerics import as_float, inverse_power_of_two, together
 
-# Scales below are taken for zero: their squares, which gradients are divided by, would vanish.
+# Smaller scales count as zero: gradients are divided by their squares, which would underflow.
 LEAST = 1e-15
 
 
 class Checked(NamedTuple):
-    """The arrays every metric has, and the shape of the joints, ``[..., J]``."""
+    """The arrays that every metric takes, and the shape ``[..., J]`` of the joints."""
 
     arrays: tuple[Any, Any, Any]
     joints: tuple[int, ...]
@@ -28,7 +28,7 @@ def checked(
     *,
     layout: str = "[..., J, dim]",
 ) -> Checked:
-    """What every metric is given, or an error that names it."""
+    """Check the arrays that every metric takes; an error names the argument."""
     coords = checks.coordinates("coords", coords, layout=layout)
     truth = checks.coordinates("truth", truth, layout=layout)
     if coords.shape[-1] != truth.shape[-1]:
@@ -51,7 +51,7 @@ def checked(
 
 
 def averaged_axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
-    """``value``, an integer, a tuple or None for all, as different axes of ``ndim``, from 0."""
+    """Return ``value`` (an axis, a tuple of axes, or None for all) as axes counted from 0."""
     if value is None:
         return tuple(range(ndim))
     expected = f"None, an axis or a tuple of different axes of {ndim}"
@@ -64,14 +64,14 @@ def averaged_axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
 
 
 class Compared(NamedTuple):
-    """``offset [..., J, dim]`` of prediction from truth, zero where a joint is not ``counted``."""
+    """The ``offset [..., J, dim]`` from truth to prediction, zero if a joint is not ``counted``."""
 
     offset: jax.Array
     counted: jax.Array
 
 
 def compare(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> Compared:
-    """At the precision of the finer; a joint without a finite truth does not count."""
+    """Compare in the finer of both precisions; a joint without a finite truth does not count."""
     coords, truth = jnp.broadcast_arrays(*together(coords, truth))
     counted = jnp.broadcast_to(as_float(visible) > 0, coords.shape[:-1])
     counted &= jnp.all(jnp.isfinite(truth), axis=-1)
@@ -84,14 +84,14 @@ def distance(offset: jax.Array) -> jax.Array:
     regular = (size > 0) & jnp.isfinite(size)
     scale = inverse_power_of_two(size)
     scaled = jnp.where(regular[..., None], offset * scale[..., None], 1)
-    # Infinite and NaN lengths are what the sum says, and its gradient is finite.
+    # An infinite or NaN offset makes this sum infinite or NaN, but keeps its gradient finite.
     rest = jnp.where((regular | (size == 0))[..., None], 0, offset)
     rest = jnp.sum(jnp.abs(rest), axis=-1)
     return jnp.where(regular, jnp.sqrt(jnp.sum(scaled * scaled, axis=-1)) / scale, rest)
 
 
 def measured(compared: Compared, normalize: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Distances in units of ``normalize``, and which count: those whose unit is a length."""
+    """Return distances in units of ``normalize``; those with a positive, finite unit count."""
     length = distance(compared.offset)
     unit = jnp.broadcast_to(normalize.astype(length.dtype), length.shape[:-1])
     usable = jnp.isfinite(unit) & (unit >= LEAST)
@@ -100,6 +100,6 @@ def measured(compared: Compared, normalize: jax.Array) -> tuple[jax.Array, jax.A
 
 
 def mean(values: jax.Array, counted: jax.Array, axis: tuple[int, ...]) -> jax.Array:
-    """Over those that count; 0 where none does."""
+    """Return the mean over the values that count, or 0 if none counts."""
     number = jnp.maximum(jnp.sum(counted, axis), 1).astype(values.dtype)
     return jnp.sum(jnp.where(counted, values, 0), axis) / number

@@ -30,7 +30,7 @@ def _correct(
     within: Callable[[Any, Any], Any],
     axis: tuple[int, ...],
 ) -> jax.Array:
-    """The mean over ``thresholds [T]`` too: it may be taken joint by joint."""
+    """Return the mean over ``axis``, after that over ``thresholds [T]`` for each joint."""
     length, counted = measured(compare(coords, truth, visible), normalize)
     limits = jnp.expand_dims(thresholds.astype(length.dtype), range(length.ndim))
     correct = jnp.mean(within(length[..., None], limits), axis=-1, dtype=length.dtype)
@@ -44,7 +44,7 @@ def _head_size(boxes: jax.Array) -> jax.Array:
 
 
 def _numbers(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
-    """``value`` as at least one number in a row, none of them NaN when not traced."""
+    """Return ``value`` as a row of one or more numbers, none of them NaN when not traced."""
     array = checks.real_array(name, value)
     if len(array.shape) != 1 or not array.shape[0]:
         raise ValueError(f"{name} must be at least one number in a row, got {tuple(array.shape)}")

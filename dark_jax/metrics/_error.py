@@ -1,4 +1,4 @@
-"""How far keypoints are off: EPE, NME."""
+"""The distance of keypoints from the truth: EPE, NME."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Object keypoint similarity, as COCO has it."""
+"""Object keypoint similarity, as COCO defines it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dark_jax.metrics._compare import LEAST, checked, compare, mean
 
 # Beyond this many widths exp(-x^2) is zero even in float64.
 _ZERO_BEYOND_WIDTHS = 28.0
-# What COCO adds to an area, lest it be zero.
+# COCO adds this to an area, so that it is never zero.
 _EPS64 = float(np.finfo(np.float64).eps)
 
 
