@@ -48,8 +48,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "kernel_size": {
         "type": int,
-        "help": f"odd size of the blur.  [default: the rule's, {rules.GUARDED.kernel_size}; of "
-        "peaks 5]",
+        "help": "odd size of the blur in pixels.  [default: the rule's, "
+        f"{rules.GUARDED.kernel_size} without a rule]",
     },
     "blur_sigma": {
         "type": _Numbers(),

@@ -5,8 +5,8 @@ Eight functions are called DARK, or stand where it stands, and hardly two agree 
 are frozen: a checkpoint decodes tomorrow as it does today. Only ``GUARDED`` may improve, with a
 version that says so.
 
-Kernels are OpenCV's of 11 pixels, on maps padded with zeros, if nothing else is said;
-``vars(rule)`` has every number.
+Unless a row says otherwise, the blur is OpenCV's with a kernel of 11 pixels (5 for ``GUARDED``),
+and the map is padded with zeros. ``vars(rule)`` shows every number of a rule.
 
 {rules}
 - ``PUBLISHED``: all but ``GUARDED``, a tuple.
@@ -234,6 +234,7 @@ GUARDED = Rule(
         "nearby. Scale-free; the only one for volumes."
     ),
     dims=(1, 2, 3),
+    kernel_size=5,
     scale_free=True,
     refined_only=True,
     covariance=True,

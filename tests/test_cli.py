@@ -50,7 +50,7 @@ def test_sample(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in out
 
 
-@pytest.mark.parametrize("options", [(), ("--kernel-size", 5), ("--blur-sigma", 1.5)])
+@pytest.mark.parametrize("options", [(), ("--kernel-size", 7), ("--blur-sigma", 1.5)])
 def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ...]) -> None:
     parameters = {str(options[0])[2:].replace("-", "_"): options[1]} if options else {}
     decoded = dark_jax.decode(np.load(maps), **parameters)  # pyright: ignore[reportArgumentType]
@@ -68,7 +68,7 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
     rule = about["rule"]
     assert (rule["name"], rule["floor"], len(rule)) == ("GUARDED", 1e-10, len(vars(rules.GUARDED)))
     made |= {"rule": rule, "kernel_size": None, "blur_sigma": None, "covariance": False}
-    assert about == made | {"axes": [-2, -1]} | (parameters or {"kernel_size": 11})
+    assert about == made | {"axes": [-2, -1]} | (parameters or {"kernel_size": 5})
     assert written.keys() == {"about", "keypoints"}
     assert written["about"] == about
     with (tmp_path / "out.csv").open() as stream:
@@ -87,7 +87,7 @@ def test_parquet(maps: Path, tmp_path: Path) -> None:
     """The same rows as a CSV's, and what made them."""
     parquet = pytest.importorskip("pyarrow.parquet")
     for suffix in ("csv", "parquet"):
-        assert run(maps, "-o", tmp_path / f"out.{suffix}", "--kernel-size", 5) == 0
+        assert run(maps, "-o", tmp_path / f"out.{suffix}", "--kernel-size", 7) == 0
     table = parquet.read_table(tmp_path / "out.parquet")
     with (tmp_path / "out.csv").open() as stream:
         for written, row in zip(csv.DictReader(stream), table.to_pylist(), strict=True):
@@ -98,7 +98,7 @@ def test_parquet(maps: Path, tmp_path: Path) -> None:
                     assert np.float32(text) == np.float32(value)
                 else:
                     assert text == ("" if value is None else str(value))
-    assert json.loads(table.schema.metadata[b"about"])["kernel_size"] == 5
+    assert json.loads(table.schema.metadata[b"about"])["kernel_size"] == 7
 
 
 def test_nan_is_null_in_json(tmp_path: Path) -> None:

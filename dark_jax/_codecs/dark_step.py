@@ -223,15 +223,15 @@ def _step(
     used = _used(peak, shape, rule)
     if rule.refined_only:  # no step is taken from these values, but a gradient is
         values = jnp.where(jnp.isfinite(values), values, 0)
-    blank = jnp.bool_(False)
+    clamped = jnp.bool_(False)
     if rule.fixed_step is None:
-        values, blank = _logs(values, peak, settings)
+        values, clamped = _logs(values, peak, settings)
     if max(rule.margin) < rule.stencil.reach:
         values = _edge_repeated(values, peak.position, settings.offsets, shape)
     model = rule.stencil.quadratic(values, settings.dim)
 
     surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(model, peak, heatmap, finite, surrounded, blank, settings)
+    status = _status(model, peak, heatmap, finite, surrounded, clamped, settings)
     taken = status == Status.REFINED.value if rule.refined_only else used
     if rule.fixed_step is not None:
         step = jnp.where(taken, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
@@ -245,7 +245,7 @@ def _step(
 
 
 def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
-    """Logarithms, clamped, of values near one; and whether all but the peak's are at the floor.
+    """Logarithms, clamped, of values near one; and whether any value was raised to the floor.
 
     The step does not depend on scale, and a power of two changes no digit: this is the
     reference's mathematics bit for bit. The clamp moves along.
@@ -260,12 +260,11 @@ def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Ar
     # So far from zero that second derivatives can be held.
     floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny) ** 0.5)
     values = values * scale
-    beside = jnp.asarray(settings.offsets.any(axis=1))
-    blank = ~jnp.any(beside & (values > floor))
+    clamped = jnp.any(values <= floor)
     values = jnp.maximum(values, floor)
     if np.isfinite(rule.ceiling):
         values = jnp.minimum(values, rule.ceiling * unit)
-    return jnp.log(values), blank
+    return jnp.log(values), clamped
 
 
 def _edge_repeated(
@@ -289,7 +288,7 @@ def _status(
     heatmap: jax.Array,
     finite: jax.Array,
     surrounded: jax.Array,
-    blank: jax.Array,
+    clamped: jax.Array,
     settings: DarkSettings,
 ) -> jax.Array:
     newton = settings.rule.fixed_step is None
@@ -300,7 +299,7 @@ def _status(
             Status.NOT_FINITE: ~finite,
             Status.NO_PEAK: ~(peak.score > 0),
             Status.BORDER: ~surrounded,
-            Status.NOT_CONCAVE: newton & (~model.concave | blank | flat),
+            Status.NOT_CONCAVE: newton & (~model.concave | clamped | flat),
             Status.STEP_TOO_LONG: newton & ~_is_credible(step, model, settings),
         }
     )

@@ -23,10 +23,6 @@ from dark_jax._ops.flat_top import at_middle
 from dark_jax._ops.peak import Peak
 from dark_jax._ops.pixels import box, read, stored
 
-# The best of 1 to 11 in drawn crowds, or near it: wider ones see the neighbours, narrower ones
-# the noise.
-KERNEL_SIZE = 5
-
 # What a pixel that is the maximum of its box can be: the first that is, or one that ties with it.
 _TOP, _TIES = 2, 1
 
@@ -376,8 +372,6 @@ def decode_peaks(
         )
     known = isinstance(background, int | float) and background == 0  # costs nothing
     floor = None if known else checks.not_nan("background", background, others)
-    if kernel_size is None and blur_sigma is None:
-        kernel_size = KERNEL_SIZE
     settings = dark_step.check_settings(
         rules.GUARDED,
         dim=len(axes),

@@ -13,10 +13,12 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes
 from dark_jax._core.numerics import inverse_power_of_two
-from dark_jax._ops.gaussian_model import REACH, gauss_newton, residual_variance, window_at
+from dark_jax._ops.gaussian_model import gauss_newton, residual_variance, window_at
 from dark_jax._ops.peak import find_peak
 from dark_jax._ops.quadratic import Quadratic
 
+# The window in which a blob is fitted, in sigmas to each side.
+REACH = 2.5
 WIDTH_STEPS = 12
 # The longest step: of the place in sigmas, of the sigma in its logarithm. A fit that would
 # still go further at the end has not settled.

@@ -17,9 +17,6 @@ from jax import lax
 from dark_jax._ops.pixels import Position, box, read
 from dark_jax._ops.quadratic import Quadratic
 
-# Window radius in sigmas: what lies outside tells nothing more about the place.
-REACH = 2.5
-
 # A function on the window: a sum of products of one column of each axis' basis, (x, y, ...).
 _Sum = tuple[tuple[int, ...], ...]
 

@@ -92,7 +92,7 @@ def for_blocks(decoder: Any, axes: Any) -> Decoder:
     sigma = checks.numpy_array("sigma", parameters.get("sigma"))
     if any(side > 1 for side in sigma.shape[:-1]) and parameters["radius"] is None:
         raise TypeError(
-            "radius must be given where sigma differs from map to map, such as ceil(2.5 sigma) of "
+            "radius must be given where sigma differs from map to map, such as ceil(2 sigma) of "
             f"the largest: got radius=None, sigma of shape {sigma.shape}"
         )
     return Decoder(found.function, found.axes, parameters)

@@ -43,9 +43,9 @@ def assert_integer_peak(keypoints: dark_jax.Keypoints, status: Status, coords: o
     np.testing.assert_array_equal(keypoints.coords, coords)
 
 
-def test_default_kernel_is_eleven(sample_heatmaps: np.ndarray) -> None:
+def test_default_kernel_is_five(sample_heatmaps: np.ndarray) -> None:
     default = dark_jax.decode(sample_heatmaps)
-    named = dark_jax.decode(sample_heatmaps, kernel_size=11)
+    named = dark_jax.decode(sample_heatmaps, kernel_size=5)
     np.testing.assert_array_equal(default.coords, named.coords)
 
 
@@ -70,12 +70,15 @@ class TestStatus:
         everywhere = np.full(SIZE, -np.inf, np.float32)
         assert_integer_peak(decode_one(everywhere), Status.NOT_FINITE, [0, 0])
 
-    @pytest.mark.parametrize(("distance", "seen"), [(7, True), (8, False)])
-    def test_not_finite_window(self, distance: int, seen: bool) -> None:
-        """A kernel of 11 reads 7 pixels to each side."""
+    @pytest.mark.parametrize(
+        ("kernel", "distance", "seen"),
+        [(11, 7, True), (11, 8, False), (None, 4, True), (None, 5, False)],
+    )
+    def test_not_finite_window(self, kernel: int | None, distance: int, seen: bool) -> None:
+        """A kernel of 11 reads 7 pixels to each side, the default of 5 reads 4."""
         heatmap = bump(10.2, 12)
         heatmap[12, 10 + distance] = -np.inf
-        keypoints = decode_one(heatmap)
+        keypoints = decode_one(heatmap, kernel_size=kernel)
         if seen:
             assert_integer_peak(keypoints, Status.NOT_FINITE, [10, 12])
         else:
@@ -125,10 +128,22 @@ class TestStatus:
         heatmap[7, 6] = 5.0  # the blur makes it 0.5, and -0.25 beside it
         assert_integer_peak(decode_one(heatmap, kernel_size=3), Status.NOT_CONCAVE, [6, 7])
 
+    def test_one_value_at_the_floor(self) -> None:
+        """The logarithm of a value that is not positive would decide the step."""
+        heatmap = bump(9.3, 12)
+        assert decode_one(heatmap).status == Status.REFINED
+        heatmap[11:14, 10:13] = -1  # two pixels to the right the blurred map is negative
+        assert_integer_peak(decode_one(heatmap), Status.NOT_CONCAVE, [9, 12])
+
     def test_logits_are_told(self) -> None:
-        maps, _ = synthetic.gaussians(0, 300, SIZE, sigma=2.0, margin=8.0)
-        status = np.asarray(decode(8 * maps - 4).status)
+        """With kernel 11 most are not refined. With the default, the refined ones are close."""
+        maps, points = synthetic.gaussians(0, 300, SIZE, sigma=2.0, margin=8.0)
+        status = np.asarray(decode(8 * maps - 4, kernel_size=11).status)
         assert (status == Status.REFINED).mean() < 0.1
+        found = decode(8 * maps - 4)
+        refined = np.asarray(found.status) == Status.REFINED
+        assert refined.mean() < 0.2
+        assert np.linalg.norm(found.coords - points, axis=-1)[refined].max() < 0.2
 
     def test_step_too_long(self) -> None:
         """The raw peak is on the slope of a broad blob. It is concave, but its top is 4 px away."""
@@ -184,13 +199,18 @@ class TestStatus:
         for reason in (Status.REFINED, Status.BORDER, Status.NOT_CONCAVE, Status.STEP_TOO_LONG):
             assert checked.count(reason) > 5, reason
 
-    @pytest.mark.parametrize(("sigma", "wanted"), [(2.0, 1.1), (3.0, 1.3), (4.0, 2.0)])
-    def test_wide_noisy_blobs_are_refined(self, sigma: float, wanted: float) -> None:
+    @pytest.mark.parametrize(
+        ("kernel", "sigma", "wanted"),
+        [(11, 2.0, 1.1), (11, 3.0, 1.3), (11, 4.0, 2.0), (None, 1.5, 1.2), (None, 2.0, 1.6)],
+    )
+    def test_wide_noisy_blobs_are_refined(
+        self, kernel: int | None, sigma: float, wanted: float
+    ) -> None:
         """Their maximum is far from their middle. The error is in units of the Cramer-Rao bound."""
         maps, points = synthetic.gaussians(
             5, 40 * BATCH, (48, 40), sigma=sigma, noise=0.1, margin=8.0
         )
-        found = decode(maps)
+        found = decode(maps, kernel_size=kernel)
         error = np.sqrt(((found.coords - points) ** 2).mean())
         assert error / synthetic.bound(0.1) <= wanted
         assert (np.asarray(found.status) == Status.REFINED).mean() > 0.995

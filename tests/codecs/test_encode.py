@@ -78,14 +78,22 @@ def test_quantized() -> None:
     assert found[1, 3, 0] == 1
 
 
-@pytest.mark.parametrize("sigma", [1.5, 2.0, 3.0, 4.5, 6.0])
-def test_round_trip(sigma: float) -> None:
-    """Every edge is (k - 1) / 2 + 3 = 8 px away, with k = 11."""
+@pytest.mark.parametrize(
+    ("kernel", "sigma", "tolerance"),
+    [
+        *[(11, sigma, tolerances.ROUND_TRIP) for sigma in (1.5, 2.0, 3.0, 4.5, 6.0)],
+        *[(None, 1.5, tolerances.ROUND_TRIP_NARROW), (None, 2.0, 6e-4)],
+        *[(None, sigma, tolerances.ROUND_TRIP) for sigma in (3.0, 6.0)],
+    ],
+)
+def test_round_trip(kernel: int | None, sigma: float, tolerance: float) -> None:
+    """Every edge is at least (k - 1) / 2 + 3 px away: 8 for k = 11, 5 for the default, 5."""
     size = (41, 67)
     points = synthetic.centres(7, 500, size, margin=8.0).astype(np.float32)
-    keypoints = dark_jax.decode(dark_jax.encode(points, size=size, sigma=sigma))
+    heatmaps = dark_jax.encode(points, size=size, sigma=sigma)
+    keypoints = dark_jax.decode(heatmaps, kernel_size=kernel)
     assert (np.asarray(keypoints.status) == Status.REFINED).all()
-    np.testing.assert_allclose(keypoints.coords, points, rtol=0, atol=tolerances.ROUND_TRIP)
+    np.testing.assert_allclose(keypoints.coords, points, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(

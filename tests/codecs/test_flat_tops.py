@@ -26,8 +26,8 @@ def highest(maps: np.ndarray) -> Keypoints:
 
 DECODERS: dict[str, Callable[[np.ndarray], Keypoints]] = {
     "kernel 3": functools.partial(dark_jax.decode, kernel_size=3),
-    "kernel 5": functools.partial(dark_jax.decode, kernel_size=5),
-    "kernel 11": dark_jax.decode,
+    "kernel 5": dark_jax.decode,
+    "kernel 11": functools.partial(dark_jax.decode, kernel_size=11),
     "peaks": highest,
     "fit": functools.partial(dark_jax.decode_fit, sigma=2.0),
     "soft-argmax": functools.partial(dark_jax.decode_soft_argmax, temperature=0.1, radius=7),
@@ -42,7 +42,7 @@ def decoded(decoder: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.linalg.norm(found.coords - CENTRES, axis=-1), np.asarray(found.status)
 
 
-@pytest.mark.parametrize("decoder", slow_but(["kernel 11", "peaks"], DECODERS))
+@pytest.mark.parametrize("decoder", slow_but(["kernel 5", "kernel 11"], DECODERS))
 def test_near_or_not_refined(decoder: str) -> None:
     """At most one in a hundred is REFINED and more than half a pixel off, however wide the top."""
     for name in MAPS:
@@ -52,7 +52,7 @@ def test_near_or_not_refined(decoder: str) -> None:
             assert errors.mean() <= WANTED[decoder], name
 
 
-def test_the_default_kernel_on_wide_tops() -> None:
+def test_kernel_11_on_wide_tops() -> None:
     for name, wanted in {"sigma 3": 0.03, "disk of 3": 0.15, "disk of 4": 0.15}.items():
         errors, status = decoded("kernel 11", next(each for each in MAPS if name in each))
         assert errors.mean() <= wanted, name
@@ -88,13 +88,14 @@ def test_equal_peaks_that_do_not_touch_are_two() -> None:
 )
 def test_rows_and_volumes(size: tuple[int, ...], axes: tuple[int, ...]) -> None:
     maps, centres = synthetic.flat_tops(1, 60, size)
+    narrow: Any = functools.partial(dark_jax.decode, axes=axes)
+    wide: Any = functools.partial(dark_jax.decode, kernel_size=11, axes=axes)
+    fit: Any = functools.partial(dark_jax.decode_fit, sigma=2.0, axes=axes)
     for name in SMALL:
-        decode: Any = functools.partial(dark_jax.decode, axes=axes)
-        fit: Any = functools.partial(dark_jax.decode_fit, sigma=2.0, axes=axes)
-        for decoder in (decode, fit):
+        for decoder, wanted in ((narrow, 0.2), (wide, 0.1), (fit, 0.1)):
             found = decoder(maps[name])
             errors = np.linalg.norm(np.asarray(found.coords) - centres, axis=-1)
-            assert errors.mean() <= 0.1, name
+            assert errors.mean() <= wanted, name
             assert not ((np.asarray(found.status) == Status.REFINED) & (errors > 0.5)).any(), name
 
 

@@ -19,9 +19,9 @@ pytest.importorskip("h5py")
 pytest.importorskip("pyarrow")
 pytest.importorskip("dask")
 
-KERNEL_5, HRNET, WITH_COVARIANCE = (
+KERNEL_7, HRNET, WITH_COVARIANCE = (
     functools.partial(decode, **options)  # pyright: ignore[reportArgumentType]
-    for options in ({"kernel_size": 5}, {"rule": rules.HRNET}, {"covariance": True})
+    for options in ({"kernel_size": 7}, {"rule": rules.HRNET}, {"covariance": True})
 )
 FIT = functools.partial(decode_fit, sigma=2.0)
 
@@ -107,7 +107,7 @@ class TestNothingIsLost:
     @pytest.mark.parametrize(
         ("decoder", "message"),
         [
-            (KERNEL_5, "another kernel_size: it was 11, now it is 5"),
+            (KERNEL_7, "another kernel_size: it was 5, now it is 7"),
             (HRNET, "another rule.name: it was 'GUARDED', now it is 'HRNET'"),
             (FIT, "another decoder: it was 'decode', now it is 'decode_fit'"),
             (WITH_COVARIANCE, "another covariance: it was False, now it is True"),

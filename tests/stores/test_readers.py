@@ -47,7 +47,7 @@ def test_every_source_to_zarr(stores: Path, name: str, expected: Keypoints) -> N
     about = dict(zarr.open_group(stores / "out.zarr", mode="r").attrs)
     assert about["source"] == str(stores / name)
     assert about["dark_jax"] == dark_jax.__version__
-    assert (about["decoder"], about["kernel_size"]) == ("decode", 11)
+    assert (about["decoder"], about["kernel_size"]) == ("decode", 5)
     assert (about["rule"]["name"], about["rule"]["floor"]) == ("GUARDED", 1e-10)
     assert about["status"] == {reason.name: reason.value for reason in Status}
     assert not (stores / "out.zarr.incomplete").exists()

@@ -11,7 +11,7 @@ from flax import nnx
 
 import dark_jax
 from dark_jax import Keypoints, rules
-from dark_jax._ops.gaussian_model import REACH
+from dark_jax._codecs.decode_fit import REACH
 from tests.benchmarks.resolution.network import UNet
 from tests.benchmarks.resolution.views import AXES, Setting
 
