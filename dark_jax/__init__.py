@@ -8,40 +8,53 @@
     >>> jax.jit(dark_jax.decode)(heatmaps).coords.round(2).tolist()
     [[20.25, 30.5], [24.0, 18.75]]
 
-What there is, by task:
+Functions by task:
 
-- one keypoint a map: ``decode`` (DARK, fast; published decoders as ``rules``), ``decode_fit``
-  (the most exact, for a known sigma; ``estimate_sigma`` finds it), ``decode_soft_argmax``
-  (differentiable everywhere), ``decode_simcc`` (rows of bins instead of maps)
-- several a map: ``decode_peaks``
-- what comes out: ``Keypoints`` with a ``Status`` each; ``save`` and ``coco`` write them
-- heatmaps to train with: ``encode``
-- to image pixels and back: ``box_to_affine``, ``to_image``, ``apply_affine``, ``invert_affine``,
-  ``map_to_input``, ``crop``, with a convention of ``conventions``
-- the flip test: ``flip_heatmaps``, ``merge_flipped``, with the mirror pairs of ``skeletons``
-- how good a pose is: ``metrics``
-- more than fits memory: ``decode_store``, ``UnreadChunksError``
-- DarkPose's own functions, exactly: ``get_final_preds``, ``get_max_preds``, ``gaussian_blur``,
-  ``taylor``
-- imported by themselves: ``dark_jax.export`` (one file for a server), ``dark_jax.plot``
-  (pictures), ``dark_jax.samples`` (a real network's heatmaps)
+- decode maps with one keypoint each: ``decode`` (DARK, fast; published decoders are ``rules``),
+  ``decode_fit`` (the most exact; it needs the sigma of the blobs, which ``estimate_sigma``
+  finds), ``decode_soft_argmax`` (for networks that are trained with it), ``decode_simcc`` (rows
+  of bins instead of maps)
+- decode maps with several keypoints each: ``decode_peaks``
+- read the results: ``Keypoints``, with a ``Status`` for each; ``save`` and ``coco`` write them
+- make heatmaps to train with: ``encode``
+- go to image pixels and back: ``box_to_affine``, ``to_image``, ``apply_affine``,
+  ``invert_affine``, ``map_to_input``, ``crop``, with a convention of ``conventions``
+- run the flip test: ``flip_heatmaps``, ``merge_flipped``, with the mirror pairs of ``skeletons``
+- measure the error of a pose: ``metrics``
+- decode files that are larger than memory: ``decode_store``, ``UnreadChunksError``
+- get exactly the results of DarkPose: ``get_final_preds``, ``get_max_preds``,
+  ``gaussian_blur``, ``taylor``
+- import these modules by name when you need them: ``dark_jax.export`` (a decoder in one file,
+  for a server), ``dark_jax.plot`` (pictures), ``dark_jax.samples`` (heatmaps of a real network)
 
-Coordinates are ``(x, y)``, ``(x,)`` or ``(x, y, z)``, with pixel centres at integers; pixels are
-heatmap pixels where nothing else is said. Sizes are ``(H, W)``. Arrays may be JAX's, NumPy's or
-lists of numbers; real are booleans, integers and floats up to 64 bits, and results are JAX's.
-Computation is in float32, or in float64 where an argument is float64 and JAX's x64 is on. A
-static argument is a Python value, fixed under ``jit``; of what may be traced, wrong values are
-an error where they are known now.
+Coordinates are ``(x, y)``, or ``(x,)`` or ``(x, y, z)`` for maps of one or three dimensions.
+They are in heatmap pixels unless stated otherwise, and pixel centres are integers. Sizes are
+``(H, W)``.
 
-Shapes have the same letters everywhere, and ``...`` for any leading axes or none:
+Arrays may be JAX arrays, NumPy arrays or lists of numbers. Real numbers are booleans, integers
+and floats of at most 64 bits. Results are JAX arrays. They are computed in float32, or in
+float64 if an argument is float64 and x64 is enabled in JAX.
+
+A static argument is a Python value that ``jit`` treats as a constant. Bind it before ``jit``,
+for example with ``functools.partial``. All other arguments may be traced. A wrong value raises
+an error, but the value of a traced argument cannot be checked. Functions work inside ``jit``,
+``vmap``, ``grad`` and on sharded arrays.
+
+``decode_peaks``, ``get_final_preds`` and ``decode`` with a rule that rescales choose from the
+data whether a slower method is needed. Inside a ``vmap`` of yours, the faster and the slower
+method both run for every map. If the batch is sharded, the choice needs communication between
+devices on an automatic mesh, and an explicit mesh refuses it. Call these functions inside
+``jax.shard_map`` then.
+
+Shapes use the same letters everywhere, and ``...`` stands for any number of leading axes:
 
 - ``B``: images of a batch
 - ``I``, ``K``: instances in an image (persons, boxes), and those of another set
-- ``J``: joints, a heatmap each
-- ``D``, ``H``, ``W``: slices, rows and columns of a map, or of an image
+- ``J``: joints, with one heatmap each
+- ``D``, ``H``, ``W``: slices, rows and columns of a map or of an image
 - ``C``: channels of an image
 - ``T``: thresholds
-- ``dim``: how many axes a map has, one to three
+- ``dim``: the number of axes of a map, one to three
 """
 
 from dark_jax import coco, conventions, metrics, rules, skeletons

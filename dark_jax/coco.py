@@ -1,6 +1,6 @@
-"""COCO's keypoint results: written, and scored by faster-coco-eval.
+"""Keypoint results in COCO's format, and their average precision by faster-coco-eval.
 
-Coordinates here are image pixels: map a crop's keypoints back first.
+Coordinates are image pixels: map keypoints back with :func:`dark_jax.to_image` first.
 """
 
 from __future__ import annotations
@@ -52,27 +52,29 @@ def results(
     category_id: int = 1,
     scores: npt.ArrayLike | None = None,
 ) -> list[dict[str, Any]]:
-    """Keypoints as COCO results, one a person.
-
-    A joint without a keypoint (``NO_PEAK``, ``NOT_FINITE``) is ``0, 0, 0``, as in COCO; a person
-    without any is left out.
+    """Make COCO results of keypoints, one for each person.
 
     Args:
-        keypoints: float ``coords [..., J, 2]`` in image pixels, ``J`` joints in the annotations'
-            order.
-        image_ids: of each person, integers that broadcast to ``[...]``.
-        category_id: COCO's person is 1.
-        scores: of each person, numbers that broadcast to ``[...]``: the detector's, say, times
-            that of the pose. If not given, the mean of the joints' scores, where a joint without
-            a keypoint scores 0.
+        keypoints: :class:`dark_jax.Keypoints` with float ``coords [..., J, 2]`` in image pixels,
+            and ``J`` joints in the order of the annotations.
+        image_ids: the image of each person, integers that broadcast to ``[...]``.
+        category_id: the category of all persons; COCO's person is 1.
+        scores: the score of each person, numbers that broadcast to ``[...]``, such as the
+            detector's score times the pose's. The default is the mean of the joints' scores,
+            where a joint without a keypoint counts as 0.
 
     Returns:
-        Dicts of ``image_id``, ``category_id``, ``keypoints`` ``x1, y1, score1, x2, ...`` and
-        ``score``, of plain Python numbers.
+        A list of dictionaries with ``image_id``, ``category_id``, ``keypoints``
+        ``[x1, y1, score1, x2, ...]`` and ``score``, which hold plain Python numbers.
+
+    Notes:
+        A joint without a keypoint (``NO_PEAK``, ``NOT_FINITE``) becomes ``0, 0, 0``, as in COCO. A
+        person without any keypoint is left out.
 
     Raises:
-        TypeError: ``keypoints`` are none; ``image_ids`` or ``category_id`` are no integers.
-        ValueError: coordinates are not ``[..., J, 2]``; ``image_ids`` or ``scores`` do not
+        TypeError: ``keypoints`` are not :class:`dark_jax.Keypoints`; ``image_ids`` or
+            ``category_id`` are not integers.
+        ValueError: the coordinates are not ``[..., J, 2]``; ``image_ids`` or ``scores`` do not
             broadcast; a score is not finite.
 
     Example:
@@ -116,17 +118,18 @@ def results(
 
 
 def save(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write results as COCO's JSON, whole or not at all.
+    """Write results as COCO's JSON. The file is written completely or not at all.
 
     Args:
-        results: of :func:`results`, of all images together.
-        path: ends in ``.json``; an older file is replaced.
+        results: the results of all images together, from :func:`results`.
+        path: must end in ``.json``. An existing file is replaced.
 
     Returns:
         None.
 
     Raises:
-        TypeError: ``results`` are no list, or hold what JSON cannot; ``path`` is no path.
+        TypeError: ``results`` is not a list, or holds something that JSON cannot; ``path`` is
+            not a path.
         ValueError: ``path`` does not end in ``.json``; a number is not finite.
         OSError: the file cannot be written.
 
@@ -157,28 +160,34 @@ def average_precision(
     *,
     sigmas: Sequence[float] = skeletons.COCO.sigmas,
 ) -> dict[str, float]:
-    """COCO's average precision and recall of keypoints, by faster-coco-eval (extra ``eval``).
+    """Compute COCO's average precision and recall of keypoints, by faster-coco-eval.
+
+    This needs the extra ``eval``.
 
     Args:
-        results: of :func:`results`, of all images together, or the path of their JSON.
-        annotations: COCO's ground truth, as a dict or the path of its JSON. All its images and
-            categories are scored; persons on other images are left out. Ids are integers of any
-            size, each person's its own.
-        sigmas: of each joint, as for :func:`dark_jax.metrics.oks`; those of
-            :data:`dark_jax.skeletons.COCO` if not given.
+        results: the results of all images together, from :func:`results`, or the path of their
+            JSON.
+        annotations: COCO's ground truth, as a dictionary or the path of its JSON.
+        sigmas: one number for each joint, as for :func:`dark_jax.metrics.oks`. The default is
+            that of :data:`dark_jax.skeletons.COCO`.
 
     Returns:
-        ``AP``, ``AP50``, ``AP75``, ``APm``, ``APl`` and the same of ``AR``: 0 to 1, and COCO's
-        -1 where there is no person of that size.
+        A dictionary of ``AP``, ``AP50``, ``AP75``, ``APm``, ``APl``, ``AR``, ``AR50``, ``AR75``,
+        ``ARm`` and ``ARl``: numbers from 0 to 1, or COCO's -1 if there is no person of that size.
+
+    Notes:
+        All images and categories of ``annotations`` are scored. Annotated persons on images that
+        are not listed are left out. Ids are integers of any size. No two persons may have the
+        same id.
 
     Raises:
         ImportError: faster-coco-eval is not installed.
-        TypeError: ``annotations`` are no dict, ``results`` no list, in a file either; a part of
-            them is of another type than COCO's.
-        ValueError: a file is no JSON; an image, a person or a result lacks a part; a number is
-            not finite; two persons have one id; a person or a result is of a category that
-            ``annotations`` do not list, or a result of such an image; either is not of as many
-            joints as ``sigmas``, which must be positive.
+        TypeError: ``annotations`` is not a dictionary, or ``results`` not a list, also in a
+            file; a part of them is not of COCO's type.
+        ValueError: a file is not JSON; an image, a person or a result lacks a part; a number is
+            not finite; two persons have one id; ``annotations`` do not list the category of a
+            person or a result, or the image of a result; a person or a result has not as many
+            joints as ``sigmas``; ``sigmas`` are not positive.
         OSError: a file cannot be read.
 
     Example:

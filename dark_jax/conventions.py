@@ -1,36 +1,36 @@
 """Where published code puts a heatmap pixel in the image.
 
-The same peak lands up to two pixels apart under four published conventions, so none is the
-default. A :class:`Convention` is a row of data, as a rule of :mod:`dark_jax.rules` is; the
-functions that take one are :func:`dark_jax.box_to_affine`, :func:`dark_jax.map_to_input` and
-:func:`dark_jax.crop`.
+The same peak can land two pixels apart under two published conventions, so there is no default.
+A :class:`Convention` is a row of data, like a rule of :mod:`dark_jax.rules`. The functions
+:func:`dark_jax.box_to_affine`, :func:`dark_jax.map_to_input` and :func:`dark_jax.crop` take one.
 
-Along each axis, a box from ``x`` that is ``w`` wide, ``S`` once it has the map's aspect and its
-padding, lies under the ``W`` pixels of a map like this, all in pixels of the image::
+- ``MMPOSE``, ``SLEAP``: pixel ``i`` of a map is pixel ``s i`` of the input, ``s`` is the stride
+- ``HRNET``: the same, with one scale for both axes
+- ``UDP``: the outermost pixel centres lie on the edges ``x`` and ``x + w`` of the box; ViTPose and
+  Hugging Face use it too
+- ``DARKPOSE``: the outermost pixel centres lie on the outermost pixels of the box, ``x`` and
+  ``x + w - 1``; one scale for both axes
+- ``HALF_PIXEL``: pixels are squares that fill the box, as in the resize of OpenCV and torch
+- ``DEEPLABCUT``: pixel ``i`` of a map is pixel ``s (i + 0.5)`` of the input
+- ``CONVENTIONS``: all of them, a tuple
+
+The formula is the same for all, along each axis. A box starts at ``x`` and is ``w`` wide. Its side
+is ``S`` once it has the aspect of the map and its padding. It lies under the ``W`` pixels of a map.
+In pixels of the image::
 
     image = (x + w / 2 - box_middle) + (S - box_less) / (W - map_less) * (pixel - middle)
     middle = W / 2 - map_middle
 
 Published code writes boxes as a centre and a scale in units of 200 pixels, padding included. The
-unit cancels; such a pair is the box that has this middle and these sides, with ``padding=1``.
+unit cancels. For such a pair, use the box with this centre and these sides, and ``padding=1``.
 
-Where an original breaks, its convention does the sane thing:
+Three faults of the original code are not copied:
 
-- a box is padded wherever it is (``HRNET``, ``DARKPOSE``: not if its middle is at x = -1);
-- rotation is undone on the way back (published ways back of whole batches drop it);
-- a box is taken as it is (HRNet's loader takes a pixel off annotated sides, DeepLabCut rounds
-  its crops to whole pixels: do so before, if you must).
-
-The conventions:
-
-- ``MMPOSE``, ``SLEAP``: pixel ``i`` of a map is pixel ``s i`` of the input, ``s`` the stride
-- ``HRNET``: the same, with one scale for both axes
-- ``UDP``: the outermost pixel centres lie on the box's edges, ``x`` and ``x + w``; also ViTPose's
-  and Hugging Face's
-- ``DARKPOSE``: they lie on the box's outermost pixels, ``x`` and ``x + w - 1``; one scale
-- ``HALF_PIXEL``: pixels are squares that fill the box, as OpenCV and torch resize
-- ``DEEPLABCUT``: pixel ``i`` is pixel ``s (i + 0.5)`` of the input
-- ``CONVENTIONS``: all of them, a tuple
+- a box is padded wherever it is (``HRNET`` and ``DARKPOSE`` do not pad a box whose centre is at
+  x = -1);
+- rotation is undone on the way back (published code for whole batches leaves it out);
+- a box is taken as it is (HRNet's loader subtracts a pixel from annotated sides, and DeepLabCut
+  rounds its crops to whole pixels; do that to your boxes first if you need it).
 """
 
 from dataclasses import dataclass
@@ -57,22 +57,23 @@ __all__ = [
 class Convention:
     """Where the pixels of a map, and of the network's input, lie in a box of the image.
 
-    To JAX it is a pytree without leaves, as a :class:`dark_jax.rules.Rule` is.
-
     Attributes:
-        name: its name here.
+        name: the name of the convention.
         source: where it is published.
-        box_middle: pixels of the image by which the box's middle is less than ``x + w / 2``.
-        map_middle: pixels by which the map's middle is less than ``W / 2``: 0.5 where that
-            counts from pixel centres, 0 where from the first pixel's edge.
-        input_middle: the same, of the network's input.
-        box_less: what is taken from the box's sides before they are divided.
-        map_less: what is taken from the sides of a map or input to divide them by: 1 where its
-            outermost pixel centres lie on the box's edges.
-        one_scale: the scale of the x axis serves y as well, so the box must have the map's
-            aspect.
-        turn: 1 where a positive rotation turns the box from the x axis towards y, clockwise
-            as seen; -1 where the other way.
+        box_middle: the centre of the box is at ``x + w / 2`` minus this, in image pixels.
+        map_middle: the centre of the map is at ``W / 2`` minus this, in pixels: 0.5 if pixel
+            centres are integers, 0 if the edge of the first pixel is 0.
+        input_middle: the same for the network's input.
+        box_less: this is subtracted from the sides of the box before the division.
+        map_less: this is subtracted from the sides of the map or input for the division: 1 if
+            the outermost pixel centres lie on the edges of the box.
+        one_scale: the scale of the x axis is used for y too, so the box must have the aspect of
+            the map.
+        turn: 1 if a positive rotation turns the box from the x axis towards y, which looks
+            clockwise; -1 if it turns the other way.
+
+    Notes:
+        For JAX, a convention is a pytree without leaves, like a :class:`dark_jax.rules.Rule`.
 
     Example:
         >>> import dark_jax
@@ -83,7 +84,8 @@ class Convention:
         [42.0, 82.0]
 
     References:
-        The ``source`` of each; Huang et al., CVPR 2020, arXiv:1911.07524, on what they cost.
+        The ``source`` of each convention. Huang et al., CVPR 2020, arXiv:1911.07524, measure
+        their effect.
     """
 
     name: str
@@ -97,7 +99,7 @@ class Convention:
     turn: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what no box can be mapped by."""
+        """Check the fields: a wrong one raises an error."""
         what = f"convention {self.name}:"
         for name in ("box_middle", "map_middle", "input_middle", "box_less", "map_less"):
             value = getattr(self, name)
@@ -108,7 +110,7 @@ class Convention:
             raise ValueError(f"{what} turn must be 1 or -1, got {self.turn!r}")
 
     def __repr__(self) -> str:
-        """The name alone: a table says the rest."""
+        """Return the name only; ``vars`` shows the fields."""
         return f"conventions.{self.name}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures of keypoints on photographs and heatmaps; needs the extra ``plot``."""
+"""Pictures of keypoints on photographs and heatmaps. They need the extra ``plot``."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ _REFINED, _PEAK, _KEPT = "#00e5ff", "#ffffff", "#ff9f1c"
 
 
 def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
-    """A photograph from a file, upright, as :func:`overlay` takes it.
+    """Read a photograph from a file, upright, for :func:`overlay`.
 
     Args:
-        path: PNG, JPEG or whatever else Pillow reads.
+        path: a PNG, a JPEG or any other file that Pillow reads.
 
     Returns:
         ``[H, W, 3]`` uint8, red, green and blue.
 
     Raises:
         OSError: the file cannot be opened.
-        TypeError: ``path`` is no path.
-        ValueError: it is not a picture that can be read, or a grey one of more than 8 bits.
+        TypeError: ``path`` is not a path.
+        ValueError: the file is not a picture that Pillow can read, or a grey picture of more
+            than 8 bits.
         ImportError: Pillow is not installed.
 
     Example:
@@ -76,27 +77,28 @@ def overlay(
     stride: float = 1.0,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw each integer peak, as the heatmap pixel it is, and the decoded point.
+    """Draw each decoded point, and its integer peak as a square of one heatmap pixel.
 
     Args:
-        keypoints: of ``heatmaps``; scores ``[B, J]`` or ``[J]`` float, coordinates in heatmap
-            pixels.
-        heatmaps: ``[B, J, H, W]`` or ``[J, H, W]`` real, drawn (their maximum over joints) where
-            there is no photo; of more than 16 images the first.
-        photo: ``[H stride, W stride, 3]`` uint8 behind the points of the only image; heatmap
-            pixel i covers photo pixels ``stride i`` to ``stride i + stride - 1``.
-        stride: photo pixels per heatmap pixel.
-        ax: the axes of Matplotlib to draw one image on; a new figure if not given.
+        keypoints: the keypoints of ``heatmaps``; scores ``[B, J]`` or ``[J]`` float, coordinates
+            in heatmap pixels.
+        heatmaps: ``[B, J, H, W]`` or ``[J, H, W]`` real numbers. Without a photo, their maximum
+            over the joints is drawn, for at most the first 16 images.
+        photo: ``[H stride, W stride, 3]`` uint8, drawn behind the points of a single image.
+            Heatmap pixel i covers the photo pixels ``stride i`` to ``stride i + stride - 1``.
+        stride: photo pixels for each heatmap pixel.
+        ax: the Matplotlib axes to draw one image on. The default makes a new figure.
 
     Returns:
-        The Matplotlib ``Figure`` that is drawn on: ``figure.savefig("overlay.png")`` writes it.
+        The Matplotlib ``Figure``. Write it with ``figure.savefig("overlay.png")``.
 
     Raises:
         ImportError: Matplotlib is not installed.
-        TypeError: ``keypoints`` are no :class:`Keypoints`; ``heatmaps`` are no real numbers;
-            ``stride`` is no number; ``ax`` are no axes.
-        ValueError: ``heatmaps`` are not one a keypoint; ``photo`` or ``ax`` is given for more than
-            one image; ``photo`` is no picture; ``stride`` is not positive and finite.
+        TypeError: ``keypoints`` are not :class:`dark_jax.Keypoints`; ``heatmaps`` do not hold
+            real numbers; ``stride`` is not a number; ``ax`` is not Matplotlib axes.
+        ValueError: ``heatmaps`` are not one for each keypoint; ``photo`` or ``ax`` is given for
+            more than one image; ``photo`` is not a picture; ``stride`` is not positive and
+            finite.
 
     Example:
         >>> import dark_jax
@@ -112,7 +114,7 @@ def overlay(
         ['argmax', 'DARK', 'not refined (see status)']
 
     References:
-        Matplotlib's ``imshow``: pixel centres at integers there too.
+        Matplotlib's ``imshow``, which also has pixel centres at integers.
     """
     checks.keypoints("keypoints", keypoints)
     stride = checks.positive("stride", stride)

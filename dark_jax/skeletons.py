@@ -1,10 +1,10 @@
-"""The joints of published data sets as rows of data.
+"""The joints of published data sets, as rows of data.
 
-A :class:`Skeleton` says which joints a data set annotates, in which order, which of them a mirror
-exchanges and how they are scored. Joints are counted from 0.
+A :class:`Skeleton` lists the joints that a data set annotates, in their order. It says which of
+them a mirror exchanges and how they are scored. Joints are counted from 0.
 
 - ``COCO``: 17 joints of a person, with the sigmas of COCO's score
-- ``MPII``: 16 joints of a person, without the pelvis and the thorax in MPII's total score
+- ``MPII``: 16 joints of a person; MPII's total score leaves out pelvis and thorax
 - ``SKELETONS``: all of them, a tuple
 """
 
@@ -27,20 +27,21 @@ __all__ = ["COCO", "MPII", "SKELETONS", "Skeleton"]
 class Skeleton:
     """The joints of a data set: names, mirror pairs, edges, and how they are scored.
 
-    To JAX it is a pytree without leaves, as a :class:`dark_jax.rules.Rule` is. Lists are kept as
-    tuples.
-
     Attributes:
-        name: its name here.
+        name: the name of the skeleton.
         source: where it is published.
         joints: the names of the joints, in the order of the annotations.
         pairs: pairs of joints that a mirror exchanges, ``((left, right), ...)`` in either order,
-            as :func:`dark_jax.flip_heatmaps` takes them.
+            for :func:`dark_jax.flip_heatmaps`.
         edges: pairs of joints that a drawing connects.
-        sigmas: how far annotators spread at each joint, in roots of the person's area, as
-            :func:`dark_jax.metrics.oks` takes them; empty where none are published.
-        scored: a boolean for each joint, whether the total score counts it; all are True if
-            not given.
+        sigmas: how much annotators disagree at each joint, as a fraction of the square root of
+            the person's area, for :func:`dark_jax.metrics.oks`. Empty if none are published.
+        scored: a boolean for each joint: whether the total score counts it. The default is True
+            for all.
+
+    Notes:
+        For JAX, a skeleton is a pytree without leaves, like a :class:`dark_jax.rules.Rule`. Lists
+        become tuples.
 
     Example:
         >>> import dark_jax
@@ -53,7 +54,7 @@ class Skeleton:
         ('left eye', 'right eye')
 
     References:
-        The ``source`` of each.
+        The ``source`` of each skeleton.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Skeleton:
             object.__setattr__(self, field, value)
 
     def __repr__(self) -> str:
-        """The name alone: ``vars`` has the rest."""
+        """Return the name only; ``vars`` shows the fields."""
         return f"skeletons.{self.name}"
 
 

@@ -1,4 +1,4 @@
-"""The README's table of what each rule does, from the rules and the golden answers themselves.
+"""Make the README's table of the rules from the rules and the golden answers.
 
 python -m tests.rules_table            prints it
 python -m tests.rules_table --write    puts it into the README
@@ -17,8 +17,8 @@ from tests.golden import homes
 README = Path(__file__).parents[1] / "README.md"
 TABLE = re.compile(r"^\| rule \| source \|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
 
-# The rules whose original ran; the answers of others come from a float64 oracle written from
-# the original's text.
+# The rules whose original was run. The answers of the others come from a float64 oracle, which was
+# written from the source of the original.
 with np.load(homes.FILE) as answers:
     LIVE = {name.partition("/")[0] for name in answers}
 
@@ -55,7 +55,7 @@ def _row(rule: rules.Rule) -> dict[str, str]:
 
 
 def table() -> str:
-    """One line a rule, in Markdown."""
+    """A Markdown table with one line per rule."""
     rows = [_row(rule) for rule in (rules.GUARDED, *rules.PUBLISHED)]
     lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say, in small, and tell of what is wrong."""
+"""The benchmarks measure what they claim, on small inputs, and report what is wrong."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ from tests.contracts import decoders as programs
 
 @pytest.mark.slow
 def test_sides_agree_and_what_is_absent_is_named() -> None:
-    """The OpenCV loop is installed with the tests, other peers may be."""
+    """The OpenCV loop is installed with the tests. Other peers may be installed."""
     found = sides.measured((2, 17, 64, 48), runs=2)
     rows = sides.described(found)
     assert len(found) == len(rows) == len(sides.sides())
@@ -42,7 +42,7 @@ def test_sides_agree_and_what_is_absent_is_named() -> None:
 
 
 def test_every_decoder_and_rule_is_measured() -> None:
-    """A new public function of maps, or a new rule, is missed here."""
+    """This test fails if a new public function of maps, or a new rule, is not measured."""
     source = inspect.getsource(decoders) + inspect.getsource(programs)
     names = [n for n in dark_jax.__all__ if n.startswith(("decode", "get_", "estimate"))]
     absent = {n for n in names if not re.search(rf"dark_jax\.{n}\b", source)}
@@ -99,7 +99,7 @@ class TestKernels:
             hlo.parsed("nothing")
 
     def test_the_text_is_that_of_this_jax(self) -> None:
-        """Of a CPU program: one sum over the maps, one product."""
+        """The CPU program has one sum over the maps and one product."""
         compiled = jax.jit(lambda x: (x.sum(), x @ x)).lower(jnp.ones((64, 64))).compile()
         program = hlo.parsed(compiled.as_text() or "")
         assert program.kernels()
@@ -107,7 +107,7 @@ class TestKernels:
 
     def test_absent_compiler_names_its_group(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def absent(*_: Any, **__: Any) -> None:
-            # As JAX does where no plugin brings the compiler.
+            # JAX raises this if no plugin brings the compiler.
             raise NotImplementedError("topology not implemented for cuda")
 
         monkeypatch.setattr(kernels.topologies, "get_topology_desc", absent)
@@ -118,7 +118,7 @@ class TestKernels:
     @pytest.mark.slow
     @pytest.mark.skipif(not timing.installed(["jax-cuda12-plugin"]), reason=kernels.ABSENT)
     def test_decode_reads_the_maps_once(self) -> None:
-        """Thirteen kernels on an H100, by XLA's own compiler: fewer are welcome, more are not."""
+        """XLA's own compiler makes 13 kernels for an H100. Fewer are welcome, more are not."""
         kernels.h100.cache_clear()
         program = kernels.compiled(dark_jax.decode)
         found = hlo.parsed(program.as_text())
@@ -143,7 +143,7 @@ def test_the_page_has_a_place_for_every_figure() -> None:
 
 
 def test_core_alone_is_needed() -> None:
-    """The device command imports nothing that a machine with JAX, NumPy and chex may lack."""
+    """The device command works if only JAX, NumPy and chex are installed."""
     code = (
         "import sys, tests.benchmarks.__main__\n"
         "extra = {'cv2', 'scipy', 'matplotlib', 'hypothesis', 'pytest', 'flax', 'torch', 'zarr'}\n"
@@ -163,7 +163,7 @@ class TestCommand:
     def test_figures_go_into_a_page_and_a_file(
         self, rows: list[dict[str, Any]], tmp_path: Path
     ) -> None:
-        """A new page begins as the part's own; what is in the others' places stays."""
+        """A new page starts as a copy of the part's page. The figures of other parts stay."""
         file, copy = tmp_path / "device.json", tmp_path / "page.md"
         assert command.main(["device", "--json", str(file), "--write", str(copy)]) == 0
         found = json.loads(file.read_text())["device"]

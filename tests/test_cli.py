@@ -32,7 +32,7 @@ def run(*arguments: object) -> int:
 
 
 def fails(capsys: pytest.CaptureFixture[str], message: str, *arguments: object) -> None:
-    """Exit status 2, one line on stderr, nothing on stdout."""
+    """Assert exit status 2, one line on stderr and nothing on stdout."""
     capsys.readouterr()
     assert run(*arguments) == 2
     out, err = capsys.readouterr()
@@ -76,7 +76,7 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
     for number, (image, joint) in enumerate(np.ndindex(2, 3)):
         for row in (rows[number], written["keypoints"][number]):
             assert (int(row["image"]), int(row["joint"])) == (image, joint)
-            # The shortest decimal that reads back as the same float32.
+            # The files hold the shortest decimal that reads back as the same float32.
             found = np.array([row["x"], row["y"], row["score"]], dtype=np.float32)
             np.testing.assert_array_equal(found[:2], expected.coords[image, joint])
             assert found[2] == expected.scores[image, joint]
@@ -84,7 +84,7 @@ def test_results_read_back(maps: Path, tmp_path: Path, options: tuple[object, ..
 
 
 def test_parquet(maps: Path, tmp_path: Path) -> None:
-    """The same rows as a CSV's, and what made them."""
+    """The rows are those of a CSV file. The metadata says how they were made."""
     parquet = pytest.importorskip("pyarrow.parquet")
     for suffix in ("csv", "parquet"):
         assert run(maps, "-o", tmp_path / f"out.{suffix}", "--kernel-size", 7) == 0
@@ -118,7 +118,7 @@ def test_nan_is_null_in_json(tmp_path: Path) -> None:
     ],
 )
 def test_ranks_and_types(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """Each rank and each type once; they have nothing to do with each other."""
+    """Each rank and each type is tried once, because they are independent of each other."""
     values = np.zeros((6, 24, 20)) + synthetic.gaussians(0, 6, (24, 20), sigma=2.0)[0]
     count = int(np.prod(shape[:-2]))
     np.save(tmp_path / "maps.npy", (200 * values[:count]).reshape(shape).astype(dtype))
@@ -259,7 +259,7 @@ class TestBadInput:
             assert not (folder / "out.png").exists()
 
     def test_broken_archives(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Whatever zip, zlib, NumPy's header or memory make of a damaged file: one line."""
+        """An error of zip, zlib, NumPy's header or memory about a damaged file is one line."""
         np.savez_compressed(tmp_path / "maps.npz", heatmaps=np.random.default_rng(0).random((9, 9)))
         whole = (tmp_path / "maps.npz").read_bytes()
         for place in range(30, len(whole), 37):
@@ -286,7 +286,7 @@ class TestTargets:
     def test_a_good_file_is_replaced_whole_or_not_at_all(
         self, maps: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A failure while writing leaves the old file, its mode, and no remains."""
+        """A failure while writing leaves the old file and its mode, and no other file."""
         target = maps.parent / "out.csv"
         target.write_text("precious")
         target.chmod(0o640)

@@ -1,4 +1,4 @@
-"""Every decoder on the command line: its name and its options, in memory as of stores."""
+"""Every decoder on the command line, by its name and options, in memory and for stores."""
 
 import csv
 import functools
@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Callable[..., Keypoints], str]] = {
 
 @pytest.fixture
 def maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """``[2, 3, 24, 20]``, on a level of 100; also in a file and in a store."""
+    """``[2, 3, 24, 20]`` maps on a level of 100, also in a file and in a store."""
     import zarr
 
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def name_of(options: str) -> str:
 
 
 def test_peaks_are_instances(maps: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the printed table and in the file; empty slots are in neither."""
+    """Instances are in the printed table and in the file. Empty slots are in neither."""
     expected = np.asarray(PEAKS(maps).found)
     options = CASES["peaks"][1].split()
     assert _cli.run(["decode", "maps.npy", "-o", "out.csv", *options]) == 0
@@ -114,7 +114,7 @@ def test_peaks_are_instances(maps: np.ndarray, capsys: pytest.CaptureFixture[str
 
 
 def test_every_parameter_is_an_option() -> None:
-    """Of every decoder, but the axes, which are of the file."""
+    """Every parameter of a decoder is an option, except the axes, which describe the file."""
     for function in DECODERS.values():
         _, *parameters = inspect.signature(function).parameters
         assert {*parameters} - {"axes"} == {*_decoder_options._of(function)}

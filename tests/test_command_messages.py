@@ -1,4 +1,4 @@
-"""What the command says beside the results, and how it names what was given to it."""
+"""What the command prints beside the results, and the names that its messages use."""
 
 import os
 import subprocess
@@ -46,11 +46,11 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 class TestLayout:
-    """Most keypoints without a place in their maps: the maps lie otherwise, or are none."""
+    """If most keypoints are lost, the maps may have other axes, or may not be maps at all."""
 
     @pytest.fixture
     def edges(self, folder: Path) -> np.ndarray:
-        """``[4, 24, 20, 3]``: of each map three, read as rows of three pixels, all at a border."""
+        """``[4, 24, 20, 3]``, channels last. In maps of 20 x 3, every peak is at a border."""
         maps = np.random.default_rng(0).uniform(0.1, 1, (4, 24, 20, 3)).astype(np.float32)
         np.save("last.npy", maps)
         return maps
@@ -62,7 +62,10 @@ class TestLayout:
     def test_it_is_said(
         self, edges: np.ndarray, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Of maps in memory and of a store, to either kind of results; the exit status is 0."""
+        """Maps in memory and in a store give the message, for either kind of results.
+
+        The exit status is 0.
+        """
         status = np.asarray(dark_jax.decode(edges).status)
         lost = np.isin(status, (Status.BORDER, Status.NO_PEAK)).sum()
         assert lost > 48
@@ -96,13 +99,13 @@ class TestLayout:
     def test_the_shape_is_the_file_s(
         self, edges: np.ndarray, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Whatever axes are named, and whoever reads it."""
+        """The message states the shape of the file, for any axes and any reader."""
         for options in ((), ("-o", "out.zarr")):
             assert _cli.run(["decode", "last.npy", "--axes", "1,-1", *options]) == 0
             assert "shape (4, 24, 20, 3) was read as 80 maps of 24 x 3;" in capsys.readouterr().err
 
     def test_logits(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Above zero at their peaks, and below all around."""
+        """The logits are above zero at their peaks, and below zero around them."""
         logits = 20 * np.load("maps.npy") - 19
         np.save("logits.npy", logits)
         for options in ((), ("-o", "out.zarr")):
@@ -114,7 +117,7 @@ class TestLayout:
 
 
 class TestInstances:
-    """``[B, I, J, H, W]``, in memory as in stores."""
+    """Maps ``[B, I, J, H, W]`` in memory and in stores."""
 
     @pytest.mark.parametrize("options", [(), ("--workers", "1")])
     def test_one_table(self, folder: Path, maps: np.ndarray, options: tuple[str, ...]) -> None:
@@ -211,7 +214,7 @@ class TestInstances:
 def test_words_are_the_command_s(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its options, not Python's arguments; and paths as they were given."""
+    """Messages name the command's options, not Python's arguments, and paths as they were given."""
     np.save("fit d.npy", np.ones(3))
     Path("x.pkl").write_bytes(b"\x80\x04.")
     Path("renamed.npy").write_bytes(Path("own.npz").read_bytes())
@@ -220,7 +223,7 @@ def test_words_are_the_command_s(
 
 
 def test_python_s_words_are_python_s(folder: Path, maps: np.ndarray) -> None:
-    """And never the command's."""
+    """Messages in Python do not name options of the command."""
     np.savez("two.npz", a=maps, b=maps)
     for call in (
         lambda: dark_jax.decode_store("two.npz", "o.zarr"),
@@ -248,7 +251,7 @@ def run_in_shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_output_that_ends(folder: Path) -> None:
-    """A reader that has read enough is no failure; a full disk is one, and says where."""
+    """A reader that stops early is not a failure. A full disk is one, and the error says where."""
     found = run_in_shell(folder, "set -o pipefail; {} maps.npy -o a.csv | true")
     assert (found.returncode, found.stderr) == (0, "")
     found = run_in_shell(folder, "{} maps.npy -o b.csv > /dev/full")

@@ -1,4 +1,4 @@
-"""The cache of compiled programs: what is kept, where, and what a cut entry does."""
+"""The cache of compiled programs: what is kept, where, and what a truncated entry does."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def test_a_folder_that_is_named_already_stays(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_a_cut_entry_fails_nothing(tmp_path: Path) -> None:
-    """A process that was killed leaves one; JAX warns of it, and compiles once more."""
+    """A killed process leaves a truncated entry. JAX warns about it and compiles once more."""
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "-q", "-n0", *options, ONE_TEST]

@@ -1,4 +1,4 @@
-"""The device command compares and times what it says, and tells of what is wrong."""
+"""The device command compares and times what it claims, and reports what is wrong."""
 
 import dataclasses
 import types
@@ -28,7 +28,7 @@ def maps() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def decode() -> Decoder:
-    """The batch of the contracts, whose program this is too; error bars that need no other."""
+    """Decode in batches of ``BATCH``, which share one program, and make up the error bars."""
 
     def run(maps: np.ndarray) -> agreement.Answers:
         found = in_batches(dark_jax.decode, maps, size=BATCH[0])
@@ -40,7 +40,7 @@ def decode() -> Decoder:
 
 
 class TestAgreement:
-    """Answers that are doctored are found out, each kind of them."""
+    """Every kind of altered answer is found."""
 
     def fault(self, decode: Decoder, maps: np.ndarray, **doctored: Any) -> str:
         expected = decode(maps)
@@ -67,7 +67,7 @@ class TestAgreement:
     def test_digits_of_bfloat16_and_tf32_are_too_few(
         self, decode: Decoder, maps: np.ndarray
     ) -> None:
-        """What a product without Precision.HIGHEST leaves of the values under the logarithm."""
+        """Without Precision.HIGHEST a product rounds the values under the logarithm in this way."""
         bits = maps.view(np.int32)
         for digits in (16, 13):
             rounded = (bits + (1 << (digits - 1)) & -(1 << digits)).view(np.float32)
@@ -110,7 +110,7 @@ class TestAgreement:
             assert "in place of" in agreement.compared(found, known, [known])["fault"]
 
     def test_the_first_maximum_stays(self, decode: Decoder, maps: np.ndarray) -> None:
-        """So that tied maps are judged too."""
+        """``shaken`` keeps the first maximum of a map, so that tied maps are judged too."""
         flat = maps.reshape(64, -1)
         for each in agreement.shaken(maps):
             moved = each.reshape(64, -1)
@@ -124,7 +124,7 @@ class TestAgreement:
         assert fault.startswith("coords differ by 5")
 
     def test_rounding_alone_is_not_judged(self) -> None:
-        """An answer that the CPU does not give again is left out, and too few are a fault."""
+        """Answers that the CPU does not repeat are left out. If too few remain, that is a fault."""
         expected = {"coords": np.zeros((10, 2), np.float32)}
         far = {"coords": np.ones((10, 2), np.float32)}
         row = agreement.compared(far, expected, [far])
@@ -138,7 +138,7 @@ class TestAgreement:
 
 
 class TestDevice:
-    """On the CPU: on another of its virtual devices, and timed without a queue."""
+    """The device is another virtual device of the CPU. Calls are timed without a queue."""
 
     @pytest.fixture
     def another(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ class TestDevice:
 
     @pytest.mark.parametrize("ready", [False, True])
     def test_calls_behind_other_work(self, ready: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A call is what more of them take longer; or its share, where none waits in a queue."""
+        """The time of a call is what one more call adds, or its share if calls do not queue."""
         accelerator = types.SimpleNamespace(platform="gpu")
         work = types.SimpleNamespace(is_ready=lambda: ready, block_until_ready=lambda: None)
         monkeypatch.setattr(device, "device", lambda: accelerator)
@@ -237,9 +237,9 @@ class TestDevice:
     def test_an_accelerator_that_is_not_found_is_an_error(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The CPU's figures in its place would cost the time of a machine that is lent."""
+        """Figures of the CPU in its place would waste the time of a borrowed accelerator."""
         monkeypatch.setattr(device, "installed", lambda names: [f"{names[0]} 1.0"])
-        assert device.device().platform == "cpu"  # JAX was told so, here
+        assert device.device().platform == "cpu"  # as the tests configure JAX
         monkeypatch.setattr(jax, "config", types.SimpleNamespace(jax_platforms=None))
         with pytest.raises(RuntimeError, match=r"plugin 1.0 found no accelerator: JAX_PLATFORMS"):
             device.device()

@@ -1,4 +1,4 @@
-"""An artefact as a file: whole or refused, with words that say why."""
+"""An artefact file is read whole, or is refused with a message that says why."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ from dark_jax import export
 
 @pytest.fixture(scope="module")
 def small() -> bytes:
-    """A function so short that every byte of its artefact can be tried."""
+    """The artefact of a function so short that every byte of it can be tried."""
     return export.export_function(lambda x: x + 1, jax.ShapeDtypeStruct((2,), jnp.float32))
 
 
 def test_save(tmp_path: Path, small: bytes) -> None:
-    """Whole or not at all, and nothing beside it."""
+    """A file is written whole or not at all, and no other file is left."""
     target = tmp_path / "function.zip"
     for artefact in (b"of yesterday", small):
         export.save(artefact, target)
@@ -47,7 +47,7 @@ def test_save(tmp_path: Path, small: bytes) -> None:
 
 
 def test_damaged(tmp_path: Path, small: bytes) -> None:
-    """No byte can be lost or changed unnoticed, but where the zip does not use it."""
+    """A lost or changed byte is noticed, except where the zip format does not use it."""
     whole = export.load(small)
     for length in range(0, len(small), 7):
         with pytest.raises(ValueError, match="source must be an artefact"):
@@ -105,7 +105,7 @@ def test_too_new(
 
 
 def test_made_by_another_jax(small: bytes) -> None:
-    """A version is no reason to refuse what can be read."""
+    """An artefact that can be read is not refused because of its version."""
     found = export.load(forged(small, {"jax": "99.0"}))(np.zeros(2, np.float32))
     np.testing.assert_array_equal(found, [1, 1])
 
@@ -189,9 +189,9 @@ def test_missing_flatbuffers(monkeypatch: pytest.MonkeyPatch, small: bytes) -> N
 
 
 def test_threads_leave_the_option_of_jax_alone() -> None:
-    """Exporting changes how programs name their lines, for the process; and puts it back.
+    """Exporting changes how programs name their lines, for the whole process, and restores it.
 
-    The second begins, if it can, while the first is at it, and ends after it.
+    The second export begins, if it can, during the first one, and ends after it.
     """
     before = jax.config.jax_traceback_in_locations_limit  # pyright: ignore[reportAttributeAccessIssue]
     assert before != 0

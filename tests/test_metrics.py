@@ -1,4 +1,4 @@
-"""Scores by hand, by plain NumPy, by pycocotools; masked, batched, differentiable."""
+"""Scores against values by hand, NumPy and pycocotools, with masks, batches and gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from dark_jax import metrics, skeletons
 from tests.support import synthetic, tolerances
 
-BOXES = np.array([3.0, 4.0, 30.0, 40.0], np.float32)  # a head of .6 x 50 = 30 px
+BOXES = np.array([3.0, 4.0, 30.0, 40.0], np.float32)  # a head of 0.6 x 50 = 30 px
 
 METRICS: dict[str, Callable[..., jax.Array]] = {
     "oks": lambda c, t, **k: metrics.oks(c, t, area=900.0, sigmas=0.05, **k),
@@ -27,7 +27,7 @@ AVERAGED = tuple(name for name in METRICS if name != "oks")
 
 
 def poses(*leading: int, joints: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions a few pixels off, the truth, and flags of which a third says no."""
+    """Predictions a few pixels off, the truth, and flags, of which a third are zero."""
     rng = synthetic.rng(7)
     truth = rng.uniform(0, 100, (*leading, joints, 2)).astype(np.float32)
     coords = truth + rng.normal(0, 2, truth.shape).astype(np.float32)
@@ -35,7 +35,7 @@ def poses(*leading: int, joints: int = 5) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def plain(name: str, coords: np.ndarray, truth: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """``[...]`` float64, from the definitions."""
+    """A metric ``[...]`` in float64, computed from its definition."""
     found = np.zeros(coords.shape[:-2])
     for index in np.ndindex(found.shape):
         seen = visible[index] > 0
@@ -59,7 +59,7 @@ def each_metric(coords: Any, truth: Any, visible: Any, **options: Any) -> dict[s
 
 @jax.jit
 def totals(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> dict[str, Any]:
-    """The sum of each metric over instances with its gradient in both arrays: one program."""
+    """The sum of each metric over instances and its gradients in both arrays, in one program."""
 
     def summed(name: str) -> Any:
         return lambda c, t: METRICS[name](c, t, visible=visible).sum()
@@ -75,21 +75,21 @@ def total(name: str, *arguments: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarr
 
 class TestByHand:
     def test_the_threshold_itself(self) -> None:
-        """Too far for PCK, near enough for PCKh."""
+        """A distance equal to the threshold is too far for PCK and near enough for PCKh."""
         truth, coords = np.zeros((2, 2)), np.array([[3, 4], [3.5, 4]])
         assert float(metrics.pck(coords, truth, threshold=5.0)) == 0
         boxes = np.array([0, 0, 20, 80 / 3])
         assert float(metrics.pckh(coords, truth, threshold=0.25, head_boxes=boxes)) == 0.5
 
     def test_a_head_box_is_a_corner_and_its_sides(self) -> None:
-        """A diagonal of 50 and a unit of 30, wherever the head is in the image."""
+        """The diagonal is 50 and the unit 30, wherever the head is in the image."""
         truth, coords = np.zeros((2, 2)), np.array([[14.9, 0], [15.1, 0]])
         for corner in ([0, 0], [300, 200], [-40, 7]):
             head = np.array([*corner, 30, 40])
             assert metrics.pckh(coords, truth, threshold=0.5, head_boxes=head) == 0.5
 
     def test_oks_one_width_away(self) -> None:
-        """Each at d^2 = 2 area (2 sigma)^2: e^-1; with the sigmas of its own joint."""
+        """At d^2 = 2 area (2 sigma)^2, with the sigma of its own joint, a joint scores e^-1."""
         sigmas = np.array(skeletons.COCO.sigmas)
         truth = np.zeros((17, 2))
         coords = np.stack([2 * sigmas * np.sqrt(2 * 400.0), np.zeros(17)], axis=-1)
@@ -97,7 +97,7 @@ class TestByHand:
         assert found == pytest.approx(np.exp(-1), abs=1e-6)
 
     def test_mpii_total(self) -> None:
-        """All visible joints of the set as one, but the pelvis and the thorax."""
+        """All visible joints of the set form one pool, without the pelvis and the thorax."""
         truth = np.zeros((2, 16, 2))
         coords = truth.copy()
         coords[:, 6:8] = 99
@@ -116,7 +116,7 @@ class TestByHand:
         assert found == pytest.approx(24 / 25)
 
     def test_pairs(self) -> None:
-        """Three predictions with two persons of their own areas."""
+        """Three predictions are compared with two persons, each with an area of its own."""
         coords, truth, _ = poses(3)
         area = np.array([1e5, 9e5], np.float32)
         found = metrics.oks(coords[:, None], truth[:2], area=area, sigmas=0.1)
@@ -164,7 +164,7 @@ class TestEach:
         )
 
     def test_what_is_not_visible_has_no_part(self, name: str) -> None:
-        """Nor has a joint whose truth is unknown: neither in the value nor in the gradient."""
+        """Invisible joints and those of unknown truth change neither value nor gradient."""
         coords, truth, visible = poses(2, 3)
         visible[..., 0] = 1
         expected = METRICS[name](coords, truth, visible=visible)
@@ -186,7 +186,7 @@ class TestEach:
 
     @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30, 3e38])
     def test_finite_input_is_never_nan(self, name: str, scale: float) -> None:
-        """Offsets whose squares vanish or overflow, and those that overflow themselves."""
+        """The squares of the offsets vanish or overflow, or the offsets themselves overflow."""
         coords = np.array([[scale, 0], [scale, -scale], [0, scale], [0, 0], [1, 1]], np.float32)
         truth = np.array([[0, 0], [0, 0], [0, -scale], [0, 0], [1, 1]], np.float32)
         shape = (2, 3, 5, 2)
@@ -194,7 +194,7 @@ class TestEach:
         found, gradients = total(name, *poses, np.ones(shape[:-1], int))
         assert not np.isnan(found)
         assert np.isfinite(gradients).all()
-        # Where the prediction is the truth.
+        # The gradient is zero where the prediction is the truth.
         assert not np.asarray(gradients)[..., 3:, :].any()
 
     def test_errors_name_the_argument(self, name: str) -> None:
@@ -218,7 +218,7 @@ class TestEach:
 
 
 def test_each_lowers_for_accelerators() -> None:
-    """With its gradient, without a callback or a custom call."""
+    """Each metric and its gradient need neither a callback nor a custom call."""
     exported = jax.export.export(totals, platforms=["cpu", "cuda", "tpu"])(*poses(2, 3))
     assert "custom_call" not in exported.mlir_module()
 
@@ -238,7 +238,7 @@ def test_gradients_by_central_differences(name: str) -> None:
 
 
 def test_gradients_of_the_units() -> None:
-    """Of an area and a length, whatever they are; half of the poses are exactly the truth."""
+    """Gradients in an area and a length are finite for any value. Half of the poses are exact."""
     coords, truth, _ = poses(2, 4)
     coords[0] = truth[0]
     units = np.array([0.0, 1e-30, 1.0, 1e30], np.float32)
@@ -256,7 +256,7 @@ POOLS = ((-1, 1), 0, (0, 2))
 
 @jax.jit
 def pools(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> dict[Any, jax.Array]:
-    """Each metric of all joints, and one of other pools, by name and axis: one program."""
+    """Each metric over all joints, and the NME over other axes, in one program."""
 
     def pooled(name: str, axis: Any) -> jax.Array:
         return METRICS[name](coords, truth, visible=visible, axis=axis)
@@ -267,7 +267,7 @@ def pools(coords: jax.Array, truth: jax.Array, visible: jax.Array) -> dict[Any, 
 
 @pytest.mark.parametrize("name", AVERAGED)
 def test_axis(name: str) -> None:
-    """Any axes are one pool of joints."""
+    """The joints along any axes form one pool."""
     coords, truth, visible = poses(2, 3)
     pooled = pools(coords, truth, visible)
     every = [each.reshape(30, *each.shape[3:]) for each in (coords, truth, visible)]
@@ -288,7 +288,7 @@ def test_axis(name: str) -> None:
 
 
 def test_predictions_that_are_not_finite() -> None:
-    """A score of joints found takes them for wrong; an error cannot be told."""
+    """A score counts such a prediction as wrong, and an error is not finite."""
     truth = np.zeros((2, 2))
     for value in (np.nan, np.inf):
         coords = np.array([[0, 0], [0, value]])
@@ -337,7 +337,7 @@ def test_errors_of_single_arguments() -> None:
 
 
 def test_oks_is_pycocotools() -> None:
-    """Visible, occluded and unlabelled joints, areas from 0, and pairs of all distances."""
+    """Joints are visible, occluded or unlabelled, areas start at 0, and pairs are near and far."""
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     assert pytest.approx(cocoeval.Params("keypoints").kpt_oks_sigmas) == skeletons.COCO.sigmas
     rng = synthetic.rng(11)

@@ -1,4 +1,4 @@
-"""Scores along a line and in volumes: by hand, and as in the plane."""
+"""Scores along a line and in volumes, by hand and compared with those in the plane."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def poses(dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TestByHand:
-    """Distances of 2 and 6 pixels along a line, of 3 and 7 in a volume."""
+    """Distances are 2 and 6 pixels along a line, and 3 and 7 pixels in a volume."""
 
     line = (np.array([[12.0], [4.0]]), np.array([[10.0], [10.0]]))
     volume = (np.array([[1.0, 2.0, 2.0], [6.0, -2.0, 3.0]]), np.zeros((2, 3)))
@@ -47,7 +47,7 @@ class TestByHand:
         assert float(metrics.auc(*self.volume, thresholds=(1.0, 4.0, 6.0, 8.0))) == 0.5
 
     def test_oks(self) -> None:
-        """exp(-d^2 / (2 area (2 sigma)^2)), whatever the axes."""
+        """A joint scores exp(-d^2 / (2 area (2 sigma)^2)), for any number of axes."""
         found = metrics.oks(*self.line, area=8.0, sigmas=0.5)
         assert float(found) == pytest.approx((np.exp(-4 / 16) + np.exp(-36 / 16)) / 2, rel=1e-6)
         found = metrics.oks(*self.volume, area=49.0, sigmas=0.5)
@@ -67,7 +67,7 @@ class TestEach:
 
     @pytest.mark.parametrize("dim", [1, 3])
     def test_gradients_are_finite(self, name: str, dim: int) -> None:
-        """Also where the prediction is the truth, unknown, or its square overflows."""
+        """Gradients are finite at the truth, at unknown truth and if a square overflows."""
         coords, truth = poses(dim)
         coords[0, 0], coords[0, 1], truth[0, 2] = truth[0, 0], 1e30, np.nan
 
@@ -85,7 +85,7 @@ class TestEach:
         assert METRICS[name](np.zeros((2, 0, dim)), np.zeros((2, 0, dim))).tolist() == [0, 0]
 
     def test_dimensions_do_not_broadcast(self, name: str) -> None:
-        """Both shapes are named; coordinates of one axis fit no others either."""
+        """The error states both shapes. Coordinates of one axis do not broadcast either."""
         pose = np.zeros((4, 5, 3))
         for dim in (1, 2):
             message = rf"truth must have .* coords, got shapes \(4, 5, {dim}\) and \(4, 5, 3\)"

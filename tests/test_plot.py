@@ -35,14 +35,14 @@ def png_of(figure: Any) -> bytes:
 
 
 def shares_of_cyan(png: bytes) -> np.ndarray:
-    """Middle of the pixels of the refined points, as shares of the picture's width and height."""
+    """The mean of the pixels of refined points, as shares of the picture's width and height."""
     drawn = pictures.imread(io.BytesIO(png))
     y, x = np.nonzero(np.abs(drawn[..., :3] - CYAN).max(axis=-1) < 0.02)
     return np.array([x.mean() / drawn.shape[1], y.mean() / drawn.shape[0]])
 
 
 def test_a_point_is_drawn_where_it_is(maps: np.ndarray, keypoints: Keypoints) -> None:
-    """Left and right, with and without the axis of images, on the maps and on a photo."""
+    """Points lie left and right, with and without an image axis, on the maps and on a photo."""
     photo = np.zeros((96, 80, 3), np.uint8)
     for joint, to_the_left in ((0, True), (1, False)):
         its = maps[:, joint : joint + 1]
@@ -57,9 +57,9 @@ def test_a_point_is_drawn_where_it_is(maps: np.ndarray, keypoints: Keypoints) ->
 def test_the_square_is_at_the_maximum_below_zero_too(
     maps: np.ndarray, keypoints: Keypoints
 ) -> None:
-    """Where the reference's peak would be (0, 0): a map above its background, all below zero.
+    """The reference would put the peak of a map that is below zero everywhere at (0, 0).
 
-    As a fit of a known background has it: refined, of a score below zero.
+    A fit of a known background refines such a map, and its score is below zero.
     """
     assert (keypoints.status == dark_jax.Status.REFINED).all()
     found = dataclasses.replace(keypoints, scores=keypoints.scores - 2)
@@ -85,7 +85,7 @@ def test_what_cannot_be_drawn_is_named(maps: np.ndarray, keypoints: Keypoints) -
 
 
 def test_photos_are_upright(tmp_path: Path) -> None:
-    """As cameras mean them: a photo that says it was taken on its side is turned."""
+    """A photo that says it was taken on its side is turned, as cameras intend it."""
     from PIL import Image
 
     pixels = np.zeros((20, 40, 3), np.uint8)
@@ -118,7 +118,7 @@ def test_strides_are_positive(maps: np.ndarray, keypoints: Keypoints, stride: fl
 
 
 def test_axes_of_ones_own(maps: np.ndarray, keypoints: Keypoints) -> None:
-    """A subplot is drawn on, and the rest of the figure left alone."""
+    """One subplot is drawn on. The rest of the figure does not change."""
     from matplotlib.figure import Figure
 
     figure = Figure()
@@ -141,7 +141,7 @@ def test_axes_of_ones_own(maps: np.ndarray, keypoints: Keypoints) -> None:
 
 
 def test_no_figure_of_pyplot_s_is_left(maps: np.ndarray, keypoints: Keypoints) -> None:
-    """Or a loop over a data set would keep them all."""
+    """Otherwise pyplot would keep all figures of a loop over a data set."""
     from matplotlib import pyplot
 
     plot.overlay(keypoints, heatmaps=maps)

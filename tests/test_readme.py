@@ -1,4 +1,4 @@
-"""The README: its code runs, its commands are the ones the gate runs, its figures are in place."""
+"""The README's code runs, its commands are those of the gate, and its figures are in place."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 
 
-# Slow: forty programs, and every function's own example runs as a doctest.
+# Slow, because it compiles forty programs. The example of every function is also a doctest.
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [code for language, code in BLOCKS if language == "python"])
 def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,7 @@ def test_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_block_is_run_or_cited() -> None:
-    """Python here, bash by the gate; the layout is that of the package."""
+    """Python runs in this file, bash in the gate (.ci/run). The layout matches the package."""
     assert {language for language, _ in BLOCKS} == {"python", "bash", "bibtex", "text"}
     for layout in [code for language, code in BLOCKS if language == "text"]:
         root, *parts = re.findall(r"^ *(\w+(?:/|\.py))", layout, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The experiment on real images: its frames, labels and evaluation are what they say."""
+"""The frames, labels and evaluation of the experiment on real images are correct."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ SMALL = SETTINGS[0]
 
 @pytest.fixture(autouse=True)
 def flax_promotes() -> Iterator[None]:
-    """Flax and Optax add numbers of different types and ranks; the strict rules are ours."""
+    """Flax and Optax add numbers of different types and ranks. Only our code is strict."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -34,14 +34,14 @@ def few() -> frames.Frames:
 
 
 def tiny() -> UNet:
-    """Two levels alone: it compiles in a fraction of the time."""
+    """A network with only two levels, which compiles in a fraction of the time."""
     return UNet(3, 5, rngs=nnx.Rngs(random_key(0)), widths=(8, 16))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_labels_come_back(few: frames.Frames, setting: Setting) -> None:
-    """Frame, heatmap, exact targets, decoded, frame: within a thousandth of a pixel."""
+    """Points of a frame, drawn as exact targets, decoded and mapped back, return to 0.001 px."""
     seen = views.prepare(few, setting)
     _, affine = views.look(seen, setting=setting)
     maps = views.targets(seen.points, affine, setting=setting)
@@ -55,7 +55,7 @@ def blob(size: tuple[int, int], at: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def test_made_frames_show_the_landmark_where_the_truth_is() -> None:
-    """A blob in the photograph on its first landmark is on each frame's first point."""
+    """A blob on the first landmark of the photograph is on the first point of each frame."""
     photo = 255 * blob((256, 256), frames.landmarks()[0], 3.0)
     found = frames.made(6, photo=np.repeat(photo, 3, axis=-1))
     y, x = np.mgrid[: frames.SIDE, : frames.SIDE]
@@ -73,7 +73,7 @@ def test_made_frames_show_the_landmark_where_the_truth_is() -> None:
 
 @pytest.mark.slow
 def test_examples_draw_targets_where_the_input_shows_the_point() -> None:
-    """Turned, mirrored, scaled and shifted alike: a blob in the frame is under its target."""
+    """A blob and its target are turned, mirrored, scaled and shifted alike."""
     setting = Setting(64, 1.5)
     points = synthetic.centres(0, 4, (256, 256), margin=110.0)[:, None].astype(np.float32)
     pictures = np.stack([blob((256, 256), at[0], 12.0) for at in points])
@@ -113,7 +113,7 @@ def test_training_lowers_the_loss(few: frames.Frames) -> None:
 
 @pytest.mark.slow
 def test_evaluation_is_one_program(few: frames.Frames) -> None:
-    """It lowers as a whole, and gives what its parts give one after the other."""
+    """The evaluation lowers as a whole, and equals its parts run one after the other."""
     seen = views.prepare(few, SMALL)
     inputs, affine = views.look(seen, setting=SMALL)
     network = tiny()
@@ -133,7 +133,7 @@ def test_folds_share_the_frames() -> None:
 
 
 def test_scores_by_hand() -> None:
-    """Two frames, errors 1 and 3 px of argmax; half of each of the others; one point is lost."""
+    """Argmax errs by 1 and 3 px in two frames, other decoders by half. One point is lost."""
     truth = np.zeros((2, 2, 2))
     coords = np.array([[[1.0, 0], [0, 1]], [[3, 0], [0, 3]]])
     localised = np.array([[True, True], [True, False]])
@@ -142,7 +142,7 @@ def test_scores_by_hand() -> None:
         setting=SMALL,
         fold=0,
         chosen=np.arange(2),
-        network=nnx.eval_shape(tiny),  # no score asks for its weights
+        network=nnx.eval_shape(tiny),  # the scores do not need its weights
         losses=np.zeros(1),
         seconds=0.0,
         coords={name: coords if name == "argmax" else coords / 2 for name in names},

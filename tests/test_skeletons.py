@@ -1,4 +1,4 @@
-"""Skeletons: the rows against each other and against their data sets, and rows of one's own."""
+"""Skeletons: their consistency, their agreement with data sets, and skeletons of a user."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ import dark_jax
 from dark_jax import metrics, skeletons
 from dark_jax.skeletons import Skeleton
 
-# As COCO's person_keypoints annotations write it, from 1.
+# As in COCO's person_keypoints annotations, which count joints from 1.
 COCO_SKELETON = [
     *([16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9]),
     *([8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]),
@@ -31,7 +31,7 @@ def test_are_rows_named_as_the_module_names_them() -> None:
 
 
 def test_are_frozen_and_static() -> None:
-    """One may be an argument under ``jit``, which compiles once for equal ones."""
+    """A skeleton may be an argument under ``jit``, which compiles once for equal skeletons."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         skeletons.COCO.pairs = ()  # pyright: ignore[reportAttributeAccessIssue]
     assert jax.tree.leaves(skeletons.COCO) == []
@@ -51,7 +51,7 @@ def test_are_frozen_and_static() -> None:
 
 @pytest.mark.parametrize("skeleton", skeletons.SKELETONS, ids=str)
 def test_the_rows_agree_with_themselves(skeleton: Skeleton) -> None:
-    """Pairs are what their names mirror, edges reach every joint, and a mirror keeps them all."""
+    """Pairs mirror the names, edges reach every joint, and mirroring keeps edges and values."""
     count = {"COCO": 17, "MPII": 16}[skeleton.name]
     assert len(skeleton.joints) == count
     partner = np.arange(count)
@@ -87,7 +87,7 @@ def test_mpii_scores_neither_pelvis_nor_thorax() -> None:
 
 
 def test_lists_are_tuples() -> None:
-    """So that a skeleton can be hashed, whatever it is made of."""
+    """Lists become tuples, so that any skeleton can be hashed."""
     fields: dict[str, Any] = {"pairs": [[0, 1]], "edges": [[0, 2]], "sigmas": [0.1, 0.2, 1]}
     listed = made(joints=["a", "b", "c"], scored=[True, np.False_, True], **fields)
     expected = made(

@@ -1,1 +1,1 @@
-"""Heatmaps to coordinates and back, one public function a file."""
+"""Heatmaps to coordinates and back, with one public function per file."""

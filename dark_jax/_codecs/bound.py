@@ -1,4 +1,4 @@
-"""A decoder with its parameters, as users name one: a function, or a partial of one."""
+"""A decoder with its parameters, which users give as a function or as a partial of one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Bound:
     """A decoder and all of its parameters.
 
     Attributes:
-        function: of maps and these.
-        axes: of a map.
-        parameters: by their names, without ``axes``; those that were left out are the defaults.
+        function: the decoder. It takes the maps, and ``axes`` and the parameters by name.
+        axes: the axes of a map.
+        parameters: all other parameters by name; those that were left out have their defaults.
     """
 
     function: Callable[..., Keypoints]
@@ -28,20 +28,21 @@ class Bound:
 
     @property
     def name(self) -> str:
-        """That of the function."""
+        """The name of the function."""
         return getattr(self.function, "__name__", repr(self.function))
 
     def __call__(self, heatmaps: Any) -> Keypoints:
-        """Keypoints of an array."""
+        """Decode the keypoints of an array."""
         return self.function(heatmaps, axes=self.axes, **self.parameters)
 
 
 def bound(decoder: Any, axes: Any) -> Bound:
-    """A function of maps, or a partial of one, and ``axes`` or, where these are None, its own.
+    """Bind ``axes`` to a function of maps or a partial of one; None leaves the axes that it has.
 
     Raises:
-        TypeError: it is no function with ``axes``; a parameter is not its own, or missing.
-        ValueError: it has other axes already.
+        TypeError: ``decoder`` is not a function with the keyword ``axes``, a bound parameter is not
+            one of its own, or a parameter is missing.
+        ValueError: ``decoder`` already has other axes.
     """
     checks.function("decoder", decoder)
     given = dict(decoder.keywords) if isinstance(decoder, functools.partial) else {}
@@ -79,10 +80,10 @@ def bound(decoder: Any, axes: Any) -> Bound:
 
 
 def _keywords(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """What may be bound by its name, with its default; and whether anything else may."""
+    """The parameters that may be bound by name, with their defaults; and whether any others may."""
     try:
         _, *others = inspect.signature(function).parameters.values()
-    except ValueError:  # without parameters, or in C
+    except ValueError:  # it has no parameters, or is written in C
         raise TypeError(
             f"decoder must be a function of maps, as dark_jax.decode is, got {function!r}"
         ) from None

@@ -1,4 +1,4 @@
-"""How far noise moves a Newton step: from what the pixels around a peak leave over."""
+"""How far noise moves a Newton step, estimated from the residuals of the pixels around a peak."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from dark_jax._ops.pixels import Position, box, read
 from dark_jax._ops.quadratic import Quadratic
 from dark_jax._ops.window import Kernels, gram, kernel_variances
 
-# Pixels to each side whose noise is measured, by the number of axes: enough of them for what is
-# left when a blob is taken out, and few enough to leave the neighbours out.
+# The noise is measured in this many pixels to each side, by the number of axes. They are enough to
+# leave residuals when the blob is taken out, and few enough to leave the neighbours out.
 RADIUS = {1: 8, 2: 3, 3: 2}
-# A blob of a smaller sigma, in pixels, is narrower than pixels can tell.
+# Pixels cannot resolve a blob whose sigma, in pixels, is smaller than this.
 NARROWEST_BLOB = 0.5
 
 
@@ -26,7 +26,7 @@ def propagated(
 ) -> jax.Array:
     """``[dim, dim]``, the covariance of ``step(values)`` for pixels of variance one.
 
-    ``values`` at ``offsets`` are blurred by ``kernels``, so that they share pixels.
+    ``values`` are those at ``offsets`` after the blur by ``kernels``, so they share pixels.
     """
     slopes = jax.jacrev(step)(values)
     shared = jnp.asarray(gram(kernels, offsets), values.dtype)
@@ -36,9 +36,10 @@ def propagated(
 def without_blur(
     model: Quadratic, kernels: Kernels, valid: jax.Array
 ) -> tuple[Quadratic, jax.Array]:
-    """The log Hessian of the blob before its blur, for widths subtract; and whether it is known.
+    """The log Hessian of the blob before its blur, and whether it is known.
 
-    It is not where the blob is narrower than pixels can tell.
+    The variance of the blur is subtracted from that of the blurred blob. The Hessian is not known
+    if the blob is so narrow that pixels cannot resolve it.
     """
     wide = model.negative_inverse(valid)
 
@@ -52,11 +53,11 @@ def without_blur(
 
 
 def pixel_variance(values: jax.Array, places: Sequence[jax.Array], blob: Quadratic) -> jax.Array:
-    """The variance of a pixel, if what no blob of about this shape explains is noise.
+    """The variance of a pixel, if everything that blobs of about this shape leave over is noise.
 
-    ``values [n]`` at ``places`` (x, y, ...), ``[n]`` each, from the blob's top. A Gaussian
-    times any polynomial of second degree is taken out: height, place and shape are then right
-    to first order, however roughly they are known.
+    ``values [n]`` are those at ``places``, (x, y, ...), ``[n]`` each, counted from the top of the
+    blob. A Gaussian times any polynomial of second degree is projected out. So errors in the
+    height, place and shape of the blob do not matter to first order.
     """
     dim = len(places)
     u = [jnp.ones_like(values), *places]
@@ -67,7 +68,7 @@ def pixel_variance(values: jax.Array, places: Sequence[jax.Array], blob: Quadrat
     )
     bump = jnp.exp(jnp.minimum(0.5 * exponent, 0))
     done: list[jax.Array] = []
-    # Gram and Schmidt's: no solver, and nothing but sums over pixels.
+    # The Gram-Schmidt process needs only sums over pixels, and not a solver.
     for function in [bump * u[i] * u[j] for i, j in pairs]:
         for other in done:
             function -= jnp.sum(other * function) * other
@@ -78,6 +79,6 @@ def pixel_variance(values: jax.Array, places: Sequence[jax.Array], blob: Quadrat
 
 
 def read_noisy_pixels(heatmap: jax.Array, position: Position) -> tuple[jax.Array, np.ndarray]:
-    """The pixels that tell the noise, ``[n]``, and where they are, ``[n, dim]``."""
+    """The pixels in which the noise is measured, ``[n]``, and their offsets, ``[n, dim]``."""
     offsets = box((RADIUS[heatmap.ndim],) * heatmap.ndim)
     return read(heatmap, position, offsets), offsets

@@ -20,17 +20,17 @@ from dark_jax._ops.quadratic import Quadratic
 from dark_jax._ops.window import Kernels, blurred, kernel_variances
 from dark_jax.rules import Rescale, Rule
 
-# A map with a value below this many times the window's most negative pixel is computed in
-# float64: its digits have cancelled.
+# A map is computed in float64 if one of its blurred values is below this many times the magnitude
+# of the most negative pixel in the window, because its digits have cancelled.
 CANCELLED = 0.1
-# The longest step in pixels that the width of a blob makes credible.
+# The longest step in pixels that is credible because the blob is wide.
 WIDEST = 3.0
 
 
 class DarkSettings(NamedTuple):
-    """A rule and the blur it is run with: ``kernel_size`` or ``blur_sigma``; hashable.
+    """A rule and the blur that it uses, as ``kernel_size`` or ``blur_sigma``; hashable.
 
-    ``covariance`` asks for that too.
+    ``covariance`` says whether the covariance is estimated too.
     """
 
     rule: Rule
@@ -41,7 +41,7 @@ class DarkSettings(NamedTuple):
 
     @property
     def kernels(self) -> Kernels:
-        """One kernel an axis, (x, y, ...)."""
+        """One kernel per axis, (x, y, ...)."""
         if self.blur_sigma is not None:
             return tuple(gaussian_kernel(sigma) for sigma in self.blur_sigma)
         if self.rule.kernel is None:
@@ -51,7 +51,7 @@ class DarkSettings(NamedTuple):
 
     @property
     def radii(self) -> tuple[int, ...]:
-        """Those of the window that the blurred stencil depends on, (x, y, ...)."""
+        """The radii of the window that the blurred stencil depends on, (x, y, ...)."""
         return tuple(self.rule.stencil.reach + len(kernel) // 2 for kernel in self.kernels)
 
     @property
@@ -64,7 +64,7 @@ class DarkSettings(NamedTuple):
 
     @property
     def offsets(self) -> np.ndarray:
-        """``[n, dim]`` of the stencil's pixels."""
+        """``[n, dim]``, the offsets of the pixels of the stencil."""
         return self.rule.stencil.offsets(self.dim)
 
 
@@ -76,7 +76,7 @@ def check_settings(
     blur_sigma: float | tuple[float, ...] | None = None,
     covariance: bool = False,
 ) -> DarkSettings:
-    """The checked arguments of a decoder."""
+    """Check the arguments of a decoder and return them."""
     if not isinstance(rule, Rule):
         names = ", ".join(f"rules.{one.name}" for one in (rules.GUARDED, *rules.PUBLISHED))
         raise TypeError(f"rule must be a Rule of dark_jax.rules, as {names}, got {rule!r}")
@@ -107,10 +107,10 @@ def check_settings(
 
 
 class Refined(NamedTuple):
-    """A peak's coordinates ``[dim]``, status and covariance ``[dim, dim]`` if it is asked for.
+    """The coordinates ``[dim]``, status and, if asked for, covariance ``[dim, dim]`` of a peak.
 
-    ``exact``, whether the rule needs no more for them, is None for rules that never need the
-    whole map.
+    ``exact`` is False if the rule needs the whole map for them. It is None for rules that never
+    need the whole map.
     """
 
     coords: jax.Array
@@ -120,7 +120,7 @@ class Refined(NamedTuple):
 
 
 def find_start(heatmap: jax.Array, rule: Rule) -> Peak:
-    """Where the rule starts on a map: the maximum, of several the one that the rule takes."""
+    """The maximum of a map where the rule starts; the rule decides which one if several tie."""
     peak = find_peak(heatmap)
     return at_middle(heatmap, peak) if rule.flat_top else peak
 
@@ -132,8 +132,9 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
     values = blurred(around, settings.kernels, settings.offsets)
     finite = jnp.isfinite(values[0])
     if rule.clip_infinity:
-        # The taps' zeros spread infinity over the stencil; the original's blur and clamp do not.
-        # Half of the largest number: rounding must not take the sums beyond it.
+        # Zeros in the blur matrices spread an infinity over the stencil. The blur and clamp of the
+        # originals do not. The limit is half of the largest number, so that rounding does not take
+        # the sums beyond it.
         largest = float(jnp.finfo(around.dtype).max) / 2
         around = jnp.clip(around, -largest, largest)
         values = blurred(around, settings.kernels, settings.offsets)
@@ -150,9 +151,9 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
 def _covariance(
     heatmap: jax.Array, peak: Peak, values: jax.Array, status: jax.Array, settings: DarkSettings
 ) -> jax.Array:
-    """``[dim, dim]``, of a guarded step; infinite where it was not taken or is biased.
+    """``[dim, dim]``, the covariance of a guarded step; infinite if it was not taken or is biased.
 
-    It is biased where the blur reaches over the edge.
+    The step is biased if the blur reaches over the edge of the map.
     """
     stencil, kernels = settings.rule.stencil, settings.kernels
     near, offsets = dark_covariance.read_noisy_pixels(heatmap, peak.position)
@@ -161,7 +162,7 @@ def _covariance(
         peak.position, heatmap.shape, low=far, high=far
     )
     known &= jnp.all(jnp.isfinite(near))
-    # Near one, whatever the scale of the map: squares of tiny values would vanish.
+    # Values are brought near one, because squares of tiny values would vanish.
     unit = inverse_power_of_two(jnp.where(known, peak.score, 1))
     values, near = (jnp.where(known, each * unit, 0) for each in (values, near))
     top = Peak(peak.position, jnp.where(known, peak.score * unit, 1))
@@ -188,7 +189,7 @@ def _read_window(heatmap: jax.Array, position: Position, settings: DarkSettings)
 
 
 def _used(peak: Peak, shape: tuple[int, ...], rule: Rule) -> jax.Array:
-    """Whether the rule goes on from this peak at all."""
+    """Whether the rule goes on from this peak, which must be positive and far enough inside."""
     low, high = rule.margin
     return (peak.score > 0) & inside(peak.position, shape, low=low, high=high)
 
@@ -196,10 +197,10 @@ def _used(peak: Peak, shape: tuple[int, ...], rule: Rule) -> jax.Array:
 def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> jax.Array:
     """Whether rescaling the map could change nothing but a constant under the logarithm.
 
-    It multiplies by the old maximum over the blurred one, at least 1, and at most what would
-    bring the stencil's largest value to the old maximum. So no value of at least the floor is
-    raised to it; and a map no higher than the floor is flat at it. But a value that is what
-    large terms of both signs leave over has lost its digits in float32.
+    The factor is the old maximum divided by the blurred one. It is at least 1, and at most the old
+    maximum divided by the largest value in the stencil. So no value of at least the floor needs to
+    be raised to it, and a map that is not higher than the floor becomes flat. But a value that is
+    the small difference of large terms has lost its digits in float32.
     """
     top = jnp.max(values)
     highest = jnp.where(top > 0, top, 1)
@@ -221,7 +222,7 @@ def _step(
     """Coordinates and status from the blurred values at the stencil's offsets."""
     rule, shape = settings.rule, heatmap.shape
     used = _used(peak, shape, rule)
-    if rule.refined_only:  # no step is taken from these values, but a gradient is
+    if rule.refined_only:  # non-finite values give no step, but a gradient flows through them
         values = jnp.where(jnp.isfinite(values), values, 0)
     clamped = jnp.bool_(False)
     if rule.fixed_step is None:
@@ -245,19 +246,21 @@ def _step(
 
 
 def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
-    """Logarithms, clamped, of values near one; and whether any value was raised to the floor.
+    """Logarithms of clamped values; and whether any value was raised to the floor.
 
-    The step does not depend on scale, and a power of two changes no digit: this is the
-    reference's mathematics bit for bit. The clamp moves along.
+    Values are brought near one by a power of two, and the clamp is scaled with them. The step does
+    not depend on the scale, and a power of two changes no digit. So this is the mathematics of
+    DarkPose, bit for bit.
     """
     rule = settings.rule
     score = jnp.where((peak.score > 0) & jnp.isfinite(peak.score), peak.score, 1)
     if not rule.scale_free and np.isfinite(rule.ceiling):
-        # Whatever is above the ceiling is lowered to it; scaled by more it would be zero itself.
+        # Values above the ceiling are lowered to it. If the score were much higher, its scale
+        # would make the ceiling zero.
         score = jnp.minimum(score, rule.ceiling)
     scale = inverse_power_of_two(score)
     unit = score * scale if rule.scale_free else scale
-    # So far from zero that second derivatives can be held.
+    # The floor is far enough from zero for second derivatives to be finite.
     floor = jnp.maximum(rule.floor * unit, float(jnp.finfo(values.dtype).tiny) ** 0.5)
     values = values * scale
     clamped = jnp.any(values <= floor)
@@ -272,7 +275,7 @@ def _edge_repeated(
 ) -> jax.Array:
     """The stencil's values with those outside the map replaced by the nearest edge pixel's."""
     index = {tuple(offset): n for n, offset in reversed([*enumerate(offsets.tolist())])}
-    for _ in range(np.abs(offsets).max()):  # one pixel nearer at a time
+    for _ in range(np.abs(offsets).max()):  # each turn looks one pixel nearer to the peak
         for axis, (at, size) in enumerate(zip(position, shape[::-1], strict=True)):
             nearer = offsets.copy()
             nearer[:, axis] -= np.sign(nearer[:, axis])
@@ -308,10 +311,11 @@ def _status(
 def _is_credible(
     step: tuple[jax.Array, ...], model: Quadratic, settings: DarkSettings
 ) -> jax.Array:
-    """Whether a step is short, or no longer than the blob is wide, up to ``WIDEST``.
+    """Whether a step is short, or not longer than the sigma of the blob and ``WIDEST``.
 
-    A noisy wide blob has its maximum far from its middle. The variance of the blurred blob along
-    a step s is s^2 / (s g); without the blur's it is the blob's own. Written without quotients.
+    A noisy wide blob may have its maximum far from its middle. The blurred blob has the variance
+    s^2 / (s g) along a step s with the gradient g. The variance of the blur is subtracted from it
+    to get that of the blob. The condition is written without quotients.
     """
     variances = kernel_variances(settings.kernels).tolist()
     none = jnp.zeros_like(step[0])
@@ -324,9 +328,9 @@ def _is_credible(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status of a map's maximum, the whole map blurred, in float64.
+    """Coordinates and status of the maximum of a map, from a blur of the whole map.
 
-    Whatever the precision outside.
+    This is computed in float64, whatever the precision outside.
     """
     with jax.enable_x64(True):
         coords, status = _refine_from_map(heatmap, settings, jnp.dtype("float64"))
@@ -345,7 +349,7 @@ def _refine_from_map_jvp(settings, primals, tangents):
 def _refine_from_map(
     heatmap: jax.Array, settings: DarkSettings, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
-    # Found in the map's own dtype: not every integer is a float.
+    # The peak is found in the dtype of the map, because not every integer is a float.
     peak, rule = find_start(heatmap, settings.rule), settings.rule
     peak, heatmap = peak._replace(value=peak.value.astype(dtype)), heatmap.astype(dtype)
     finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))

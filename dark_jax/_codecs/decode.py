@@ -1,4 +1,4 @@
-"""Peak, window, step: composition only."""
+"""DARK, composed of the search for the peak, the window around it and the step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dark_jax._core.keypoints import Keypoints
 def decode_along(
     heatmaps: jax.Array, *, settings: DarkSettings, axes: tuple[int, ...]
 ) -> Keypoints:
-    """:func:`decode` with checked arguments, ``axes`` counted from 0."""
+    """As :func:`decode`, for arguments that are checked; ``axes`` count from 0."""
 
     def one(heatmap: jax.Array) -> tuple[Refined, jax.Array]:
         peak = dark_step.find_start(heatmap, settings.rule)
@@ -42,67 +42,68 @@ def decode(
     covariance: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
-    """Sub-pixel keypoints of heatmaps by DARK: guarded, or exactly as published.
+    """Find the sub-pixel keypoint of each heatmap with DARK.
 
-    The peak of each map is its maximum; of a flat top, whose pixels tie and touch, the middle one.
-    Around it the map is blurred, logged, and one Newton step taken to the maximum of its
-    second-order expansion. The default rule, ``rules.GUARDED``, does so where that is well posed;
-    elsewhere the integer peak stays and ``status`` says why. It is scale-free: the maps may be of
-    any positive scale. Any other rule of :mod:`dark_jax.rules` gives the coordinates of the code it
-    is named after, sentinels included, and starts at the first of tied pixels. Composes under
-    ``jit``, ``vmap``, ``grad`` and sharding.
-
-    ``DARKPOSE``, ``SAPIENS2`` and mmpose's rules rescale the blurred map and then clamp it.
-    Where that clamp may bite, an image is computed once more from its whole maps, in float64.
-    That choice is made from the data: under a ``vmap`` of yours both branches run; on a
-    batch sharded over an automatic mesh it costs collectives, and an explicit mesh refuses
-    it. Use these rules inside ``jax.shard_map`` there.
+    DARK finds the maximum of a map, blurs the map around it, takes the logarithm, and moves by
+    one Newton step to the maximum of the second-order expansion. The default rule,
+    ``rules.GUARDED``, takes the step only where it leads to a maximum nearby. Elsewhere it keeps
+    the integer peak, and ``status`` says why. All other rules of :mod:`dark_jax.rules` return the
+    coordinates of the published code that they are named after.
 
     Args:
-        heatmaps: JAX or NumPy array of real numbers, ``[..., H, W]``: ``[B, J, H, W]`` for ``B``
-            images with ``J`` joints, say; or laid out as ``axes`` say. Computed in float32
-            (float64 for float64 input under x64). Logits first go through ``jax.nn.sigmoid``: raw
-            ones can be ``REFINED`` and 0.3 px off.
+        heatmaps: array of real numbers ``[..., H, W]``, such as ``[B, J, H, W]``. Other layouts
+            are described by ``axes``. Apply ``jax.nn.sigmoid`` to logits first.
         rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
-            ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or one of your
-            own; static. Rows have ``GUARDED`` and ``MMPOSE_SIMCC_DARK``, volumes ``GUARDED`` alone.
-        kernel_size: odd size in pixels of the blur, with the coefficients of the rule
-            (OpenCV's, as for :func:`gaussian_blur`, except ``HF_VITPOSE`` and ``SAPIENS2``);
-            static. The rule's own, 11, if neither this nor ``blur_sigma`` is given.
-        blur_sigma: blur with a true Gaussian of this many pixels, cut at three times that;
-            one number, or one an axis, ``(x, y, ...)``; static.
-        covariance: estimate it, of ``GUARDED`` alone; static. It takes longer than the
-            decoding.
-        axes: the axes of a map in increasing order, ``(..., z, y, x)``; static.
-            ``(-3, -2)`` for channels-last ``[B, H, W, J]``, ``(-1,)`` for one dimension,
+            ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or your own;
+            static. 1-D maps accept ``GUARDED`` and ``MMPOSE_SIMCC_DARK``; volumes only
+            ``GUARDED``.
+        kernel_size: odd size of the blur in pixels; static. The default is that of the rule: 5
+            for ``GUARDED`` and 11 for most published rules. The coefficients are those of
+            :func:`gaussian_blur`, except for ``HF_VITPOSE`` and ``SAPIENS2``.
+        blur_sigma: blur with a true Gaussian of this sigma in pixels instead, cut off at three
+            sigma. One number, or one for each axis, ``(x, y, ...)``; static.
+        covariance: estimate the covariance of the coordinates; only for ``GUARDED``; static.
+            This takes longer than the decoding itself.
+        axes: the axes of one map, in increasing order, ``(..., z, y, x)``; static. Use
+            ``(-3, -2)`` for channels-last maps ``[B, H, W, J]``, ``(-1,)`` for 1-D maps, and
             ``(-3, -2, -1)`` for volumes ``[..., D, H, W]``.
 
     Returns:
-        :class:`Keypoints`, their axes the other axes of ``heatmaps`` in their order:
-        ``coords [..., dim]``, ``(x, y)`` (``(x,)``, ``(x, y, z)``) in heatmap pixels, centres at
-        integers (:func:`to_image` makes them image pixels); ``scores [...]``, the raw maxima;
-        both float32 (float64 for float64 input under x64).
-        ``status [...]``, int8, a :class:`Status`: 0 ``REFINED``; or the first that applies of
-        1 ``NOT_FINITE`` (score or pixels around it), 2 ``NO_PEAK`` (no value above zero),
-        3 ``BORDER`` (the step would read outside the map), 4 ``NOT_CONCAVE`` (no maximum there, or
-        a flat top whose middle cannot be told) and 5 ``STEP_TOO_LONG``: longer than 1.5 pixels,
-        than the blur's sigma, and than the blob's sigma or 3 pixels. Under a published
-        rule the coordinates are the rule's, and ``status`` says what ``GUARDED`` would object to.
-        ``covariance [..., dim, dim]``, None where it is not asked for, of their error in pixels
-        squared if what a Gaussian of about this shape leaves over around the peak is independent
-        noise; infinite where nothing was refined, where the blur reaches over an edge, which
-        biases, and where the blob is narrower than half a pixel.
-        What it cannot know of is an error that looks like a blob. Coordinates are NaN only
-        where the map holds a NaN (``GUARDED``) or its maximum is infinite (rules that rescale).
+        :class:`Keypoints` with the axes of ``heatmaps`` that are not in ``axes``, in their
+        order: ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, ``status [...]``, and
+        ``covariance [..., dim, dim]`` or None.
+
+    Notes:
+        The default rule does not depend on the scale of the maps, as long as it is positive.
+        A flat top, where neighbouring pixels share the maximum, counts as one peak: the default
+        rule starts at its middle pixel, and published rules start at its first pixel.
+
+        The status does not know whether a joint is there. Noise has peaks too, and some logits
+        decode as ``REFINED`` up to 0.5 px off. Steps are ``STEP_TOO_LONG`` if they are longer than
+        1.5 pixels, than the sigma of the blur, and than the sigma of the blob or 3 pixels.
+
+        The covariance assumes that the noise of the pixels is independent, and that the blob is
+        Gaussian. It cannot detect an error that looks like a blob. It is infinite where the
+        keypoint is not refined, where the blur reaches over an edge of the map, and where the
+        blob is narrower than half a pixel. A kernel that is too narrow for the blob gives
+        covariances that are too small.
+
+        With ``DARKPOSE``, ``SAPIENS2`` and the rules of mmpose, some images need their whole maps
+        in float64. That choice depends on the data; see ``help(dark_jax)``.
+
+        Coordinates of finite maps are finite. They are NaN if the map contains a NaN, and for
+        rules that rescale also if its maximum is infinite.
 
     Raises:
-        TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is no ``Rule``;
-            ``kernel_size`` or ``axes`` are no integers; ``blur_sigma`` is no concrete number.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``axes`` are not one to
-            three, in increasing order, or not what ``rule`` decodes; a map has an axis of more
-            than 2^24 pixels, or 2^31 pixels in all; ``kernel_size``
-            is even or below 1; ``blur_sigma`` is not positive and finite, or has not one number
-            an axis; both are given; the rule does not blur and one is given.
+        TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is not a ``Rule``;
+            ``kernel_size`` or ``axes`` are not integers; ``blur_sigma`` is not a number or is
+            traced.
+        ValueError: ``heatmaps`` lacks the axes, or its maps are empty or have more than 2^24
+            pixels along an axis or 2^31 in all; ``axes`` are not one to three in increasing
+            order, or the rule is not for maps of so many axes; ``kernel_size`` is even or below
+            1; ``blur_sigma`` is not positive and finite, or not one number for each axis; both
+            are given, or one of them is given although the rule does not blur; ``covariance``
+            is True for another rule than ``GUARDED``.
 
     Example:
         >>> import jax
@@ -119,8 +120,8 @@ def decode(
 
     References:
         Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
-        Estimation, CVPR 2020, arXiv:1910.06278; the sources of the rules are in
-        :mod:`dark_jax.rules`.
+        Estimation, CVPR 2020, arXiv:1910.06278. :mod:`dark_jax.rules` names the source of each
+        rule.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     settings = dark_step.check_settings(

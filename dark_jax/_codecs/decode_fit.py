@@ -1,4 +1,4 @@
-"""Least squares of a Gaussian of known width around a peak, and the error of its place."""
+"""The least-squares fit of a Gaussian of known width, and the error of its place."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ SMALLEST_RADIUS = 3
 # Up to a sigma of two, so up to this radius, the maximum of a noisy blob is close to its centre.
 SMALL_RADIUS = 4
 PLACE_STEPS = 3
-# The longest of them in pixels; a fit that would still go further at the end has not settled.
+# The longest of these steps in pixels. A fit whose last step would be longer has not settled.
 LONGEST_PLACE_STEP = 0.7
-# A sigma in pixels below which a Gaussian is a single pixel, so that its square can be held.
+# Smaller sigmas, in pixels, are raised to this one, so that their squares can be held. The Gaussian
+# is a single pixel in either case.
 NARROWEST = 1e-6
 
 
@@ -52,7 +53,7 @@ def _recentred(
 ) -> Position:
     """The pixel near a start where the Gaussian explains most of what is around it.
 
-    A matched filter over the pixels within one sigma, in the one window of ``radii``.
+    This is a matched filter over the pixels within one sigma, all in the same window of ``radii``.
     """
     nears = [_near(radius) for radius in radii]
     if not any(nears):
@@ -76,8 +77,8 @@ def _recentred(
 
 
 def _near(radius: int) -> int:
-    """Pixels to re-centre by: one sigma; none for blobs so small that their maximum is near."""
-    # The radius is that many sigmas, rounded up.
+    """How far to re-centre: one sigma, or zero for blobs so small that their maximum is near."""
+    # The radius is ``REACH`` sigmas, rounded up.
     return math.ceil((radius - 0.5) / REACH) if radius > SMALL_RADIUS else 0
 
 
@@ -88,9 +89,9 @@ def _fit(
     radii: tuple[int, ...],
     start: Peak,
 ) -> Keypoints:
-    """One map's peak."""
+    """Fit a Gaussian to one map around a start."""
     dtype = start.score.dtype
-    # Of a traced sigma nothing is known; a fit with any other will do where it is no sigma.
+    # A traced sigma may be invalid. The fit then runs with another one, and its result is not used.
     wide = [(sigma > 0) & jnp.isfinite(sigma) for sigma in sigmas]
     usable = functools.reduce(jnp.logical_and, wide)
     sigmas = [jnp.where(usable, sigma, 1).astype(dtype) for sigma in sigmas]
@@ -100,7 +101,7 @@ def _fit(
     height = jnp.where(known, start.score, floor) - floor
     centre = _recentred(heatmap, start.position, radii, sigmas, floor)
     window, finite = window_at(heatmap, centre, radii, floor)
-    # Near one, whatever the scale of the map: squares of tiny values would vanish.
+    # Values are brought near one, because squares of tiny values would vanish.
     window = window._replace(values=window.values * inverse_power_of_two(jnp.abs(height)))
 
     at = last = jnp.zeros(len(centre), dtype)
@@ -129,7 +130,8 @@ def _fit(
     )
     unrefined = jnp.where(jnp.isnan(start.score), jnp.nan, start.coords)
     refined = status == Status.REFINED.value
-    # Noise from what the blob leaves over, through the fit; the last step is too short to tell.
+    # The noise is measured in the residuals of the blob and propagated through the fit. Both are
+    # taken from before the last step, because that step is too short to matter.
     final = steps[-1]
     left = residual_variance(window, final, len(centre) + 1 + (background is None))
     covariance = final.system.negative_inverse(refined) * left / final.norm
@@ -169,9 +171,9 @@ def _decode_fit(
 
 
 def _of_axes(sigma: jax.Array | np.ndarray, dim: int) -> tuple[jax.Array | np.ndarray, ...]:
-    """One sigma an axis, (x, y, ...): of each map, or one number where all have the same."""
+    """One sigma per axis, (x, y, ...): an array for the maps, or a scalar if there is only one."""
     each = [sigma[..., min(n, sigma.shape[-1] - 1)] if sigma.ndim else sigma for n in range(dim)]
-    # A single one has no part in the maps' sharding.
+    # A scalar has no part in the sharding of the maps.
     return tuple(one.reshape(()) if one.size == 1 else one for one in each)
 
 
@@ -184,57 +186,59 @@ def decode_fit(
     from_blurred: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
-    """Sub-pixel keypoints at the statistical limit, for who knows the width of the blobs.
+    """Find keypoints at the statistical limit, by least squares of a Gaussian of known sigma.
 
-    Least squares of a Gaussian of known sigma, for its place and height, over a window at the
-    maximum, in the middle of a flat top: re-centred within one sigma, then three Gauss-Newton
-    steps. Pixels outside the map weigh nothing, so borders cost no more than the pixels that are
-    missing. No decoder is more exact under independent pixel noise; where the blobs are of unknown
-    width, or not round, take :func:`decode`.
+    A Gaussian is fitted to a window around the maximum, for its place and height, by three
+    Gauss-Newton steps. Pixels outside the map have no weight, so keypoints near an edge are
+    refined too. No decoder is more exact if the noise of the pixels is independent and the blobs
+    are Gaussians of this sigma. Use :func:`estimate_sigma` if the sigma is unknown.
 
     Args:
-        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
-            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
-        sigma: of the blobs in pixels: the sigma the network was trained with; numbers that
-            broadcast to the coordinates ``[..., dim]``, as NumPy's do: ``2.0`` is for all,
-            ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of two joints. With
-            ``radius`` it may be traced; where it is then not positive and finite the status is
-            ``NOT_FINITE``.
-        radius: the window reaches this many pixels to each side; static. If not given,
-            ``ceil(2 sigma)`` of the largest sigma along each axis. Smaller is more robust to a
-            second blob nearby, and less exact.
-        background: what a map is where no blob is; a number or an array that broadcasts to
-            the scores' shape; may be traced. None fits a constant in each window.
-        from_blurred: start at the maximum of the map blurred with ``sigma``, instead of at that of
-            the map. That is right where one blob stands in noise of 0.2 of its height or more, and
-            wrong where another, broader blob may be: on maps of crowds it jumps to the neighbour.
-            Static.
-        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+        heatmaps: array of real numbers ``[..., H, W]``. Other layouts are described by ``axes``.
+            Apply ``jax.nn.sigmoid`` to logits first.
+        sigma: sigma of the blobs in pixels, mostly that of the training targets. Numbers that
+            broadcast to the coordinates ``[..., dim]``: ``2.0`` is for all, ``(2.0, 2.0, 1.0)``
+            for x, y and z, ``[[1.0], [3.0]]`` for each of two joints. It may be traced if
+            ``radius`` is given.
+        radius: the window reaches so many pixels to each side; static. The default is
+            ``ceil(2 sigma)``, at least 3, of the largest sigma of each axis. A smaller window is
+            less exact, but a second blob nearby disturbs it less.
+        background: value of the map far from any blob: a number or an array that broadcasts to
+            the shape of the scores; may be traced. With None, a constant is fitted in each
+            window.
+        from_blurred: start at the maximum of the blurred map; static. Use it for maps with one
+            blob and noise of 0.2 of its height or more. With several blobs it may start at a
+            neighbour that is broader.
+        axes: the axes of one map, in increasing order, as for :func:`decode`; static.
 
     Returns:
-        :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels; ``scores [...]``,
-        the raw maxima; ``status [...]``, a :class:`Status`: ``NO_PEAK`` where the maximum is not
-        above the background (zero, if that is fitted), ``BORDER`` where the fit leaves the map by
-        more than a pixel, ``NOT_CONCAVE`` where no Gaussian of positive height fits or the middle
-        of a flat top cannot be told, as where it meets the edge of the map, ``STEP_TOO_LONG`` where
-        the fit has not settled, or only further than a sigma and 1.5 pixels away. There the
-        coordinates are the start, an integer.
-        ``covariance [..., dim, dim]`` of their error in pixels squared, if what the blob leaves
-        over in the window is independent noise: then the ellipses hold what they should, at borders
-        too. A second blob or a wrong sigma is left over and widens it. It cannot know of errors
-        that look like a blob: a network that is sure and wrong leaves nothing over. On real frames
-        of a small network the 1-sigma ellipse held .4 to 4 % of the errors to the human label, not
-        39 %: it is the decoder's error, a part of the keypoint's.
+        :class:`Keypoints`: ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, the raw
+        maxima, ``status [...]``, and ``covariance [..., dim, dim]`` in pixels squared.
+
+    Notes:
+        If the window reaches more than 4 pixels to each side, the start is first moved to the
+        pixel within one sigma where the Gaussian fits best.
+
+        ``NO_PEAK`` means that the maximum is not above the background, or not above zero if the
+        background is fitted. ``BORDER`` means that the fit ends more than a pixel outside the
+        map. ``STEP_TOO_LONG`` means that the fit did not converge, or that it ends further from
+        the start than one sigma and 1.5 pixels. The coordinates are then the integer start. If a
+        traced sigma is not positive and finite, the status is ``NOT_FINITE``.
+
+        The covariance is estimated from what the blob leaves unexplained in the window. Its
+        ellipses hold the expected share of the errors if that is independent noise, also at
+        borders. A second blob or a wrong sigma makes it larger. It is the error of the decoder,
+        not of the network: on frames of a mouse the 1-sigma ellipse held 0.4 to 4 % of the
+        errors to the human label instead of 39 %.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no
-            integers; ``from_blurred`` is no bool; ``sigma`` is traced, and ``radius`` is not
-            given or ``from_blurred`` is True.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``sigma`` is not positive
-            and finite, or does not broadcast, or differs from map to map with ``from_blurred``;
-            ``radius`` is below 1; ``background``,
-            when not traced, is NaN, or does not broadcast; ``axes`` are not one to three, in
-            increasing order.
+        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are not integers;
+            ``from_blurred`` is not a bool; ``sigma`` is traced, and ``radius`` is not given or
+            ``from_blurred`` is True.
+        ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``sigma`` is not positive
+            and finite, does not broadcast, or differs from map to map with ``from_blurred``;
+            ``radius`` is below 1; ``background`` is NaN or does not broadcast; ``axes`` are not
+            one to three in increasing order.
 
     Example:
         >>> import dark_jax
@@ -243,8 +247,8 @@ def decode_fit(
         [[20.25, 30.5], [0.5, 18.75]]
 
     References:
-        The variable projection of Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); the limit
-        is that of Cramer and Rao.
+        The method is the variable projection of Golub and Pereyra, SIAM J. Numer. Anal. 10
+        (1973). The limit is the Cramer-Rao bound.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     dim = len(axes)

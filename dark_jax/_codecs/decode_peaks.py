@@ -1,4 +1,4 @@
-"""The many peaks of a map."""
+"""Decoding several peaks of a map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dark_jax._ops.flat_top import at_middle
 from dark_jax._ops.peak import Peak
 from dark_jax._ops.pixels import box, read, stored
 
-# What a pixel that is the maximum of its box can be: the first that is, or one that ties with it.
+# The kinds of pixels that have the maximum of their box: the first such pixel, or a tie with it.
 _TOP, _TIES = 2, 1
 
 
@@ -43,7 +43,7 @@ def _decode_peaks(
     ) -> tuple[Keypoints, jax.Array, Peak]:
         above = _above(heatmap, background)
         tops, kinds = _tops(above, _ranked(heatmap) > threshold, distance)
-        # One more than there are slots: it may share a plateau with the last.
+        # One more peak than there are slots is taken. It may share a plateau with the last one.
         peaks = _highest(above, tops, distance, count + 1)
         slots = jax.tree.map(lambda leaf: leaf[:count], peaks)
         found = _with_scores(_refined(above, slots, settings), heatmap, slots, background)
@@ -76,25 +76,25 @@ def _decode_peaks(
 
 
 def _above(heatmap: jax.Array, background: jax.Array | None) -> jax.Array:
-    """What rises above the background; without one the map as it is stored."""
+    """The map minus the background; without a background, the map as it is stored."""
     return heatmap if background is None else as_float(heatmap) - background
 
 
 def _with_scores(
     found: Keypoints, heatmap: jax.Array, peaks: Peak, background: jax.Array | None
 ) -> Keypoints:
-    """With the map's own values for scores, instead of those above the background."""
+    """Keypoints whose scores are the values of the map itself, not those above the background."""
     if background is None:
         return found
     values = as_float(heatmap).at[peaks.position[::-1]].get(mode="promise_in_bounds")
-    taken = (peaks.score > 0) & ~jnp.isnan(peaks.score[0])  # neither empty nor of a spoilt map
+    taken = (peaks.score > 0) & ~jnp.isnan(peaks.score[0])  # neither empty nor NaN
     return dataclasses.replace(found, scores=jnp.where(taken, values, found.scores))
 
 
 def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoints:
     def refined(peak: Peak) -> dark_step.Refined:
         start = at_middle(heatmap, peak)
-        # Level pixels may lead past a higher peak: there the middle is on its flank.
+        # A plateau may pass beside a higher peak. Then its middle may be on the flank of that peak.
         beside = read(heatmap, start.position, box((1,) * heatmap.ndim))
         lower = jnp.all(beside <= peak.score)
         position = tuple(
@@ -118,18 +118,18 @@ def _refined(heatmap: jax.Array, peaks: Peak, settings: DarkSettings) -> Keypoin
 
 
 def _beside(values: jax.Array, distance: int, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The greatest magnitude of the ``distance`` values before each along an axis; the value
-    itself; the greatest of those after.
+    """The maximum before each value along an axis, the value itself, and the maximum after it.
 
-    By doubling: windows of 1, 2, 4, ... are joined.
+    The maxima are those of the magnitudes of ``distance`` values. They are found by doubling:
+    windows of 1, 2, 4, ... are joined.
     """
     size = values.shape[axis]
     pad = [(distance if other == axis else 0,) * 2 for other in range(values.ndim)]
-    # All three from one stored array, or XLA works out the values once more for each.
+    # All three are taken from one stored array, or XLA would compute the values again for each.
     padded = lax.optimization_barrier(jnp.pad(values, pad))
 
     def part(windows: jax.Array, start: int, count: int) -> jax.Array:
-        # Of each part anew: magnitudes of the whole would be stored beside it.
+        # Magnitudes are taken for each part, because those of the whole array would be stored too.
         return jnp.abs(lax.slice_in_dim(windows, start, start + count, axis=axis))
 
     windows, width = padded, 1
@@ -146,19 +146,19 @@ def _beside(values: jax.Array, distance: int, axis: int) -> tuple[jax.Array, jax
 
 
 def _ranked(heatmap: jax.Array) -> jax.Array:
-    """The map, NaN higher than all else: so a map's highest peak tells whether it holds one."""
+    """The map with NaN ranked highest, so that the highest peak shows whether there is a NaN."""
     values = lax.stop_gradient(as_float(heatmap))
     largest = float(jnp.finfo(values.dtype).max)
     return jnp.where(jnp.isnan(values), jnp.inf, jnp.minimum(values, largest))
 
 
 def _tops(heatmap: jax.Array, high: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
-    """Of pixels that are ``high`` the value, where it is higher than all before it in the box
-    around it and not lower than those after, zero elsewhere; and which are tops and which tie
-    with the first maximum of the box, uint8.
+    """The values of the tops, zero elsewhere; and the kinds of all pixels, uint8.
 
-    The box grows axis by axis; its maximum is negated where the pixel in the middle has it
-    first, so that one array is kept and not three.
+    A top is a ``high`` pixel that is higher than all pixels before it in the box around it, and not
+    lower than those after. Its kind is ``_TOP``. Other ``high`` pixels that tie with the maximum of
+    their box are ``_TIES``. The box grows axis by axis. Its maximum is negated where the pixel in
+    the middle is the first to have it, so that one array is kept and not three.
     """
     values = _ranked(heatmap)
     greatest = jnp.maximum(values, 0)
@@ -176,9 +176,9 @@ def _tops(heatmap: jax.Array, high: jax.Array, distance: int) -> tuple[jax.Array
 
 
 def _all_joined(kinds: jax.Array) -> jax.Array:
-    """Whether every pixel that ties touches one before it that does, or a top.
+    """Whether every pixel that ties touches a top, or another pixel that ties, before it.
 
-    Then it is on the plateau of a top. Any other may have lost to a pixel that is no peak.
+    Then it is on the plateau of a top. Any other may have lost to a pixel that is not a peak.
     """
     padded = jnp.pad(kinds, 1)
     joined = jnp.where(kinds == _TIES, jnp.uint8(0), jnp.uint8(1))
@@ -190,19 +190,19 @@ def _all_joined(kinds: jax.Array) -> jax.Array:
 
 
 def _greatest(values: jax.Array, distance: int) -> jax.Array:
-    """The maximum of the box around each of some values that are not negative."""
+    """The maximum of the box around each value; no value may be negative."""
     for axis in range(values.ndim):
         values = functools.reduce(jnp.maximum, _beside(values, distance, axis))
     return values
 
 
 def _taken_in_turn(highest: jax.Array, distance: int) -> jax.Array:
-    """Of the pixels that are highest, by definition, the peaks.
+    """The peaks, by definition, among the pixels that are highest in their box.
 
-    Each in its turn, unless one taken before it is near or level. Level are those on one
-    plateau: pixels that touch, each the highest of its box.
+    Each pixel is taken in its turn, unless one that was taken before is within ``distance`` or on
+    its plateau. A plateau consists of connected pixels, each of which is highest in its box.
     """
-    rank = jnp.int32(highest.size) - _indices(highest.shape)  # the first pixel has the highest
+    rank = jnp.int32(highest.size) - _indices(highest.shape)  # the first pixel ranks highest
 
     def spread(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         found = jnp.where(highest, _greatest(state[0], 1), 0)
@@ -219,7 +219,7 @@ def _taken_in_turn(highest: jax.Array, distance: int) -> jax.Array:
 
     def take(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         tops, left = state
-        # All whose turn it is whatever becomes of the others.
+        # These are the pixels whose turn it is, whether the others are taken or not.
         ranks = jnp.where(left, rank, 0)
         first = (ranks == _greatest(ranks, distance)) & (ranks == greatest_of_plateau(ranks))
         taken = (left & first).astype(jnp.int32)
@@ -239,9 +239,10 @@ def _indices(shape: tuple[int, ...]) -> jax.Array:
 
 
 def _highest(heatmap: jax.Array, tops: jax.Array, distance: int, count: int) -> Peak:
-    """The ``count`` highest of the tops, no two of them within ``distance``; all ``[count]``.
+    """The ``count`` highest tops; all arrays are ``[count]``.
 
-    So a cell one pixel wider holds one at most, and cells are sorted instead of pixels.
+    No two tops are within ``distance``. So a cell of ``distance + 1`` pixels along each axis holds
+    at most one, and cells are sorted instead of pixels.
     """
     best = tops, _indices(tops.shape)
     for axis in range(heatmap.ndim):
@@ -249,7 +250,7 @@ def _highest(heatmap: jax.Array, tops: jax.Array, distance: int, count: int) -> 
     scores, index = (jnp.pad(leaf.reshape(-1), (0, max(count - leaf.size, 0))) for leaf in best)
     scores, cell = lax.top_k(scores, count)
     index = index.at[cell].get(mode="promise_in_bounds")
-    # Read, so that the gradient goes to these pixels.
+    # The values are read, so that the gradient goes to these pixels.
     values = stored(heatmap).reshape(-1).at[index].get(mode="promise_in_bounds")
     position = []
     for size in heatmap.shape[::-1]:
@@ -263,7 +264,7 @@ def _best_of_cells(
 ) -> tuple[jax.Array, jax.Array]:
     """The highest value, and its index, of every ``side`` pixels along an axis.
 
-    As one reduction of two operands: it writes neither the maps nor a mask to memory.
+    One reduction of two operands is used, which writes neither the maps nor a mask to memory.
     """
     pad = [(0, -size % side if other == axis else 0) for other, size in enumerate(values.shape)]
     split = (*values.shape[:axis], -1, side, *values.shape[axis + 1 :])
@@ -280,13 +281,13 @@ def _best_of_cells(
 def _plateau_shared(heatmap: jax.Array, peaks: Peak, distance: int) -> jax.Array:
     """Whether two of the peaks may be pixels of one plateau.
 
-    A level way from one to the other leaves the box around either.
+    A plateau that holds two peaks reaches the rim of the box around each of them.
     """
     offsets = box((distance,) * heatmap.ndim)
     rim = offsets[np.abs(offsets).max(axis=1) == distance]
     around = jax.vmap(lambda *position: read(heatmap, position, rim))(*peaks.position)
     wide = jnp.any(around == peaks.score[:, None], axis=1) & (peaks.score > 0)
-    # Equal peaks follow upon one another.
+    # Peaks are sorted, so equal ones are next to each other.
     equal = jnp.pad(peaks.score[1:] == peaks.score[:-1], (1, 1))
     return jnp.any(wide & (equal[1:] | equal[:-1]))
 
@@ -303,50 +304,50 @@ def decode_peaks(
     covariance: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
-    """Sub-pixel keypoints of all peaks of each map: several persons, animals, particles.
+    """Find the sub-pixel keypoints of all peaks of each map: persons, animals or particles.
 
-    A peak is a pixel above ``threshold`` that is the maximum of the box of ``min_distance``
-    pixels to each side. Each is refined as :func:`decode` refines the one of a map: the same
-    window, guards and step, with a blur narrow enough to leave the neighbours out. A plateau is
-    one peak, refined from its middle. Of equal peaks within ``min_distance`` of each other the
-    first in row-major order is taken.
-
-    Images with a plateau wider than the box, or with a pixel that ties with one that is no peak,
-    are searched again, one after the other, with a slower method. That is chosen from the data:
-    under a ``vmap`` of yours both branches run; on a batch sharded over an automatic mesh it costs
-    collectives, and an explicit mesh refuses it. Use ``jax.shard_map`` there.
+    A peak is a pixel above ``threshold`` that is the maximum of a box of ``min_distance`` pixels
+    to each side. Each peak is refined as by :func:`decode`. A plateau is one peak, which is
+    refined from its middle. Of equal peaks within ``min_distance``, the first in row-major order
+    is taken.
 
     Args:
-        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Computed in float32
-            (float64 for float64 input under x64).
-        threshold: a peak is higher than this, and than the background; a number or an array that
+        heatmaps: array of real numbers ``[..., H, W]``. Other layouts are described by ``axes``.
+        threshold: a peak is higher than this, and than the background. A number or an array that
             broadcasts to the shape of ``heatmaps`` without ``axes``; may be traced.
-        max_peaks: slots a map, at least 1; the highest peaks take them; static. Where all are
-            taken there may be more peaks: give a larger number. The time grows with it.
-        min_distance: peaks are further apart than this many pixels along some axis, at
+        max_peaks: the number of slots for each map, at least 1; static. The highest peaks take
+            them. If no slot is empty, there may be more peaks. The time grows with this number.
+        min_distance: two peaks differ by more than this many pixels along at least one axis; at
             least 1; static.
-        background: what a map is where no blob is; a number or an array that broadcasts as
-            ``threshold`` does; may be traced. Logarithms are taken of what rises above it.
-        kernel_size: odd size in pixels of the blur, as for :func:`decode`; static.
-            5 if neither this nor ``blur_sigma`` is given.
-        blur_sigma: blur with a true Gaussian of this many pixels, as for :func:`decode`; static.
-        covariance: estimate it, as for :func:`decode`; static.
-        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+        background: value of the map far from any blob: a number or an array that broadcasts
+            like ``threshold``; may be traced. It is subtracted before the logarithm.
+        kernel_size: odd size of the blur in pixels, as for :func:`decode`; static. The default
+            is 5.
+        blur_sigma: sigma of a true Gaussian blur in pixels, as for :func:`decode`; static.
+        covariance: estimate the covariance of the coordinates, as for :func:`decode`; static.
+        axes: the axes of one map, in increasing order, as for :func:`decode`; static.
 
     Returns:
-        :class:`Keypoints` with one more axis, of ``max_peaks`` slots in the order of their
-        scores (of equal ones by place, always the same): ``coords [..., max_peaks, dim]``,
-        ``(x, y)`` in heatmap pixels; ``scores [..., max_peaks]``, the raw values at the peaks;
-        ``status [..., max_peaks]``, a :class:`Status`. Slots without a peak have score 0,
-        coordinates 0 and ``NO_PEAK``. A map that holds a NaN has NaN and ``NOT_FINITE`` in all.
+        :class:`Keypoints` with one more axis, the slots, sorted by score:
+        ``coords [..., max_peaks, dim]`` in heatmap pixels, ``scores [..., max_peaks]``, the raw
+        values at the peaks, and ``status [..., max_peaks]``. An empty slot has coordinates 0,
+        score 0 and ``NO_PEAK``.
+
+    Notes:
+        A NaN in a map sets all its slots to NaN and ``NOT_FINITE``.
+
+        An image is searched a second time, with a slower method, if it has a plateau wider than
+        the box, or a pixel that ties with another one that is not a peak. That choice depends on
+        the data; see ``help(dark_jax)``.
 
     Raises:
         TypeError: an array does not hold real numbers; ``max_peaks``, ``min_distance``,
-            ``kernel_size`` or ``axes`` are no integers; ``blur_sigma`` is no concrete number.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``threshold`` or
-            ``background``, when not traced, is NaN, or does not broadcast; ``max_peaks`` or
-            ``min_distance`` is below 1;
-            ``kernel_size``, ``blur_sigma`` or ``axes`` are not as :func:`decode` has them.
+            ``kernel_size`` or ``axes`` are not integers; ``blur_sigma`` is not a number or is
+            traced.
+        ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``threshold`` or
+            ``background`` is NaN or does not broadcast; ``max_peaks`` or ``min_distance`` is
+            below 1; ``kernel_size``, ``blur_sigma`` or ``axes`` are not valid for
+            :func:`decode`.
 
     Example:
         >>> import dark_jax
@@ -359,7 +360,7 @@ def decode_peaks(
 
     References:
         The search is non-maximum suppression by max-pooling, as in Zhou et al., Objects as
-        Points, 2019, arXiv:1904.07850; the step is :func:`decode`'s.
+        Points, 2019, arXiv:1904.07850. The step is that of :func:`decode`.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     count = checks.at_least_one("max_peaks", max_peaks)
@@ -370,7 +371,7 @@ def decode_peaks(
         raise TypeError(
             "background must be a number or an array, got None: decode_fit alone fits one"
         )
-    known = isinstance(background, int | float) and background == 0  # costs nothing
+    known = isinstance(background, int | float) and background == 0  # zero costs nothing
     floor = None if known else checks.not_nan("background", background, others)
     settings = dark_step.check_settings(
         rules.GUARDED,

@@ -1,4 +1,4 @@
-"""SimCC: one row of bins for each coordinate instead of a map."""
+"""Decoding SimCC, which has a row of bins for each coordinate instead of a map."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _decode_simcc(
     missing = settings[0].rule.missing
     if missing is not None:
         coords = jnp.where((scores > 0)[..., None], coords, missing)
-    # The reason that takes precedence; REFINED, which is zero, only where both are.
+    # The lower status takes precedence, but REFINED, which is zero, needs both to be REFINED.
     first, last = jnp.minimum(x.status, y.status), jnp.maximum(x.status, y.status)
     status = jnp.where(first == 0, last, first)
     return Keypoints(coords=coords / split_ratio, scores=scores, status=status)
@@ -46,32 +46,34 @@ def decode_simcc(
     rule: rules.Rule = rules.MMPOSE_SIMCC_DARK,
     kernel_size: int | tuple[int, int] | None = None,
 ) -> Keypoints:
-    """Keypoints of SimCC networks, which give bins along x and bins along y.
+    """Find the keypoints of SimCC networks, which return bins along x and bins along y.
 
-    Each row is decoded as a map of one dimension, as by ``decode(..., axes=(-1,))``. Under
-    a published rule a keypoint whose score is not above zero is the rule's sentinel in bins,
-    -1, so ``-1 / split_ratio`` here, as in the original.
+    Each row of bins is decoded as a 1-D map, as by ``decode(..., axes=(-1,))``.
 
     Args:
-        x_bins: ``[..., W]`` real, a row of bins along x.
-        y_bins: ``[..., H]`` real, along y, with the same leading axes.
-        split_ratio: bins for each pixel of the network's input; static.
+        x_bins: ``[..., W]`` real numbers, the bins along x.
+        y_bins: ``[..., H]`` real numbers, the bins along y, with the same leading axes.
+        split_ratio: the number of bins for each pixel of the network's input; static.
         rule: ``rules.MMPOSE_SIMCC_DARK`` or ``rules.GUARDED``; static.
         kernel_size: odd size of the blur in bins, or one for x and one for y; static. The
-            rule's own if not given. mmpose takes the largest odd number up to
-            ``(20 sigma - 7) / 3`` of the training sigma: 37 for 6, 29 for 4.9.
+            default is that of the rule. mmpose takes the largest odd number up to
+            ``(20 sigma - 7) / 3`` of the training sigma: 37 for sigma 6, 29 for sigma 4.9.
 
     Returns:
-        :class:`Keypoints`: ``coords [..., 2]``, ``(x, y)`` in pixels of the network's
-        input; ``scores [...]``, the lower of the two maxima; ``status [...]``, of the two
-        axes' the one that takes precedence.
+        :class:`Keypoints`: ``coords [..., 2]``, ``(x, y)`` in pixels of the network's input;
+        ``scores [...]``, the lower of the two maxima; ``status [...]``, the lower status of the
+        two axes that is not ``REFINED``, if there is one.
+
+    Notes:
+        If the score is not above zero, a published rule returns its sentinel of -1 bin, which is
+        ``-1 / split_ratio`` in pixels, as in the original.
 
     Raises:
-        TypeError: bins do not hold real numbers; ``rule`` is no ``Rule``; ``kernel_size`` is
-            no integer; ``split_ratio`` is no concrete number.
-        ValueError: bins are empty or their leading axes differ; ``rule`` is not for one
-            dimension; ``kernel_size`` is even or below 1, or not one or two numbers;
-            ``split_ratio`` is not positive and finite.
+        TypeError: bins do not hold real numbers; ``rule`` is not a ``Rule``; ``kernel_size`` is
+            not an integer; ``split_ratio`` is not a number or is traced.
+        ValueError: bins are empty or their leading axes differ; the rule is not for 1-D maps;
+            ``kernel_size`` is even or below 1, or not one or two numbers; ``split_ratio`` is not
+            positive and finite.
 
     Example:
         >>> import dark_jax

@@ -1,4 +1,4 @@
-"""The expectation of a map's softmax: differentiable everywhere."""
+"""The expectation of the softmax of a map, which is differentiable everywhere."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from dark_jax._ops.pixels import box, inside, read
 
 
 def _weights(below: jax.Array, top: jax.Array, temperature: jax.Array) -> jax.Array:
-    """``exp(below / temperature)`` of pixels that are so much below ``top``.
+    """``exp(below / temperature)``, where ``below`` is the value of a pixel minus ``top``.
 
-    Derivatives, second ones too, are numbers however low the temperature.
+    First and second derivatives are never NaN, however low the temperature is.
     """
-    # With the top near one, a temperature lower than this leaves the highest pixels alone.
+    # With the top near one, a temperature lower than this gives weight to the highest pixels only.
     unit, least = inverse_power_of_two(jnp.abs(top)), float(jnp.finfo(top.dtype).eps) / 2**19
     inverse = 1 / jnp.maximum(temperature * unit, least)
     exponent = jnp.maximum(below * unit, -1e30) * inverse
-    # No weight, and no derivative: that would be zero times infinity.
+    # Pixels below the limit have no weight. Their derivative is cut, because it would be zero times
+    # infinity.
     return jnp.exp(jnp.where(exponent > -200, exponent, -200))
 
 
@@ -35,7 +36,8 @@ def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Arr
     weights = _weights(as_float(heatmap) - top, top, temperature)
 
     def mean(axis: int, at: jax.Array) -> jax.Array:
-        # Marginals, and places counted from the peak: long sums of large terms cost digits.
+        # Marginals are used, and places count from the peak, because long sums of large terms
+        # cost digits.
         others = tuple(other for other in range(weights.ndim) if other != axis)
         along = jnp.sum(weights, axis=others)
         return at + jnp.sum(along * (jnp.arange(len(along), dtype=at.dtype) - at)) / jnp.sum(along)
@@ -46,12 +48,12 @@ def _of_map(heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Arr
 def _of_window(
     heatmap: jax.Array, peak: Peak, top: jax.Array, temperature: jax.Array, radius: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Coordinates; and whether a flat top is wider than the window."""
+    """Coordinates, and whether the window does not show the middle of a flat top."""
     offsets = box((radius,) * heatmap.ndim)
     values = read(heatmap, peak.position, offsets)
     moved = tuple(at + step for at, step in zip(peak.position, offsets.T, strict=True))
     within = inside(moved, heatmap.shape, low=0, high=0)
-    # What is outside weighs nothing; its exponent must not overflow either.
+    # Pixels outside the map have no weight. Their exponents must not overflow either.
     below = jnp.where(within, values, top) - top
     weights = jnp.where(within, _weights(below, top, temperature), 0)
     moments = [jnp.sum(weights * jnp.asarray(step, top.dtype)) for step in offsets.T]
@@ -65,7 +67,7 @@ def _decode_soft_argmax(
 ) -> Keypoints:
     def one(heatmap: jax.Array, temperature: jax.Array) -> Keypoints:
         peak = find_peak(heatmap)
-        # A temperature that is no temperature leaves the peak.
+        # With an invalid temperature, the coordinates are those of the peak.
         hot = (temperature > 0) & jnp.isfinite(temperature)
         temperature = jnp.where(hot, temperature, 1)
         finite = jnp.isfinite(peak.score) & hot
@@ -93,37 +95,40 @@ def decode_soft_argmax(
     radius: int | None = None,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
-    """Sub-pixel keypoints as the expectation of ``softmax(heatmap / temperature)``.
+    """Find keypoints as the expectation of ``softmax(heatmap / temperature)``.
 
-    Over the whole map (DSNT), or over a window at its maximum (in the middle of a flat top above
-    zero), which the rest of the map does not pull at. Differentiable everywhere with respect to
-    the maps and the temperature. For accuracy take :func:`decode`; this is for networks trained
-    with it, and for losses.
+    The expectation is taken over the whole map (DSNT), or over a window around the maximum, which
+    ignores the rest of the map. Use it for networks that are trained with it, and as a loss.
+    :func:`decode` is more accurate for all others.
 
     Args:
-        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say; logits are welcome.
-            Computed in float32 (float64 for float64 input under x64).
-        temperature: positive; a number or an array that broadcasts to the scores' shape; may
-            be traced. Small is sharp: .1 or less for maps between 0 and 1. Where a traced one is
-            not positive and finite the coordinates are the peak and the status ``NOT_FINITE``.
-        radius: the window is this many pixels to each side of the maximum, cut at the
-            edges of the map; the whole map if not given; static.
-        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+        heatmaps: array of real numbers ``[..., H, W]``, also logits. Other layouts are described
+            by ``axes``.
+        temperature: positive number, or an array that broadcasts to the shape of the scores; may
+            be traced. A small temperature makes the softmax sharp: use 0.1 or less for maps
+            between 0 and 1.
+        radius: the window reaches so many pixels to each side of the maximum, and is cut at the
+            edges of the map; static. The default is the whole map.
+        axes: the axes of one map, in increasing order, as for :func:`decode`; static.
 
     Returns:
-        :class:`Keypoints`: ``coords [..., dim]``, ``(x, y)`` in heatmap pixels;
-        ``scores [...]``, the raw maxima; ``status [...]``, a :class:`Status`, ``BORDER``
-        where the window is cut, which biases, ``NOT_CONCAVE`` where the middle of a flat top
-        cannot be told, and ``NO_PEAK`` where the maximum is not above zero, as is usual of
-        logits; the coordinates are the expectation all the same. They are NaN where the map
-        holds a NaN, and the peak where it holds infinity.
+        :class:`Keypoints`: ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, the raw
+        maxima, and ``status [...]``.
+
+    Notes:
+        The coordinates are differentiable everywhere with respect to the maps and the
+        temperature. They are the expectation whatever the status: ``NO_PEAK`` means that the
+        maximum is not above zero, which is common for logits, ``BORDER`` that the window is cut,
+        which biases the result, and ``NOT_CONCAVE`` that the middle of a flat top is unknown.
+        They are NaN if the map contains a NaN. They are the integer peak if it contains infinity.
+        They are that too, with status ``NOT_FINITE``, if a traced temperature is not positive
+        and finite.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are no
-            integers.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; a ``temperature`` known
-            now is not positive and finite, or does not broadcast; ``radius`` is below 1;
-            ``axes`` are not one to three, in increasing order.
+        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are not integers.
+        ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``temperature`` is not
+            positive and finite, or does not broadcast; ``radius`` is below 1; ``axes`` are not
+            one to three in increasing order.
 
     Example:
         >>> import dark_jax
@@ -132,9 +137,9 @@ def decode_soft_argmax(
         [[20.0, 30.5]]
 
     References:
-        Nibali et al., Numerical Coordinate Regression with Convolutional Neural Networks,
-        2018, arXiv:1801.07372 (DSNT); Doersch et al., TAPIR, ICCV 2023, arXiv:2306.08637
-        (around the maximum; there a disc).
+        Nibali et al., Numerical Coordinate Regression with Convolutional Neural Networks, 2018,
+        arXiv:1801.07372 (DSNT). Doersch et al., TAPIR, ICCV 2023, arXiv:2306.08637 (in a disc
+        around the maximum).
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     others = other_sizes(heatmaps.shape, axes)

@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from dark_jax._core import checks
 from dark_jax._core.numerics import as_float
 
-# Beyond this many sigmas a Gaussian is zero even in float64; a smaller sigma draws the same
-# single pixel. Both keep squares and quotients, and with them the gradient, finite.
+# Beyond the first number of sigmas, a Gaussian is zero even in float64. A sigma below the second
+# number draws the same single pixel. Both keep squares, quotients and so the gradient finite.
 _ZERO_BEYOND_SIGMAS, _LEAST_SIGMA = 40.0, 1e-6
 # Half the side, in sigmas, of the square that quantised targets are cut to.
 _CUT = 3.0
@@ -48,7 +48,7 @@ def _encode(
         distance = jnp.where(near, distance, 0) / spread
         return jnp.where(near, jnp.exp(-0.5 * distance * distance), 0)
 
-    # The Gaussian is separable: H + W exponentials a map instead of H * W.
+    # The Gaussian is separable, so a map needs H + W exponentials instead of H * W.
     maps = jnp.expand_dims(drawn.astype(coords.dtype), axes)
     for n, (axis, length) in enumerate(zip(axes, size, strict=True)):
         maps = maps * profile(axis, length, coords[..., -1 - n], sigma[..., -1 - n])
@@ -64,34 +64,37 @@ def encode(
     quantize: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> jax.Array:
-    """Heatmaps of keypoints: Gaussians of height one at their exact, sub-pixel places.
+    """Draw heatmaps of keypoints: Gaussians of height one, centred at sub-pixel coordinates.
 
     Args:
-        coords: ``[..., 2]`` real, ``(x, y)`` in heatmap pixels, pixel centres at integers;
-            ``[..., dim]``, ``(x,)`` or ``(x, y, z)``, where ``axes`` are one or three.
-            A keypoint outside the map draws its tail; one that is not finite, nothing.
-        size: ``(H, W)`` of the maps (``(W,)``, ``(D, H, W)``); static.
-        sigma: standard deviation in pixels: numbers that broadcast to ``coords``, as NumPy's do.
-            ``2.0`` is for all, ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of
-            two joints. May be traced. Where a traced value is not positive and finite, nothing is
-            drawn.
-        visible: booleans or numbers that broadcast to ``coords.shape[:-1]``; a keypoint
-            whose value is not above zero draws nothing. All are drawn if not given.
-        quantize: draw the biased targets of older code bases instead: centres
-            ``trunc(coords + 0.5)``, values beyond 3 sigma along an axis cut to zero; static.
-        axes: the axes of a map in the result, in increasing order, as for
-            :func:`decode`: ``(-3, -2)`` draws channels-last; static.
+        coords: ``[..., 2]`` real numbers, ``(x, y)`` in heatmap pixels, pixel centres at
+            integers. With one or three ``axes``, ``[..., dim]``: ``(x,)`` or ``(x, y, z)``.
+        size: the size ``(H, W)`` of the maps, or ``(W,)`` or ``(D, H, W)``; static.
+        sigma: standard deviation in pixels. Numbers that broadcast to ``coords``: ``2.0`` is for
+            all, ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of two joints.
+            May be traced.
+        visible: booleans or numbers that broadcast to ``coords.shape[:-1]``. Keypoints whose
+            value is not above zero are not drawn. The default draws all.
+        quantize: draw the biased targets of older code: the centres are
+            ``trunc(coords + 0.5)``, and values beyond 3 sigma along an axis are zero; static.
+        axes: the axes of one map in the result, in increasing order, as for :func:`decode`;
+            static. ``(-3, -2)`` draws channels-last maps.
 
     Returns:
-        ``[..., H, W]``, or laid out as ``axes`` say; float32 (float64 for float64 coordinates).
+        ``[..., H, W]`` float32, or float64 for float64 coordinates; laid out as ``axes``
+        describe.
+
+    Notes:
+        A keypoint outside the map draws the part of its Gaussian that is inside. A keypoint
+        draws nothing if it is not finite, or if its sigma is traced and not positive and finite.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``size`` or ``axes`` do not hold
-            integers; ``quantize`` is no bool.
-        ValueError: ``coords`` is not ``[..., dim]``; ``size`` is not ``dim`` positive
-            integers; ``axes`` are not one to three axes of the result in increasing order;
-            ``sigma``, when not traced, is not positive and finite; ``sigma`` does not broadcast
-            to ``coords``, or ``visible`` to ``coords.shape[:-1]``.
+        TypeError: an array does not hold real numbers; ``size`` or ``axes`` are not integers;
+            ``quantize`` is not a bool.
+        ValueError: ``coords`` is not ``[..., dim]``; ``size`` is not ``dim`` positive integers;
+            ``axes`` are not one to three axes of the result in increasing order; ``sigma`` is
+            not positive and finite, or does not broadcast to ``coords``; ``visible`` does not
+            broadcast to ``coords.shape[:-1]``.
 
     Example:
         >>> import dark_jax

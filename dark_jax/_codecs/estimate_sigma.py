@@ -1,4 +1,4 @@
-"""How wide the blobs of a batch are."""
+"""Estimating the sigma of the blobs of a batch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from dark_jax._ops.quadratic import Quadratic
 # The window in which a blob is fitted, in sigmas to each side.
 REACH = 2.5
 WIDTH_STEPS = 12
-# The longest step: of the place in sigmas, of the sigma in its logarithm. A fit that would
-# still go further at the end has not settled.
+# The longest step: in sigmas for the place, in the logarithm for the sigma. A fit that would go
+# further than this at the end has not settled.
 LONGEST_RELATIVE_STEP = 0.3
-# In pixels: the sigma of a single bright pixel.
+# The sigma of a single bright pixel, in pixels.
 NARROWEST_SIGMA = 0.3
-# How far, in standard deviations of what it leaves over, a blob rises.
+# A clear blob is higher than this many standard deviations of its residuals.
 CLEAR = 5.0
 
 
 def _first_guess(values: jax.Array) -> list[jax.Array]:
-    """From the pixels between the middle and half its height: the longer way on each axis.
+    """The pixels from the middle down to half its height, on the longer side of each axis.
 
-    In the order (x, y, ...).
+    The order is (x, y, ...).
     """
     middle = tuple(size // 2 for size in values.shape)
     ways = []
@@ -45,7 +45,7 @@ def _first_guess(values: jax.Array) -> list[jax.Array]:
 
 
 def _part(system: Quadratic, unknowns: range) -> Quadratic:
-    """The system of some unknowns, the others held."""
+    """The system of some unknowns, where the others are held fixed."""
     return Quadratic(
         tuple(system.gradient[i] for i in unknowns),
         tuple(tuple(system.hessian[i][j] for j in unknowns) for i in unknowns),
@@ -55,8 +55,9 @@ def _part(system: Quadratic, unknowns: range) -> Quadratic:
 def _fitted(
     heatmap: jax.Array, background: jax.Array | None, *, widest: float, per_axis: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """``[dim]`` sigmas of a map's highest blob, the same unless ``per_axis``; and whether it has
-    one.
+    """The sigmas ``[dim]`` of the highest blob of a map, and whether the blob is clear.
+
+    The sigmas are equal unless ``per_axis`` is True.
     """
     peak = find_peak(heatmap)
     dim, dtype = heatmap.ndim, peak.score.dtype
@@ -67,7 +68,8 @@ def _fitted(
     window = window._replace(values=window.values * inverse_power_of_two(height))
 
     widths = [(axis,) for axis in range(dim)] if per_axis else [tuple(range(dim))]
-    # All unknowns at once, or the place and the widths in turn: six at once are much to invert.
+    # A single width is found together with the place. Several are found apart from it, because a
+    # system of six unknowns is expensive to invert.
     count = dim + len(widths)
     blocks = [range(dim), range(dim, count)] if per_axis else [range(count)]
 
@@ -114,7 +116,7 @@ def _estimate_sigma(
     others = [axis for axis in range(heatmaps.ndim) if axis not in axes]
     over = tuple(n for n, axis in enumerate(others) if axis != joint_axis)
     clear = jnp.any(good, axis=over)[..., None]
-    if 0 in sigmas.shape:  # a median of nothing is an error
+    if 0 in sigmas.shape:  # the median of an empty array is an error
         median = jnp.full((*clear.shape[:-1], len(axes)), jnp.inf, sigmas.dtype)
     else:
         median = jnp.nanmedian(jnp.where(good[..., None], sigmas, jnp.nan), axis=over)
@@ -131,39 +133,42 @@ def estimate_sigma(
     max_sigma: float = 8.0,
     axes: tuple[int, ...] = (-2, -1),
 ) -> jax.Array:
-    """The sigma of a batch's blobs, for who does not know what a network was trained with.
+    """Estimate the sigma of the blobs in a batch of heatmaps, for :func:`decode_fit`.
 
-    A Gaussian is fitted to the highest blob of each map, for its place, height and width; the
-    median over the maps is the answer, so that maps without a clear blob, or with several in a
-    heap, do not matter while they are the fewer. A network's blobs are often wider than its
-    targets: this is the width of what it gives, which is what :func:`decode_fit` takes. The
-    median of a sharded batch costs collectives.
+    A Gaussian is fitted to the highest blob of each map, for its place, height and width. The
+    result is the median over all maps. It is the width of the blobs that the network returns,
+    which is often larger than that of its training targets.
 
     Args:
-        heatmaps: real, ``[..., H, W]`` or laid out as ``axes`` say. Logits first go through
-            ``jax.nn.sigmoid``. Computed in float32 (float64 for float64 input under x64).
-        joint_axis: an axis of ``heatmaps`` to keep, for one sigma a joint; static.
-        per_axis: estimate one sigma an axis, ``(x, y, ...)``, as for stacks whose slices are
-            further apart than their pixels; static.
-        background: what a map is where no blob is; a number or an array that broadcasts to the
-            shape of ``heatmaps`` without ``axes``; may be traced. None fits a constant in each
-            window.
-        max_sigma: blobs that seem wider, in pixels, do not count; static. The work grows
+        heatmaps: array of real numbers ``[..., H, W]``. Other layouts are described by ``axes``.
+            Apply ``jax.nn.sigmoid`` to logits first.
+        joint_axis: an axis of ``heatmaps`` to keep, for one sigma for each joint; static.
+        per_axis: estimate one sigma for each axis, ``(x, y, ...)``; static. Use it for stacks
+            whose slices are further apart than their pixels.
+        background: value of the map far from any blob: a number or an array that broadcasts to
+            the shape of ``heatmaps`` without ``axes``; may be traced. With None, a constant is
+            fitted in each window.
+        max_sigma: ignore blobs that seem wider than this, in pixels; static. The time grows
             with its square.
-        axes: the axes of a map in increasing order, as for :func:`decode`; static.
+        axes: the axes of one map, in increasing order, as for :func:`decode`; static.
 
     Returns:
-        ``[]`` in pixels, or ``[J]`` along ``joint_axis``; with ``per_axis`` ``[dim]`` or
-        ``[J, dim]``, as :func:`decode_fit` takes it (of joints without ``per_axis`` it takes
-        ``sigma[:, None]``). Infinite where no map has a clear blob, as of an empty batch. float32
-        (float64 for float64 input under x64).
+        ``[]`` float32 (float64 for float64 maps) in pixels; ``[J]`` with ``joint_axis``,
+        ``[dim]`` with ``per_axis``, ``[J, dim]`` with both.
+
+    Notes:
+        :func:`decode_fit` takes ``[]``, ``[dim]`` and ``[J, dim]`` as they are, and ``[J]`` as
+        ``sigma[:, None]``. The result is infinite if no map has a clear blob, or if the batch is
+        empty. Maps without a clear blob, or with several close together, do not affect the median
+        as long as they are less than half. If the batch is sharded, the median needs
+        communication between devices.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are no
-            integers; ``per_axis`` is no bool; ``max_sigma`` is no concrete number.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``joint_axis`` is one of
-            ``axes``; ``background`` known now is NaN, or does not broadcast; ``max_sigma`` is
-            not positive and finite; ``axes`` are not one to three, in increasing order.
+        TypeError: an array does not hold real numbers; ``joint_axis`` or ``axes`` are not
+            integers; ``per_axis`` is not a bool; ``max_sigma`` is not a number or is traced.
+        ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``joint_axis`` is one of
+            ``axes``; ``background`` is NaN or does not broadcast; ``max_sigma`` is not positive
+            and finite; ``axes`` are not one to three in increasing order.
 
     Example:
         >>> import dark_jax
@@ -176,7 +181,7 @@ def estimate_sigma(
         [2.0, 2.0, 1.0]
 
     References:
-        The fit is :func:`decode_fit`'s with one unknown more.
+        The fit is that of :func:`decode_fit`, with the width as one more unknown.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     if joint_axis is not None:

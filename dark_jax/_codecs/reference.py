@@ -1,4 +1,4 @@
-"""DarkPose's four functions, exactly: the reference that the project was created from."""
+"""DarkPose's four functions, exactly. They are the reference that the project was created from."""
 
 from __future__ import annotations
 
@@ -38,20 +38,22 @@ def _get_max_preds(heatmaps: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Integer peaks of a batch of heatmaps.
+    """Find the integer peaks of a batch of heatmaps, as DarkPose does.
 
     Args:
-        heatmaps: ``[B, J, H, W]`` real.
+        heatmaps: ``[B, J, H, W]`` real numbers.
 
     Returns:
-        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, the first maximum in
-        row-major order, NaN counting as a maximum; (0, 0) where the maximum is not
-        above zero. ``maxvals [B, J, 1]``, the maximum of each map. Both float32
-        (float64 for float64 input under x64).
+        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, and ``maxvals [B, J, 1]``, the
+        maximum of each map. Both are float32 (float64 for float64 maps with x64).
+
+    Notes:
+        The peak is the first maximum in row-major order. NaN counts as a maximum. The
+        coordinates are (0, 0) if the maximum is not above zero.
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers.
-        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1.
+        ValueError: ``heatmaps`` is not ``[B, J, H, W]``, or H or W is 0.
 
     Example:
         >>> import numpy as np
@@ -75,25 +77,26 @@ def _gaussian_blur(heatmaps: jax.Array, *, kernel: int) -> jax.Array:
 
 
 def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
-    """Blur a batch of heatmaps, each rescaled to keep its maximum.
-
-    A convolution with zero padding and the coefficients of OpenCV's
-    ``GaussianBlur(..., (kernel, kernel), 0)``: fixed tables up to 7, its formula
-    ``sigma = 0.3 ((kernel - 1) / 2 - 1) + 0.8`` above (so did OpenCV 4; OpenCV 5 has a
-    table for 9 too). The argument is not changed, and integer maps are not rounded back
-    to integers. A map whose blurred maximum is zero is not rescaled.
+    """Blur a batch of heatmaps and rescale each to keep its maximum, as DarkPose does.
 
     Args:
-        heatmaps: ``[B, J, H, W]`` real.
-        kernel: odd size of the kernel in pixels, at least 1; 1 means no blur.
+        heatmaps: ``[B, J, H, W]`` real numbers.
+        kernel: odd size of the kernel in pixels, at least 1; static. 1 does not blur.
 
     Returns:
-        ``[B, J, H, W]`` float32 (float64 for float64 input under x64).
+        ``[B, J, H, W]`` float32 (float64 for float64 maps with x64).
+
+    Notes:
+        The blur is a convolution with zero padding. The coefficients are those of OpenCV 4's
+        ``GaussianBlur(..., (kernel, kernel), 0)``: fixed tables up to size 7, and a Gaussian with
+        ``sigma = 0.3 ((kernel - 1) / 2 - 1) + 0.8`` above. OpenCV 5 has a table for 9 too. A
+        map whose blurred maximum is zero is not rescaled. Unlike the original, the argument is
+        not changed, and integer maps are not rounded back to integers.
 
     Raises:
-        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
-        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
-            ``kernel`` is even or below 1.
+        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is not an integer.
+        ValueError: ``heatmaps`` is not ``[B, J, H, W]``, H or W is 0, or ``kernel`` is even or
+            below 1.
 
     Example:
         >>> import numpy as np
@@ -116,13 +119,13 @@ def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
 def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
     coord = as_float(coord)
     height, width = heatmap.shape
-    # Truncation towards zero, clipped so that a far or NaN coordinate stays a valid index.
+    # Coordinates are truncated towards zero, and clipped so that a far or NaN one is a valid index.
     x, y = (
         jnp.nan_to_num(jnp.clip(coord[i], -1, size)).astype(jnp.int32)
         for i, size in enumerate((width, height))
     )
     log_values = read(heatmap, (x, y), TAYLOR.offsets(2))
-    # Any scale gives the same step, but not every one a determinant that can be held.
+    # Any scale gives the same step, but the determinant overflows or vanishes at some of them.
     log_values *= inverse_power_of_two(jnp.max(jnp.abs(log_values)))
     model = TAYLOR.quadratic(log_values, 2)
     step = model.newton_step(TAYLOR.inside((x, y), heatmap.shape) & (model.det != 0))
@@ -130,21 +133,23 @@ def _taylor(heatmap: jax.Array, coord: jax.Array) -> jax.Array:
 
 
 def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
-    """Move an integer peak to the maximum of the second-order expansion around it.
+    """Move an integer peak to the maximum of the second-order expansion, as DarkPose does.
 
     Args:
-        heatmap: ``[H, W]`` real, the log of a blurred heatmap.
-        coord: ``[2]`` real, the peak ``(x, y)`` in heatmap pixels; truncated to
-            integers to choose the pixel expanded around.
+        heatmap: ``[H, W]`` real numbers, the logarithm of a blurred heatmap.
+        coord: ``[2]`` real numbers, the peak ``(x, y)`` in heatmap pixels. It is truncated to
+            integers to choose the pixel of the expansion.
 
     Returns:
-        ``[2]`` float32 (float64 if either argument is): ``coord`` plus the step; ``coord``
-        unchanged where the peak is within two pixels of an edge or the Hessian is singular.
-        The length of the step is not bounded.
+        ``[2]`` float32 (float64 if either argument is): ``coord`` plus the step.
+
+    Notes:
+        ``coord`` is returned unchanged if the peak is within two pixels of an edge, or if the
+        Hessian is singular. The length of the step is not limited.
 
     Raises:
         TypeError: an argument does not hold real numbers.
-        ValueError: ``heatmap`` is not ``[H, W]``, or ``coord`` not ``[2]``.
+        ValueError: ``heatmap`` is not ``[H, W]``, or ``coord`` is not ``[2]``.
 
     Example:
         >>> import numpy as np
@@ -170,31 +175,32 @@ def _get_final_preds(heatmaps: jax.Array, *, settings: DarkSettings) -> tuple[ja
 
 
 def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, jax.Array]:
-    """Sub-pixel keypoints of a batch of heatmaps, exactly as the reference gives them.
+    """Find the sub-pixel keypoints of a batch of heatmaps, exactly as DarkPose does.
 
-    The reference's unguarded rules: the peak of the raw map; blur and rescale
-    (:func:`gaussian_blur`); log of at least 1e-10; one unbounded Newton step
-    (:func:`taylor`), skipped within two pixels of an edge and where the Hessian is
-    singular. For guards and a status use :func:`decode`.
-
-    The rule ``DARKPOSE`` of :func:`decode`, which says what images whose values are so low
-    that the 1e-10 may bite cost, and that a sharded batch is to be decoded inside
-    ``jax.shard_map``.
+    The steps are: the peak of the raw map; blur and rescale (:func:`gaussian_blur`); the
+    logarithm of values of at least 1e-10; one Newton step (:func:`taylor`). Use :func:`decode` for
+    a checked step and a status.
 
     Args:
-        heatmaps: ``[B, J, H, W]`` real.
+        heatmaps: ``[B, J, H, W]`` real numbers.
         kernel: odd size of the blur in pixels, at least 1; static.
 
     Returns:
-        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, (0, 0) where the maximum is not
-        above zero; ``maxvals [B, J, 1]``, the raw maximum of each map. Both float32
-        (float64 for float64 input under x64). As in the reference, coordinates are NaN where the
-        maximum, not at a border, is infinite.
+        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, and ``maxvals [B, J, 1]``, the raw
+        maximum of each map. Both are float32 (float64 for float64 maps with x64).
+
+    Notes:
+        The coordinates are (0, 0) if the maximum is not above zero. As in the original, they are
+        NaN if the maximum is infinite and not at a border.
+
+        The result is that of ``decode(rule=rules.DARKPOSE)``. Images with values so low that the
+        limit of 1e-10 matters take longer. That choice depends on the data; see
+        ``help(dark_jax)``.
 
     Raises:
-        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is no integer.
-        ValueError: ``heatmaps`` is not ``[B, J, H, W]`` with H and W at least 1, or
-            ``kernel`` is even or below 1.
+        TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is not an integer.
+        ValueError: ``heatmaps`` is not ``[B, J, H, W]``, H or W is 0, or ``kernel`` is even or
+            below 1.
 
     Example:
         >>> import dark_jax

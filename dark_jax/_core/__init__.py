@@ -1,1 +1,1 @@
-"""What every wing needs: checks, keypoints, dtypes, batches, optional dependencies."""
+"""Code that every subpackage needs: checks, keypoints, dtypes, batches, optional dependencies."""

@@ -1,4 +1,4 @@
-"""Lifting a function of one map over all the other axes."""
+"""Applying a function of one map along all other axes of an array."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,16 +11,16 @@ _T = TypeVar("_T")
 
 
 def other_sizes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The sides of ``shape`` that are not among ``axes``, which count from 0."""
+    """The sizes in ``shape`` of the axes that are not in ``axes``, which count from 0."""
     return tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
 
 def of_each(one: Callable[..., _T], maps: jax.Array, axes: tuple[int, ...], *parameters: Any) -> _T:
-    """``one(map, *parameters)`` of every map along ``axes``, which count from 0.
+    """Apply ``one(map, *parameters)`` to every map along ``axes``, which count from 0.
 
-    Parameters are arrays, or trees of them; single ones, or ones that broadcast to the maps'
-    other axes, their own axes after these. Single ones are not mapped: they have no part in the
-    maps' sharding.
+    Parameters are arrays or trees of arrays. Scalars are not mapped, so they have no part in the
+    sharding of the maps. The leading axes of any other array broadcast to the other axes of the
+    maps, and its own axes follow.
     """
     others = other_sizes(maps.shape, axes)
     leaves, tree = jax.tree.flatten(parameters)
@@ -39,11 +39,11 @@ def of_each(one: Callable[..., _T], maps: jax.Array, axes: tuple[int, ...], *par
 def _over_others(
     one: Callable[..., _T], ndim: int, axes: tuple[int, ...], *, beside: int
 ) -> Callable[..., _T]:
-    """``one`` mapped over every axis but ``axes`` of an array with ``ndim`` of them.
+    """Map ``one`` over every axis but ``axes`` of an array with ``ndim`` axes.
 
-    ``beside`` more arguments have those other axes first, in the same order, and so have
-    the results. Nested ``vmap`` rather than a reshape or a transposition: merging
-    batch and joints would make sharded inputs gather, and moving axes would copy the maps.
+    ``beside`` is the number of further arguments. These arguments and the results have the mapped
+    axes first, in the same order. ``vmap`` is nested, because a reshape that merges batch and
+    joints would gather sharded inputs, and a transposition would copy the maps.
     """
     others = [axis for axis in range(ndim) if axis not in axes]
     for outside, axis in reversed(list(enumerate(others))):
@@ -60,12 +60,13 @@ def redone_unless(
     *beside: Any,
     levels: int | None = None,
 ) -> _T:
-    """Return ``found``, recomputed with ``one`` of maps and ``beside`` where ``exact`` is False.
+    """Return ``found``, recomputed with ``one(map, *beside)`` where ``exact`` is False.
 
-    ``beside`` are arrays, or trees of them, with the maps' other axes first. For expensive
-    fallbacks that are rarely needed. Chosen ``levels`` axes deep, the last but one where nothing
-    is said: the batch, then one image at a time, and what is below as one. So the intermediate
-    maps of a whole batch are never in memory.
+    This is for expensive fallbacks that are rarely needed. ``beside`` are arrays or trees of arrays
+    with the other axes of the maps first. The choice is made for the whole array, and then for one
+    index at a time along each of the first ``levels`` other axes. The default is all but the last,
+    or the only one. So a batch is recomputed image by image, and its intermediate maps are never
+    in memory all at once.
     """
     others = maps.ndim - len(axes)
     levels = max(others - 1, min(others, 1)) if levels is None else levels

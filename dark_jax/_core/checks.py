@@ -1,6 +1,6 @@
-"""Checks of arguments: every error names the argument, what came and what is expected.
+"""Checks of arguments. Every error names the argument, what was given and what is expected.
 
-A check that one file needs alone stands in that file.
+A check that only one file needs is in that file.
 """
 
 import itertools
@@ -19,16 +19,16 @@ from jax.typing import ArrayLike
 from dark_jax._core.keypoints import Keypoints, Status
 from dark_jax._core.numerics import known_values
 
-# What float32, in which most is computed, holds without being subnormal.
+# The limits of normal numbers in float32, in which most is computed.
 _SMALLEST, _LARGEST = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
-# What float32 and int32 count.
+# float32 counts exactly up to the first number, and int32 up to the second.
 _LONGEST_SIDE, _LARGEST_MAP = 2**24, 2**31 - 1
 _COUNTABLE = f"at most {_LONGEST_SIDE} pixels along an axis and {_LARGEST_MAP} in all"
 _BIND = "it is static: bind it before jit, as by functools.partial"
 
 
 def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
-    """``value`` as an array of real numbers, or TypeError."""
+    """Return ``value`` as an array of real numbers, or raise TypeError."""
     array = _array(name, value)
     dtype = array.dtype
     if not is_real(dtype):
@@ -36,20 +36,20 @@ def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.
         raise TypeError(
             f"{name} must hold real numbers of at most 64 bits, got dtype {dtype}{cure}"
         )
-    if dtype.kind == "V" and dtype.itemsize == 1:  # of 8 bits or less, few operations take them
+    if dtype.kind == "V" and dtype.itemsize == 1:  # few operations take types of 8 bits or less
         array = array.astype(np.int8 if jnp.issubdtype(dtype, jnp.integer) else np.float32)
     if isinstance(array, np.ndarray):
-        array = np.asarray(array)  # of a subclass, whose methods may do otherwise
+        array = np.asarray(array)  # a subclass may have methods that behave differently
         dtype = array.dtype.newbyteorder("=")
         array = array.astype(dtype, copy=False)
-        # JAX would wrap what 32 bits do not hold.
+        # JAX would wrap integers that do not fit into 32 bits.
         if dtype.kind in "iu" and jax.dtypes.canonicalize_dtype(dtype) != dtype:
             array = array.astype(np.float32)
     return array
 
 
 def _array(name: str, value: Any) -> Any:
-    """``value`` as an array of any dtype, or TypeError."""
+    """Return ``value`` as an array of any dtype, or raise TypeError."""
     if isinstance(value, Keypoints):
         raise TypeError(
             f"{name} must be an array, got Keypoints: give keypoints.coords, or another of its "
@@ -69,7 +69,7 @@ def _array(name: str, value: Any) -> Any:
 
 
 def numpy_array(name: str, value: Any) -> np.ndarray:
-    """``value`` as NumPy reads it, or TypeError."""
+    """Return ``value`` as a NumPy array, or raise TypeError."""
     try:
         return np.asarray(value)
     except Exception as error:  # lists of unequal lengths, arrays of other libraries
@@ -77,17 +77,18 @@ def numpy_array(name: str, value: Any) -> np.ndarray:
 
 
 def is_real(dtype: np.dtype) -> bool:
-    """Whether a dtype is of real numbers of at most 64 bits."""
-    kind = getattr(dtype, "kind", None)  # a key has none
-    # bfloat16 and numbers of 8 bits or less are NumPy's void.
+    """Whether a dtype holds real numbers of at most 64 bits."""
+    kind = getattr(dtype, "kind", None)  # the dtype of a JAX random key has no kind
+    # NumPy gives the kind of void, V, to bfloat16 and to types such as float8 and int4.
     narrow = kind == "V" and any(jnp.issubdtype(dtype, k) for k in (jnp.floating, jnp.integer))
     return (kind in tuple("biuf") or narrow) and dtype.itemsize <= 8
 
 
 def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") -> None:
-    """TypeError or ValueError unless ``value`` is :class:`Keypoints` whose arrays fit together.
+    """Raise an error unless ``value`` is :class:`Keypoints` whose arrays fit together.
 
-    ``traced`` allows them to be; ``cure`` says what to do with what are none.
+    The error is a TypeError or a ValueError. ``traced`` allows traced arrays. ``cure`` is added to
+    the error for a value that is not Keypoints, and says what to do.
     """
     if not isinstance(value, Keypoints):
         raise TypeError(f"{name} must be dark_jax.Keypoints, got {type(value).__name__}{cure}")
@@ -109,7 +110,7 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
             raise ValueError(
                 f"{name}.{field} must have shape {expected} beside coords {shape}, got {tuple(got)}"
             )
-    if not traced:  # otherwise the values are not fetched from the device
+    if not traced:  # where tracing is allowed, values are not fetched from the device
         codes = np.asarray(value.status)
         if codes.dtype.kind not in "iu":
             raise TypeError(
@@ -119,7 +120,7 @@ def keypoints(name: str, value: Any, *, traced: bool = False, cure: str = "") ->
 
 
 def function(name: str, value: Any) -> None:
-    """TypeError unless ``value`` can be called."""
+    """Raise TypeError unless ``value`` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {value!r}")
 
@@ -138,7 +139,7 @@ def path(name: str, value: Any) -> Path:
 def maps_along(
     name: str, value: ArrayLike, axes: Any
 ) -> tuple[jax.Array | np.ndarray, tuple[int, ...]]:
-    """``value`` as maps along ``axes``, and these as indices from 0, in increasing order."""
+    """``value`` as maps along ``axes``, and ``axes`` as increasing indices from 0."""
     array, axes = real_array(name, value), map_axes("axes", axes)
     found = axes_of(name, tuple(array.shape), axes)
     map_sides(name, tuple(array.shape), found)
@@ -146,7 +147,7 @@ def maps_along(
 
 
 def sequence(name: str, value: Any, expected: str) -> Sequence[Any] | np.ndarray:
-    """``value``, unless it is no list, tuple or array; ``expected`` says of what."""
+    """Return ``value`` if it is a list, tuple or array; else the error asks for ``expected``."""
     array = isinstance(value, np.ndarray) and value.ndim > 0
     if not (array or isinstance(value, Sequence)) or isinstance(value, str | bytes):
         raise TypeError(f"{name} must be {expected}, got {value!r}{_cure(value)}")
@@ -163,7 +164,7 @@ def map_axes(name: str, value: Any) -> tuple[int, ...]:
 
 
 def axes_of(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """``axes`` of an array of this name and ``shape`` as indices from 0, which must increase."""
+    """``axes`` of the array ``name`` of this ``shape`` as indices from 0, which must increase."""
     ndim = len(shape)
     if any(not -ndim <= axis < ndim for axis in axes):
         raise ValueError(f"{name} must have axes {axes}, got shape {shape}")
@@ -176,7 +177,7 @@ def axes_of(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[i
 
 
 def other_axis(name: str, value: Any, ndim: int, axes: tuple[int, ...]) -> int:
-    """``value`` as the index, from 0, of an axis of an array that is none of its maps' ``axes``."""
+    """``value`` as the index, from 0, of an axis that is not one of the ``axes`` of a map."""
     axis = integer(name, value, "an axis")
     if not -ndim <= axis < ndim or axis % ndim in axes:
         others = sorted(set(range(ndim)) - set(axes))
@@ -185,9 +186,9 @@ def other_axis(name: str, value: Any, ndim: int, axes: tuple[int, ...]) -> int:
 
 
 def map_sides(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    """ValueError if the maps along ``axes`` of an array of this name and ``shape`` are empty.
+    """Raise ValueError if the maps along ``axes`` of an array of this ``shape`` are empty.
 
-    Or so large that float32 and int32 cannot count their pixels.
+    Also raise it if they are so large that float32 and int32 cannot count their pixels.
     """
     if any(shape[axis] == 0 for axis in axes):
         raise ValueError(f"{name} must have maps of at least one pixel, got shape {shape}")
@@ -261,7 +262,7 @@ def positive(name: str, value: Any) -> float:
 
 
 def _no_blob(name: str, number: float) -> str:
-    """The probable cause of an infinite sigma, for its error."""
+    """The probable cause of an infinite sigma, for the error message."""
     if name not in ("sigma", "blur_sigma") or number != math.inf:
         return ""
     return (
@@ -338,7 +339,7 @@ def require(
     good: Callable[[np.ndarray], np.ndarray],
     expected: str,
 ) -> None:
-    """ValueError unless all values are ``good``, where they are known."""
+    """Raise ValueError if a known value is not ``good``; values of a traced array are not known."""
     known = known_values(array)
     if known is not None:
         wrong = ~good(known)
@@ -368,7 +369,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def integer(name: str, value: Any, expected: str = "an integer") -> int:
-    """``value`` as an integer; ``expected`` says more of it."""
+    """``value`` as an integer; otherwise the error asks for ``expected``."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     try:
@@ -378,7 +379,7 @@ def integer(name: str, value: Any, expected: str = "an integer") -> int:
 
 
 def integers(name: str, value: Any, expected: str) -> tuple[int, ...]:
-    """``value`` as integers in a tuple; ``expected`` says more of them."""
+    """``value`` as a tuple of integers; otherwise the error asks for ``expected``."""
     return tuple(integer(name, each, expected) for each in sequence(name, value, expected))
 
 

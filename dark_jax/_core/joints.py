@@ -20,7 +20,7 @@ def joint_pairs(name: str, value: Any, joints: int) -> tuple[tuple[int, int], ..
 
 
 def mirrored_pairs(name: str, value: Any, joints: int) -> tuple[tuple[int, int], ...]:
-    """``value`` as pairs of joints that a mirror exchanges: no joint is in two of them."""
+    """``value`` as pairs of joints that a mirror exchanges; no joint may be in two pairs."""
     pairs = joint_pairs(name, value, joints)
     found = [joint for pair in pairs for joint in pair]
     if len(set(found)) != len(found):

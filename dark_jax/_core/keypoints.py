@@ -1,4 +1,4 @@
-"""What a decoder returns."""
+"""The results of a decoder."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ def _result(cls: type[_T]) -> type[_T]:
 
 
 class Status(IntEnum):
-    """Why a keypoint is, or is not, refined; the first that applies wins.
+    """The reason why a keypoint is not refined, or ``REFINED``.
+
+    If several reasons apply, the status is the one with the lowest number.
 
     Attributes:
         REFINED: the sub-pixel step was taken.
         NOT_FINITE: the score, or a value in the window around the peak, is NaN, infinite or too
-            large to be blurred. Coordinates are NaN only when the score is NaN.
+            large to be blurred.
         NO_PEAK: the maximum of the map is not above zero.
-        BORDER: the peak lies so near an edge that its stencil leaves the map: within two
-            pixels for most rules. Of a fit: it leaves the map.
-        NOT_CONCAVE: the log map has no maximum here (its Hessian is not negative
-            definite, or all around the peak is at the rule's floor, as in logits); no blob
-            of positive height fits; or the middle of the blob under a flat top cannot be told,
-            because the top meets the edge of the map or the end of the window, is hollow, or
-            the step ends away from its middle.
-        STEP_TOO_LONG: the step would leave the neighbourhood of the peak, or the blob.
+        BORDER: the peak is so close to an edge that the step would need pixels outside the
+            map. For most rules this is within two pixels. A fit has this status if its result
+            is outside the map.
+        NOT_CONCAVE: the map has no clear maximum here. Either the Hessian of its logarithm is
+            not negative definite; or a value that the step needs is not above the floor of the
+            rule, as in logits; or no blob of positive height fits; or the middle of a flat top
+            is unknown, because the top meets the edge of the map or of the window, is hollow, or
+            the step ends too far from its centroid.
+        STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
-    Unrefined coordinates are the integer peak, the middle of a flat top, or NaN with a NaN score.
-    Under a published rule they are the rule's whatever the status, which says what the default rule
-    would object to.
+    Notes:
+        If the status is not ``REFINED``, the coordinates are the integer peak, or the middle
+        pixel of a flat top. They are NaN if the score is NaN. A published rule returns its own
+        coordinates whatever the status: the status then says what ``GUARDED`` would report.
 
     Example:
         >>> import dark_jax
@@ -55,7 +59,7 @@ class Status(IntEnum):
         [True, False]
 
     References:
-        The guards are ours; what published code does in each case is in :mod:`dark_jax.rules`.
+        These checks are our own. :mod:`dark_jax.rules` lists what published code does instead.
     """
 
     REFINED = 0
@@ -68,25 +72,28 @@ class Status(IntEnum):
 
 @_result
 class Keypoints:
-    """Decoded keypoints, one for each map: a frozen pytree that is built and read by name.
-
-    Indexing works along the leading axes, those of ``scores``, as with ``keypoints[0]``, or with a
-    mask, as in the example. It never reaches into the axes of a field, such as x and y. ``len`` is
-    the length of the first of these axes. Keypoints are not an array: a loop, unpacking, a truth
-    value and ``np.asarray`` raise a TypeError. Join the results of a loop by
-    ``jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)``.
-
-    Floating-point fields are float32, or float64 where the maps are.
+    """Decoded keypoints, one for each map: a frozen pytree whose fields are read by name.
 
     Attributes:
-        coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres
-            at integers; ``[..., dim]`` for maps of one or three dimensions.
-        scores: ``[...]`` float, the raw maximum of each map: not clipped, not
+        coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres at integers.
+            ``[..., dim]`` for maps of one or three dimensions.
+        scores: ``[...]`` float, the raw maximum of each map. It is not clipped, and it is not
             a probability.
         status: ``[...]`` int8, a :class:`Status`.
-        covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, of the error of ``coords`` in
-            pixels squared; infinite where it is unknown. None, the default, where it was not
-            asked for.
+        covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, the covariance of the error of
+            ``coords``, in pixels squared. It is infinite where it is unknown, and None if the
+            decoder was not asked for it.
+
+    Notes:
+        Floats are float32, or float64 if the maps are float64.
+
+        An index selects keypoints, as in ``keypoints[0]`` or ``keypoints[keypoints.refined]``. It
+        applies to the axes of ``scores`` and never reaches the last axes of a field, such as x
+        and y. ``len`` is the length of the first of these axes.
+
+        Keypoints are not an array: iterating over them, unpacking them, their truth value and
+        ``np.asarray`` raise a TypeError. To join several results, use
+        ``jax.tree.map(lambda *parts: jnp.concatenate(parts), *results)``.
 
     Example:
         >>> import dark_jax
@@ -101,7 +108,7 @@ class Keypoints:
         (2, ())
 
     References:
-        Pytrees are JAX's: what maps over arrays maps over keypoints.
+        Pytrees are explained in JAX's documentation: ``jax.tree.map`` applies to keypoints.
     """
 
     coords: jax.Array
@@ -111,14 +118,15 @@ class Keypoints:
 
     @property
     def refined(self) -> jax.Array:
-        """``[...]`` bool: the status is ``REFINED``."""
+        """``[...]`` bool: True where the status is ``REFINED``."""
         return self.status == Status.REFINED.value
 
     @property
     def found(self) -> jax.Array:
-        """``[...]`` bool: there is a keypoint, so the status is not ``NO_PEAK`` or ``NOT_FINITE``.
+        """``[...]`` bool: True where the map has a peak.
 
-        Under a published rule the status is that of the default rule.
+        The status is then neither ``NO_PEAK`` nor ``NOT_FINITE``. Under a published rule the
+        status is what ``GUARDED`` would report.
         """
         return (self.status != Status.NO_PEAK.value) & (self.status != Status.NOT_FINITE.value)
 
@@ -134,37 +142,38 @@ class Keypoints:
         return jax.tree.map(lambda field: field[index], self)
 
     def __repr__(self) -> str:
-        """Shape and counts by status; of values that are not here, the shape alone."""
+        """Show the shape and how many keypoints have each status, if the values are known."""
         coords = _shown(self.coords)
         spread = "no covariance" if self.covariance is None else "covariance"
         return f"Keypoints(coords {coords}, {', '.join([*_counts(self.status), spread])})"
 
     def __iter__(self) -> NoReturn:
-        """TypeError: what is meant is one of the fields."""
+        """Raise a TypeError that names the fields."""
         raise TypeError(
             "keypoints cannot be iterated or unpacked: take keypoints.coords, or index them, as "
             "keypoints[0]"
         )
 
     def __bool__(self) -> NoReturn:
-        """TypeError: what is meant is one of the fields."""
+        """Raise a TypeError that names the fields."""
         raise TypeError(
             "keypoints have no truth value: take one of keypoints.refined, keypoints.found and "
             "keypoints.coords, or len(keypoints)"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """TypeError: what is meant is one of the fields."""
+        """Raise a TypeError that names the fields."""
         raise TypeError(
             "keypoints are not an array: take keypoints.coords, or another of their fields"
         )
 
 
 def _within(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """``index`` with an entry for each of the leading axes, so that it leaves all others alone.
+    """``index`` with an entry for each of the leading axes, so that it never reaches other axes.
 
     Raises:
-        IndexError: it has too many, or an integer is out of bounds, which JAX would clip.
+        IndexError: ``index`` has too many entries, or an integer is out of bounds, which JAX would
+            clip.
     """
     entries = [_of_list(entry) for entry in (index if isinstance(index, tuple) else (index,))]
     taken = [_axes_taken(entry) for entry in entries]
@@ -190,7 +199,7 @@ def _within(index: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def _of_list(entry: Any) -> Any:
-    """A list as an array, also one that holds traced numbers."""
+    """Turn a list into an array, also a list that holds traced numbers; return others unchanged."""
     if not isinstance(entry, list):
         return entry
     traced = any(isinstance(each, jax.core.Tracer) for each in entry)
@@ -198,20 +207,20 @@ def _of_list(entry: Any) -> Any:
 
 
 def _whole_numbers(entry: Any) -> np.ndarray | None:
-    """The integers in an entry of an index, where their values are here."""
+    """The integers in an entry of an index; None if it has none or their values are not known."""
     numbers = None if isinstance(entry, slice) else known_values(entry)
     return numbers if numbers is not None and numbers.dtype.kind in "iu" else None
 
 
 def _axes_taken(entry: Any) -> int:
-    """How many axes an entry of an index is for."""
+    """How many axes an entry of an index takes."""
     if entry is None or entry is Ellipsis or isinstance(entry, bool | np.bool_):
         return 0
     return entry.ndim if getattr(entry, "dtype", None) == np.dtype(bool) else 1
 
 
 def _shown(field: Any) -> str:
-    """Type and shape of a field, whatever it holds."""
+    """The dtype and shape of a field; the name of its type if it is not an array."""
     shape, dtype = getattr(field, "shape", None), getattr(field, "dtype", None)
     if shape is None or dtype is None:
         return type(field).__name__
@@ -219,7 +228,7 @@ def _shown(field: Any) -> str:
 
 
 def _counts(status: Any) -> list[str]:
-    """How many keypoints have each status, where that costs no trace and no other host."""
+    """How many keypoints have each status; empty if the values are not available on this host."""
     if isinstance(status, jax.Array):
         away = isinstance(status, jax.core.Tracer) or status.is_deleted()
         if away or not status.is_fully_addressable:
@@ -232,9 +241,9 @@ def _counts(status: Any) -> list[str]:
 
 
 def status_of(reasons: Mapping[Status, jax.Array]) -> jax.Array:
-    """``[...]`` int8: of the reasons that apply the one that takes precedence; else REFINED."""
+    """``[...]`` int8, the first reason that applies, in the order of ``Status``; else REFINED."""
     last, *others = sorted(reasons, reverse=True)
-    # Computed rather than chosen: a choice between two constants fails on explicit meshes.
+    # A product is used, because a choice between two constants fails on explicit meshes.
     status = reasons[last].astype(jnp.int8) * jnp.int8(last)
     for reason in others:
         status = jnp.where(reasons[reason], jnp.int8(reason), status)

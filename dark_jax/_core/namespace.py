@@ -1,17 +1,17 @@
-"""Where public functions say that they live."""
+"""The module that public functions name as theirs."""
 
 import inspect
 from typing import Any
 
 
 def publish(module: dict[str, Any]) -> None:
-    """Let a public module's functions name it as theirs, wherever they are defined.
+    """Let the functions of a public module name it as theirs, wherever they are defined.
 
-    Pickles of functions, ``help`` and errors then show no private path, so that files may move.
-    A class keeps the module that it is defined in: ``inspect.getsource`` looks for it there.
+    Pickles of functions, ``help`` and errors then show no private path, so files may move. A class
+    keeps the module that it is defined in, because ``inspect.getsource`` looks for it there.
 
     Args:
-        module: its ``globals()``, with ``__all__``.
+        module: the ``globals()`` of the public module, with ``__all__``.
     """
     for name in module["__all__"]:
         value = module[name]

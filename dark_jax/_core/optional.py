@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 def load(module: str, *, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra of dark_jax brings it."""
+    """Import ``module``, or raise an ImportError that names the extra of dark_jax to install."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

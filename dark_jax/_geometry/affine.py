@@ -88,20 +88,23 @@ def _affines(name: str, value: ArrayLike, dim: int) -> jax.Array | np.ndarray:
 
 
 def invert_affine(affine: ArrayLike) -> jax.Array:
-    """The inverse of affine maps: image pixels to heatmap pixels, if they pushed those.
+    """Invert affine maps, for example to go from image pixels to heatmap pixels.
 
     Args:
-        affine: ``[..., dim, dim + 1]`` real, such as ``[..., 2, 3]``; or homogeneous,
-            ``[..., dim + 1, dim + 1]``, its last row ``(0, ..., 0, 1)``.
+        affine: ``[..., dim, dim + 1]`` real numbers, such as ``[..., 2, 3]``; or homogeneous,
+            ``[..., dim + 1, dim + 1]`` with the last row ``(0, ..., 0, 1)``.
 
     Returns:
-        As ``affine``, float32 (float64 for float64 input under x64); infinite where a traced map
-        is singular, but for the last row of a homogeneous one.
+        The inverse, with the shape of ``affine``; float32 (float64 for float64 affines with
+        x64).
+
+    Notes:
+        If a traced map is singular, the inverse is infinite, except for the last row of a
+        homogeneous one.
 
     Raises:
         TypeError: ``affine`` does not hold real numbers.
-        ValueError: ``affine`` has another shape or, when not traced, another last row, or is
-            singular.
+        ValueError: ``affine`` has another shape or another last row, or is singular.
 
     Example:
         >>> import dark_jax
@@ -189,36 +192,34 @@ def apply_affine(
     *,
     spacing: ArrayLike | tuple[float, ...] | None = None,
 ) -> jax.Array:
-    """Coordinates pushed through affine maps: heatmap -> image with :func:`box_to_affine`'s.
-
-    The leading axes of ``affine`` are the first of ``coords``: an affine ``[B, 2, 3]`` serves
-    all the joints of ``coords [B, J, 2]``, one of ``[2, 3]`` everything.
+    """Map coordinates through affine maps, such as those of :func:`box_to_affine`.
 
     Args:
-        coords: ``[..., dim]`` real, ``dim`` from 1 to 3, ``(x, y)``, ``(x,)`` or ``(x, y, z)`` in
-            the pixels that ``affine`` pushes.
-        affine: ``[..., dim, dim + 1]`` real, such as ``[..., 2, 3]``; or homogeneous,
-            ``[..., dim + 1, dim + 1]``, its last row ``(0, ..., 0, 1)``, which is not looked at
-            where it is traced. Its leading axes are the first of ``coords``'s, or 1.
-        spacing: in place of ``affine``: the size of a pixel or voxel in a unit of your choice, one
-            number or one for each axis, ``(x, y, z)``; positive; may be traced. Coordinates are
-            multiplied by it, so the first pixel's centre stays at 0.
+        coords: ``[..., dim]`` real numbers, ``(x, y)``, ``(x,)`` or ``(x, y, z)``, in the pixels
+            that ``affine`` starts from.
+        affine: ``[..., dim, dim + 1]`` real numbers, such as ``[..., 2, 3]``; or homogeneous,
+            ``[..., dim + 1, dim + 1]`` with the last row ``(0, ..., 0, 1)``. Its leading axes are
+            the first axes of ``coords``, or 1: one affine ``[2, 3]`` for all coordinates, or
+            ``[B, 2, 3]`` for ``coords [B, J, 2]``.
+        spacing: instead of ``affine``, the size of a pixel or voxel in your unit: one positive
+            number, or one for each axis, ``(x, y, z)``; may be traced. The coordinates are
+            multiplied by it, so the centre of the first pixel stays at 0.
 
     Returns:
-        As ``coords``; float32 (float64 if ``coords`` or ``affine`` is).
+        The mapped coordinates, with the shape of ``coords``; float32 (float64 if an argument is).
+
+    Notes:
+        x belongs to the last axis of an array, and z to the first axis of a volume. The affines
+        of nibabel and NIfTI expect indices ``(i, j, k)`` of the first, second and third axis of
+        their array. So decode the transposed array, whose last axis is that of i. Or reverse
+        the coordinates first, with ``coords[..., ::-1]``.
 
     Raises:
         TypeError: an array does not hold real numbers.
-        ValueError: ``coords`` is not ``[..., dim]`` or ``affine`` not of that dimension; the last
-            row of ``affine``, when not traced, is another; the leading axes of ``affine`` are not
-            the first of ``coords``; ``spacing`` is not one number or ``dim`` of them, positive and
-            finite when not traced; both ``affine`` and ``spacing`` are given, or neither.
-
-    Notes:
-        x is the last axis of an array, z the first of a volume. The affines of nibabel and NIfTI
-        take indices ``(i, j, k)`` of the first, second and third axis of their array: decode the
-        transposed array, whose last axis is that of i, or reverse the coordinates before, with
-        ``coords[..., ::-1]``.
+        ValueError: ``coords`` is not ``[..., dim]``, or ``affine`` is for another dimension; the
+            last row of ``affine`` is not ``(0, ..., 0, 1)``; its leading axes are not the first
+            axes of ``coords``; ``spacing`` is not one or ``dim`` positive, finite numbers; both
+            ``affine`` and ``spacing`` are given, or neither.
 
     Example:
         >>> import dark_jax
@@ -229,7 +230,7 @@ def apply_affine(
         [2.0, 10.0, 16.0]
 
     References:
-        The order of axes is that of images, boxes and joints in :func:`decode`.
+        The order of the axes is that of images, boxes and joints in :func:`decode`.
     """
     coords = checks.coordinates("coords", coords, layout="[..., dim]")
     affine = _one_of(affine, spacing, coords)
@@ -254,33 +255,33 @@ def to_image(
     *,
     spacing: ArrayLike | tuple[float, ...] | None = None,
 ) -> Keypoints:
-    """Keypoints of heatmaps as keypoints of the image.
-
-    Coordinates are pushed as by :func:`apply_affine`; covariances are carried along, from
-    heatmap pixels squared to image pixels squared; scores and status stay. The sentinels of
-    published rules are pushed like any coordinate: ``status`` tells them.
+    """Map keypoints from heatmap pixels to image pixels, with their covariance.
 
     Args:
-        keypoints: a decoder's :class:`Keypoints`, ``coords [..., dim]`` of one to three
+        keypoints: :class:`Keypoints` of a decoder, ``coords [..., dim]`` of one to three
             dimensions.
-        affine: ``[..., dim, dim + 1]`` real, such as :func:`box_to_affine`'s ``[..., 2, 3]``, or
-            homogeneous, as for :func:`apply_affine`, whose notes say how a volume's axes are
-            ordered. Its leading axes are the first of the scores', or 1: ``[B, 2, 3]`` for
-            keypoints ``[B, J]``.
-        spacing: in place of ``affine``: the size of a pixel or voxel, a number or one for each
-            axis, as for :func:`apply_affine`.
+        affine: ``[..., dim, dim + 1]`` real numbers, such as ``[..., 2, 3]`` of
+            :func:`box_to_affine`; or homogeneous, as for :func:`apply_affine`. Its leading axes
+            are the first axes of the scores, or 1: ``[B, 2, 3]`` for keypoints ``[B, J]``.
+        spacing: instead of ``affine``, the size of a pixel or voxel, as for
+            :func:`apply_affine`.
 
     Returns:
-        :class:`Keypoints` in image pixels, or in the unit of ``spacing``. A covariance with an
-        infinite value is infinite; one that is None stays None.
+        :class:`Keypoints` in image pixels, or in the unit of ``spacing``.
+
+    Notes:
+        Scores and status do not change. A covariance with an infinite value becomes infinite in
+        all values, and a covariance of None stays None. The sentinels of published rules are
+        mapped like all coordinates: use ``status`` to recognise them. The notes of
+        :func:`apply_affine` explain the axes of a volume.
 
     Raises:
-        TypeError: ``keypoints`` are no :class:`Keypoints`; ``affine`` does not hold real numbers.
-        ValueError: ``keypoints.coords`` are not ``[..., dim]`` or ``affine`` not of that
-            dimension; the last row of ``affine``, when not traced, is another; the leading axes
-            of ``affine`` are not the first of the scores'; ``spacing`` is not one number or ``dim``
-            of them, positive and finite when not traced; both ``affine`` and ``spacing`` are
-            given, or neither.
+        TypeError: ``keypoints`` are not :class:`Keypoints`; ``affine`` does not hold real
+            numbers.
+        ValueError: ``keypoints.coords`` is not ``[..., dim]``, or ``affine`` is for another
+            dimension; the last row of ``affine`` is not ``(0, ..., 0, 1)``; its leading axes are
+            not the first axes of the scores; ``spacing`` is not one or ``dim`` positive, finite
+            numbers; both ``affine`` and ``spacing`` are given, or neither.
 
     Example:
         >>> import dark_jax
@@ -291,7 +292,7 @@ def to_image(
         [[[141.0, 132.0]]]
 
     References:
-        The covariance is that of a linear map, J C J^T.
+        The covariance of a linear map is J C J^T.
     """
     checks.keypoints("keypoints", keypoints, traced=True, cure="; apply_affine is for arrays")
     coords = checks.coordinates("keypoints.coords", keypoints.coords, layout="[..., dim]")

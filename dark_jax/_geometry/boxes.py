@@ -141,39 +141,41 @@ def box_to_affine(
     rotation: ArrayLike = 0.0,
     keep_aspect: bool = True,
 ) -> jax.Array:
-    """Affine maps that push heatmap pixels to image pixels, one a box.
+    """Make the affine maps from heatmap pixels to image pixels, one for each box.
 
-    Push: ``apply_affine(coords, affine)`` takes coordinates in a heatmap to where they are in
-    the image; :func:`invert_affine` turns the map round. The box is padded around its middle,
-    widened or heightened to the aspect of the map, never squeezed, and turned around its
-    middle. Composes under ``jit``, ``vmap``, ``grad`` and sharding.
+    The box is padded around its centre, widened or heightened to the aspect of the map, and
+    turned around its centre. :func:`to_image` applies the result, and :func:`invert_affine` gives
+    the map from image pixels to heatmap pixels.
 
     Args:
-        boxes: ``[..., 4]`` real, ``(x, y, w, h)`` in image pixels as COCO writes them. The
-            whole of an image is ``(0, 0, W, H)``; as ``UDP`` counts, between pixel centres,
-            ``(0, 0, W - 1, H - 1)``. Traced ones are taken as they are: a box without sides
-            gives a singular map, NaN gives NaN.
-        map_size: ``(H, W)`` of the heatmaps; static. The network's input has no part in it but
-            its aspect, which must be the map's.
+        boxes: ``[..., 4]`` real numbers, ``(x, y, w, h)`` in image pixels, as in COCO. The box of
+            a whole image is ``(0, 0, W, H)``. Under ``UDP``, which counts between pixel centres,
+            it is ``(0, 0, W - 1, H - 1)``.
+        map_size: ``(H, W)`` of the heatmaps; static. The network's input must have the same
+            aspect.
         convention: a :class:`dark_jax.conventions.Convention`; static. There is no default.
-        padding: what the box's sides are multiplied by: a number, or an array that broadcasts
-            to ``boxes.shape[:-1]``; may be traced.
-        rotation: degrees, as ``padding``; may be traced. The box is turned from the x axis
-            towards y, clockwise as seen; under ``UDP`` the other way, as its sources do.
+        padding: factor for the sides of the box: a number, or an array that broadcasts to
+            ``boxes.shape[:-1]``; may be traced.
+        rotation: angle in degrees, like ``padding``; may be traced. The box turns from the x axis
+            towards y, which looks clockwise. Under ``UDP`` it turns the other way, as in the
+            original code.
         keep_aspect: False stretches the map over the box, as a plain resize does; static.
 
     Returns:
-        ``[..., 2, 3]``, float32 (float64 for float64 boxes).
+        ``[..., 2, 3]`` float32 (float64 for float64 boxes with x64).
+
+    Notes:
+        The values of traced boxes are not checked: a box without sides gives a singular map, and
+        NaN gives NaN.
 
     Raises:
-        TypeError: no ``convention`` is named; an array does not hold real numbers; ``map_size``
-            does not hold integers; ``keep_aspect`` is no bool.
-        ValueError: ``boxes`` is not ``[..., 4]``, or known now not finite, or without a
-            positive width and height; ``map_size`` is not ``(H, W)``, each at least 1 (2 under
-            ``DARKPOSE`` and ``UDP``); ``padding`` known now is not positive and finite;
-            ``rotation``, when not traced, is not finite; either does not broadcast to
-            ``boxes.shape[:-1]``; ``keep_aspect`` is False with a convention of one scale for
-            both axes.
+        TypeError: ``convention`` is missing; an array does not hold real numbers; ``map_size``
+            does not hold integers; ``keep_aspect`` is not a bool.
+        ValueError: ``boxes`` is not ``[..., 4]``, is not finite, or has no positive width and
+            height; ``map_size`` is not ``(H, W)``, each at least 1 (2 for ``DARKPOSE`` and
+            ``UDP``); ``padding`` is not positive and finite, or ``rotation`` is not finite;
+            either does not broadcast to ``boxes.shape[:-1]``; ``keep_aspect`` is False with a
+            convention that has one scale for both axes.
 
     Example:
         >>> import dark_jax
@@ -187,7 +189,7 @@ def box_to_affine(
         [41.5, 81.5]
 
     References:
-        The sources of the conventions are in :mod:`dark_jax.conventions`. Huang et al., The Devil
+        :mod:`dark_jax.conventions` names the source of each convention. Huang et al., The Devil
         is in the Details: Delving into Unbiased Data Processing, CVPR 2020, arXiv:1911.07524.
     """
     boxes = _boxes("boxes", boxes)
@@ -224,10 +226,10 @@ def map_to_input_matrix(
 def map_to_input(
     *, map_size: tuple[int, int], input_size: tuple[int, int], convention: Convention
 ) -> jax.Array:
-    """The affine map that pushes heatmap pixels to pixels of the network's input.
+    """Make the affine map from heatmap pixels to pixels of the network's input.
 
-    What a convention says of a network, whatever the box: for targets drawn from keypoints in
-    the input (through :func:`invert_affine`), and to see what a convention does.
+    Use its inverse (:func:`invert_affine`) to draw training targets from keypoints in the input.
+    It also shows what a convention does.
 
     Args:
         map_size: ``(H, W)`` of the heatmaps; static.
@@ -236,11 +238,11 @@ def map_to_input(
         convention: a :class:`dark_jax.conventions.Convention`; static. There is no default.
 
     Returns:
-        ``[2, 3]``, float32 (float64 where JAX's x64 is on).
+        ``[2, 3]`` float32 (float64 with x64).
 
     Raises:
-        TypeError: no ``convention`` is named; the sizes do not hold integers.
-        ValueError: a size is not ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``);
+        TypeError: ``convention`` is missing; the sizes do not hold integers.
+        ValueError: a size is not ``(H, W)``, each at least 1 (2 for ``DARKPOSE`` and ``UDP``);
             the sizes differ in aspect.
 
     Example:
@@ -259,7 +261,7 @@ def map_to_input(
         SLEAP      40.00
 
     References:
-        The sources of the conventions are in :mod:`dark_jax.conventions`.
+        :mod:`dark_jax.conventions` names the source of each convention.
     """
     map_size, input_size = both_sizes(map_size, input_size, convention)
     return jnp.asarray(map_to_input_matrix(map_size, input_size, convention), float)

@@ -64,34 +64,37 @@ def crop(
     convention: Convention,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """What a network sees of images, by the same affine that brings its keypoints back.
+    """Cut out of images what the network sees, with the affine that maps its keypoints back.
 
-    Each pixel of the crop is pushed to the heatmap as ``convention`` says, from there to the
-    image through ``affine``, and read there bilinearly. So the way back, :func:`to_image` with
-    the same ``affine``, is the inverse by construction. As in every original, nothing is smoothed
-    before: a box much larger than the crop is read with gaps.
+    Each pixel of the crop is mapped to the heatmap by ``convention`` and from there to the image
+    by ``affine``, where it is read bilinearly. So :func:`to_image` with the same ``affine`` is
+    the exact way back.
 
     Args:
-        images: ``[..., H, W, C]`` real. Computed in float32 (float64 for float64 input under x64).
-        affine: heatmap -> image, ``[..., 2, 3]`` real, of :func:`box_to_affine`. Its first axes are
-            the leading ones of ``images``; further axes are boxes of the same image:
-            ``[B, I, 2, 3]`` for ``images [B, H, W, C]``, ``[I, 2, 3]`` for one image.
-        input_size: ``(H, W)`` of the crop, the network's input, in pixels; static.
-        map_size: ``(H, W)`` of the heatmaps, which ``affine`` was made with; static. Its aspect
-            must be that of ``input_size``, up to rounding.
-        convention: the one that ``affine`` was made with; static. There is no default.
-        fill: what lies outside the image: a number, or one a channel; may be traced.
+        images: ``[..., H, W, C]`` real numbers.
+        affine: ``[..., 2, 3]`` real numbers, from heatmap to image, of :func:`box_to_affine`. Its
+            first axes are the leading axes of ``images``. More axes are boxes in the same image:
+            ``[B, I, 2, 3]`` for ``images [B, H, W, C]``, or ``[I, 2, 3]`` for one image.
+        input_size: ``(H, W)`` of the crop, which is the network's input, in pixels; static.
+        map_size: ``(H, W)`` of the heatmaps that ``affine`` was made for; static. Its aspect must
+            be that of ``input_size``, up to rounding.
+        convention: the convention that ``affine`` was made with; static. There is no default.
+        fill: value outside the image: a number, or one for each channel; may be traced.
 
     Returns:
-        ``[..., H, W, C]`` of ``input_size``, its leading axes those of ``affine``; float32 (float64
-        if an array is), whatever the type of the images, and of their scale.
+        ``[..., H, W, C]`` of ``input_size``, with the leading axes of ``affine``; float32 (float64
+        if an array is). The values keep the scale of the images.
+
+    Notes:
+        As in the original code, the image is not smoothed first: if a box is much larger than
+        the crop, pixels are skipped.
 
     Raises:
-        TypeError: no ``convention`` is named; an array does not hold real numbers; the sizes
-            do not hold integers.
-        ValueError: ``images`` are not ``[..., H, W, C]`` or empty; ``affine`` is not
+        TypeError: ``convention`` is missing; an array does not hold real numbers; the sizes do
+            not hold integers.
+        ValueError: ``images`` are not ``[..., H, W, C]`` or are empty; ``affine`` is not
             ``[..., 2, 3]``, or does not begin with the leading axes of ``images``; a size is not
-            ``(H, W)``, each at least 1 (2 under ``DARKPOSE`` and ``UDP``); the sizes differ in
+            ``(H, W)``, each at least 1 (2 for ``DARKPOSE`` and ``UDP``); the sizes differ in
             aspect; ``fill`` does not broadcast to ``[C]``.
 
     Example:
@@ -106,7 +109,7 @@ def crop(
         (2, 256, 192, 3)
 
     References:
-        ``warpAffine`` of OpenCV, bilinear, with a constant border, as the originals call it.
+        OpenCV's ``warpAffine``, bilinear and with a constant border, as the originals call it.
     """
     images = checks.real_array("images", images)
     if len(images.shape) < 3 or 0 in images.shape[-3:]:

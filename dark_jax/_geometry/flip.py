@@ -53,34 +53,40 @@ def flip_heatmaps(
     joint_axis: int = -3,
     axes: tuple[int, ...] = (-2, -1),
 ) -> jax.Array:
-    """The heatmaps of mirrored images, mirrored back, left joints and right joints exchanged.
-
-    Where a convention does not count pixels from their centres, the map of a mirrored image is
-    not the mirrored map: it comes out ``1 - 1 / stride`` pixels too far left. ``shift=1`` moves
-    it right by one; the first column stays what it was, as in HRNet. Checkpoints of ``HRNET``,
-    ``MMPOSE`` and ``SLEAP`` want 1, which leaves ``1 / stride``; those of ``DARKPOSE``, ``UDP`` and
-    ``HALF_PIXEL`` want 0, which leaves nothing, and so does ``DEEPLABCUT``, where ``1 / stride``
-    is left. The other one puts merged peaks off by up to half a pixel.
+    """Mirror the heatmaps of mirrored images back, and exchange left and right joints.
 
     Args:
-        heatmaps: ``[..., J, H, W]``, or laid out as ``joint_axis`` and ``axes`` say: what the
-            network made of the images mirrored along x. Any type.
-        pairs: joints that exchange their places in a mirror, ``((left, right), ...)``, such as
-            ``skeletons.COCO.pairs``; the others keep theirs; static.
-        shift: pixels towards larger x, at least 0; static. There is no default.
+        heatmaps: ``[..., J, H, W]``, or laid out as ``joint_axis`` and ``axes`` describe; any
+            type. These are the network's heatmaps of the images mirrored along x.
+        pairs: joints that a mirror exchanges, ``((left, right), ...)``, such as
+            ``skeletons.COCO.pairs``; static.
+        shift: move the maps by so many pixels towards larger x, at least 0; static. There is no
+            default: see the notes.
         joint_axis: the axis of the joints; static.
-        axes: the axes of a map in increasing order, ``(..., y, x)``, as for :func:`decode`;
-            static. For channels-last ``[B, H, W, J]``, ``axes=(-3, -2)`` and ``joint_axis=-1``.
+        axes: the axes of one map, in increasing order, ``(..., y, x)``, as for :func:`decode`;
+            static. For channels-last ``[B, H, W, J]``, use ``axes=(-3, -2)`` and
+            ``joint_axis=-1``.
 
     Returns:
-        As ``heatmaps``, of the same type.
+        The mirrored heatmaps, with the shape of ``heatmaps`` and the same type.
+
+    Notes:
+        Use ``shift=1`` for checkpoints of ``HRNET``, ``MMPOSE`` and ``SLEAP``, and ``shift=0``
+        for ``DARKPOSE``, ``UDP``, ``HALF_PIXEL`` and ``DEEPLABCUT``. The wrong one moves merged
+        peaks by up to half a pixel.
+
+        The reason is that the first three do not count pixels from their centres. The map of
+        a mirrored image is then ``1 - 1 / stride`` pixels too far left of the mirrored map.
+        ``shift=1`` leaves ``1 / stride`` of that. ``shift=0`` leaves nothing, and ``1 / stride``
+        for ``DEEPLABCUT``. The first column of a shifted map is that of the map before, as in
+        HRNet.
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers; ``pairs``, ``shift``, ``joint_axis``
             or ``axes`` do not hold integers.
-        ValueError: ``heatmaps`` lacks the axes or has an empty map; ``joint_axis`` is one of
-            ``axes``; a joint of ``pairs`` is not in the heatmaps, or there twice; ``shift`` is
-            negative or reaches the map's width; ``axes`` are not one to three, in increasing
+        ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``joint_axis`` is one of
+            ``axes``; a joint of ``pairs`` is not in the heatmaps, or occurs twice; ``shift`` is
+            negative or not less than the width; ``axes`` are not one to three in increasing
             order.
 
     Example:
@@ -111,14 +117,14 @@ def _merge(heatmaps: jax.Array, flipped: jax.Array) -> jax.Array:
 
 
 def merge_flipped(heatmaps: ArrayLike, flipped: ArrayLike) -> jax.Array:
-    """The mean of the heatmaps of images and of those of their mirror images.
+    """Average the heatmaps of images and the heatmaps of their mirror images.
 
     Args:
-        heatmaps: real, of any shape, the network's of the images.
-        flipped: of the same shape, from :func:`flip_heatmaps`.
+        heatmaps: real numbers of any shape, the network's heatmaps of the images.
+        flipped: real numbers of the same shape, from :func:`flip_heatmaps`.
 
     Returns:
-        Of that shape; float32 (float64 if either is).
+        The mean, of the same shape; float32 (float64 if either is).
 
     Raises:
         TypeError: an array does not hold real numbers.

@@ -1,1 +1,1 @@
-"""The mathematics of one map: it knows no rule, no batch and no argument check."""
+"""The mathematics of one map, without rules, batches or argument checks."""

@@ -1,7 +1,7 @@
-"""The middle of a flat top: of the pixels around a peak that tie with it and touch.
+"""The middle of a flat top.
 
-A saturated sigmoid, clipped bytes and disks have many equal maxima. The first of them, in
-row-major order, is a corner of what they cover.
+A flat top consists of the connected pixels that tie for the maximum of a map. Saturated sigmoids,
+clipped bytes and disks have one. Its first pixel in row-major order is one of its corners.
 """
 
 import functools
@@ -17,47 +17,51 @@ from jax import lax
 from dark_jax._ops.peak import FlatTop, Peak
 from dark_jax._ops.pixels import Position, box, inside, read, stored
 
-# Pixels from the first tie, along every axis, beyond which no tie counts.
+# Ties that are more than this many pixels from the first one along an axis do not count.
 REACH = 7
-# Down the rows, up, and so on: that follows all shapes but those that wind further.
+# The number of passes over the rows, down and up in turn. Shapes that wind more often than this
+# are not followed to their end.
 SWEEPS = 4
-# In volumes: how many rows a way from the first may pass.
+# In volumes, a path from the first tie may take this many steps from row to row.
 TURNS = 16
 
-# A row is read as the bits of an integer: whole vectors of 16 pixels are read faster than 15.
-# The first tie has the bit in the middle.
+# A row is read as the bits of an integer. 16 pixels are read faster than 15, because they fill
+# whole vectors. Bit REACH stands for the column of the first tie.
 _READ = 16
 _FIRST = 1 << REACH
 _FURTHEST = int(np.iinfo(np.int32).max)
-# Every axis has 4 bits for a place, from -REACH up, and 5 for sixteenths of a pixel, from -1 up.
+# Each axis has 4 bits for the place of a pixel, counted from -REACH, and 5 bits for sixteenths of
+# a pixel, counted from -1 pixel.
 _PLACE, _BITS = 4, 9
-# Of a top of radius r pixels the centroid is within SLACK / r of the middle of the blob under it:
-# measured on saturated sigmoids, clipped bytes and disks. As 1 to 13 parts of a pixel.
+# The centroid of a top with a radius of r pixels is within _SLACK / r pixels of the middle of the
+# blob under it. This was measured on saturated sigmoids, clipped bytes and disks. The limit is
+# stored as a number of parts, from 1 to _MOST; a pixel has _PARTS of them.
 _SLACK, _PARTS, _MOST = 0.96, 28, 13
-# In place of that: the top goes on beyond REACH; or it meets the edge of the map, or is hollow.
+# These codes replace the limit: _NOT_WHOLE if the top may go on beyond REACH, _UNCLEAR if it meets
+# the edge of the map or is hollow.
 _NOT_WHOLE, _UNCLEAR = 14, 15
-# The longest credible step in pixels where the top's own centroid is not known.
+# The longest credible step in pixels where the centroid of the top is not known.
 _LONGEST_UNKNOWN = 1.2
 _UNMOVED = REACH | 16 << _PLACE
 
 
 def at_middle(heatmap: jax.Array, peak: Peak, *, above: jax.Array | float = 0.0) -> Peak:
-    """The first maximum moved to the middle of its flat top.
+    """Move the first maximum to the middle of its flat top.
 
-    To the tied pixel nearest to the centroid of those that are connected with the first. Pixels
-    touch that share a face, an edge or a corner; those more than ``REACH`` from the first along
-    an axis do not count. Of equally near ones the first in row-major order is taken. Values are
-    compared in the map's own dtype. Where the peak is not ``above`` the background it stays: a
-    map of zeros has no top.
+    The middle is the pixel of the top that is nearest to its centroid. Pixels that share a face,
+    an edge or a corner are connected. Pixels more than ``REACH`` from the first one along an axis
+    do not count. If several pixels are equally near, the first in row-major order is taken. Values
+    are compared in the map's own dtype. A peak that is not higher than ``above``, the background,
+    is not moved, because a map of zeros has no top.
     """
     dim = heatmap.ndim
-    # Of a box around the first: nothing before it is tied.
+    # Rows (in volumes, planes) before the first tie are not read, because they hold no tie.
     lines = box((REACH,) * (dim - 1))
     if dim > 1:
         lines = lines[lines[:, -1] >= 0]
     bits = _tied(heatmap, peak, lines)
     if dim < 3:
-        # Row by row: an array with one more axis would be one more kernel of a GPU.
+        # Rows are kept apart, because an array with one more axis would need one more GPU kernel.
         rows = [
             _placed(bits[n], peak.position, heatmap.shape, line) for n, line in enumerate(lines)
         ]
@@ -70,8 +74,8 @@ def at_middle(heatmap: jax.Array, peak: Peak, *, above: jax.Array | float = 0.0)
     kind = _kind(runs, places, _edges(peak.position, heatmap.shape, places))
     packed = jnp.where(hollow, _UNCLEAR, kind) << _BITS * dim | middle
     packed = jnp.where(peak.score > above, packed, unmoved)
-    # This changes nothing. But XLA computes a remainder once for all who use it, because it is
-    # slow; all of the above would be computed once for each.
+    # This changes no value. But XLA computes a remainder only once for all of its uses, because it
+    # is slow. Without it, XLA would compute all of the above once for each use.
     packed = lax.rem(packed, jnp.full_like(packed, _FURTHEST))
     position, centre = [], []
     for axis, at in enumerate(peak.position):
@@ -90,9 +94,9 @@ def at_middle(heatmap: jax.Array, peak: Peak, *, above: jax.Array | float = 0.0)
 
 
 def seen_from(heatmap: jax.Array, peak: Peak, position: Position) -> Peak:
-    """The peak at a pixel that was found otherwise.
+    """Return the peak as seen from a pixel that was found in another way.
 
-    If that pixel ties with the maximum it is on a flat top, of which no more is known.
+    If that pixel ties with the maximum, it is on a flat top. Nothing more is known of that top.
     """
     here = read(heatmap, position, np.zeros((1, heatmap.ndim), np.int32))[0]
     top = FlatTop(
@@ -108,17 +112,17 @@ def seen_from(heatmap: jax.Array, peak: Peak, position: Position) -> Peak:
 def is_missed(
     heatmap: jax.Array, peak: Peak, step: Sequence[jax.Array], radii: Sequence[int]
 ) -> jax.Array:
-    """Whether a ``step`` was made from pixels that do not show a wide flat top's middle.
+    """Whether a ``step`` was made from pixels that do not show the middle of a wide flat top.
 
-    The top is unclear, or goes on to an end of the window of ``radii`` around the peak; or the
-    step ends far from its centroid. Where that is not known the step is long, or the window
-    leaves the map.
+    This is so if the top is unclear, if it extends to an end of the window of ``radii`` around the
+    peak, or if the step ends far from its centroid. If the centroid is not known, it is also so if
+    the step is long or if the window leaves the map.
     """
     top = peak.top
     if top is None:
         return jnp.bool_(False)
     ends = np.diag(np.asarray(radii, np.int32))
-    # One by one: a reduction of few would be a kernel of its own.
+    # Pixels are compared one by one, because a reduction of so few would need its own kernel.
     each = [read(heatmap, peak.position, end[None])[0] for end in (*-ends, *ends)]
     cut = functools.reduce(jnp.logical_or, [pixel == peak.score for pixel in each])
     centre = [jnp.where(top.whole, away, 0) for away in top.centre]
@@ -132,9 +136,10 @@ def is_missed(
 
 
 def _tied(heatmap: jax.Array, peak: Peak, lines: np.ndarray) -> jax.Array:
-    """``[n]`` int32: the pixels along x that tie with the first, in lines at ``[n, dim - 1]``.
+    """``[n]`` int32: a row for each of ``lines [n, dim - 1]``, with a bit for each tied pixel.
 
-    Straight from memory, without indices of single pixels; as :func:`_placed` takes them.
+    Rows are read as slices of memory, without indices of single pixels. :func:`_placed` moves
+    their bits into place.
     """
     flat = stored(lax.stop_gradient(heatmap)).reshape(-1)
     wide = min(_READ, flat.size)
@@ -149,7 +154,7 @@ def _tied(heatmap: jax.Array, peak: Peak, lines: np.ndarray) -> jax.Array:
 def _starts(
     first: Position, shape: tuple[int, ...], lines: np.ndarray
 ) -> tuple[jax.Array, jax.Array]:
-    """Where in memory the reads of ``lines`` start, and by how much they were moved to fit."""
+    """Where the reads of ``lines`` start in memory, and how far they were moved to stay in it."""
     strides = np.cumprod([1, *shape[:0:-1]]).astype(np.int32)
     here = [at * stride for at, stride in zip(first, strides.tolist(), strict=True)]
     wanted = functools.reduce(jnp.add, here) - REACH + lines @ strides[1:]
@@ -161,7 +166,10 @@ def _starts(
 def _placed(
     bits: jax.Array, first: Position, shape: tuple[int, ...], lines: np.ndarray
 ) -> jax.Array:
-    """What was read in ``lines``, the first pixel's column in the middle; none off the map."""
+    """The bits that were read, moved so that bit ``REACH`` is the column of the first tie.
+
+    Bits outside the map are zero.
+    """
     (x, *others), width = first, shape[-1]
     moved = jnp.clip(_starts(first, shape, lines)[1], -31, 31)
     bits = jnp.where(moved > 0, bits << jnp.maximum(moved, 0), bits >> jnp.maximum(-moved, 0))
@@ -174,8 +182,8 @@ def _placed(
 
 
 def _filled(seeds: jax.Array, row: jax.Array) -> jax.Array:
-    """The whole of every run of ones in ``row`` that holds one of the ``seeds``."""
-    # Up by a carry, which goes through a run to its end; down by doubling.
+    """All bits of those runs of ones in ``row`` that hold one of the ``seeds``."""
+    # Upwards, the carry of a sum goes through a run to its end. Downwards, shifts are doubled.
     found, free = row & ((row + seeds) ^ row) | seeds, row
     for step in (1, 2, 4, 8):
         found |= free & (found >> step)
@@ -188,9 +196,9 @@ def _touching(run: jax.Array) -> jax.Array:
 
 
 def _swept(rows: list[jax.Array]) -> list[jax.Array]:
-    """What is connected with the first pixel, of the first row.
+    """The pixels of each row that are connected with the first tie, which is in the first row.
 
-    Unrolled: a loop would be a launch a row on a GPU.
+    The loop is unrolled, because a loop on a GPU would need one kernel launch per row.
     """
     runs = [_filled(jnp.full_like(rows[0], _FIRST), rows[0])]
     for row in rows[1:]:
@@ -205,7 +213,10 @@ def _swept(rows: list[jax.Array]) -> list[jax.Array]:
 
 
 def _spread(rows: jax.Array) -> jax.Array:
-    """The same of ``[z, y]`` rows, the first pixel in the first plane: step by step, in a loop."""
+    """As :func:`_swept` for rows ``[z, y]``, whose first plane holds the first tie.
+
+    Each turn of a loop goes one row further.
+    """
     first = np.zeros(rows.shape, np.int32)
     first[0, REACH] = _FIRST
     depth, height = rows.shape
@@ -220,15 +231,16 @@ def _spread(rows: jax.Array) -> jax.Array:
 
 
 def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> tuple[jax.Array, jax.Array]:
-    """The pixel of the ``runs`` nearest to their centroid, and in sixteenths of a pixel how far
-    that is, packed; and whether it is more than one pixel: a ring, the arms of an L.
+    """The pixel of ``runs`` that is nearest to their centroid, and whether ``runs`` are hollow.
 
-    ``places`` ``[..., dim - 1]`` are those of the rows, (y, z). All in whole numbers: places
-    are multiplied by the number of pixels.
+    The pixel is packed with the centroid, which is counted from it in sixteenths of a pixel.
+    ``runs`` are hollow if the centroid is more than one pixel away along an axis, as in a ring or
+    between the arms of an L. ``places [..., dim - 1]`` are the places of the rows, (y, z). All
+    numbers are integers, because places are multiplied by the number of pixels.
     """
     counts = [lax.population_count(run) for run in runs]
     count = _total(counts)
-    # A pixel's place in its row, bit by bit.
+    # The places of the pixels in their rows are summed bit by bit.
     weights = [sum(1 << n for n in range(_READ) if n >> bit & 1) for bit in range(4)]
     along = [_total([lax.population_count(run & weight) for run in runs]) for weight in weights]
     totals = [functools.reduce(jnp.add, [total << bit for bit, total in enumerate(along)])]
@@ -236,15 +248,16 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> tuple[jax.Array,
         each = [n * (place[..., axis] + REACH) for n, place in zip(counts, places, strict=True)]
         totals.append(_total(each))
 
-    # The centroid's x, rounded down; by bisection, because of a quotient XLA makes two kernels;
-    # without jnp.where of two constants, whose sum with a sharded array newest JAX refuses.
+    # The x of the centroid is rounded down. It is found by bisection, because XLA makes two kernels
+    # of a quotient. jnp.where of two constants is avoided, because the newest JAX refuses to add it
+    # to a sharded array.
     floor = count & 0
     for bit in reversed(range(4)):
         floor += ((floor + (1 << bit)) * count <= totals[0]).astype(jnp.int32) << bit
     before = (2 << floor) - 1
     costs, codes = [], []
     for run, place in zip(runs, places, strict=True):
-        # In each row the last pixel before the centroid and the first after it.
+        # These are the last pixel before the centroid and the first one after it in each row.
         left, right = run & before, run & ~before
         ends = [31 - lax.clz(left), 31 - lax.clz(right & -right)]
         far = [jnp.square(count * end - totals[0]) for end in ends]
@@ -274,7 +287,7 @@ def _middle(runs: list[jax.Array], places: list[np.ndarray]) -> tuple[jax.Array,
 
 
 def _edges(first: Position, shape: tuple[int, ...], places: list[np.ndarray]) -> list[jax.Array]:
-    """Of each row the bits of pixels at an edge of the map."""
+    """The bits of those pixels in each row that lie at an edge of the map."""
     (x, *others), (width, *sizes) = first, shape[::-1]
     # Bits shifted out of the row do not count.
     ends = 1 << jnp.maximum(REACH - x, -1) + 1 | 2 << jnp.minimum(REACH + width - 1 - x, _READ)
@@ -288,13 +301,15 @@ def _edges(first: Position, shape: tuple[int, ...], places: list[np.ndarray]) ->
 
 
 def _kind(runs: list[jax.Array], places: list[np.ndarray], edges: list[jax.Array]) -> jax.Array:
-    """How far from the centroid a blob's middle may be, in parts of a pixel; 0 for a small top.
+    """How far the middle of the blob may be from the centroid, in parts; 0 for a small top.
 
-    Or that the top is not whole, or meets an edge of the map.
+    A pixel has ``_PARTS`` parts. The result is ``_NOT_WHOLE`` for a top that is not whole, and
+    ``_UNCLEAR`` for a top that meets an edge of the map.
     """
     dim = places[0].shape[-1] + 1
     count = _total([lax.population_count(run) for run in runs])
-    # A disk of this radius has as many pixels; the volume of a ball of radius 1 by dimensions.
+    # The radius of a top is that of a ball with as many pixels. The dictionary has the volume of a
+    # ball of radius 1 for each number of axes.
     limit = int((_PARTS * _SLACK) ** dim * {1: 2, 2: math.pi, 3: 4 * math.pi / 3}[dim])
     parts = count & 0
     for bit in reversed(range(4)):

@@ -10,8 +10,8 @@ import numpy as np
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.peak import maximum
 
-# OpenCV's fixed tables for small kernels. OpenCV 5 has one for 9 too; we keep
-# to OpenCV 4 there, the generation the published checkpoints were tuned with.
+# OpenCV's fixed tables for small kernels. OpenCV 5 has a table for 9 too. It is left out, because
+# the published checkpoints were tuned with OpenCV 4.
 _OPENCV_TABLES = {
     1: (1.0,),
     3: (0.25, 0.5, 0.25),
@@ -33,12 +33,12 @@ def opencv_kernel(size: int) -> np.ndarray:
 
 
 def formula_kernel(size: int) -> np.ndarray:
-    """The same without OpenCV's tables: its formula at every size."""
+    """The ``size`` float64 coefficients of OpenCV's formula, without its tables."""
     return gaussian_kernel(kernel_sigma(size), radius=size // 2)
 
 
 def gaussian_kernel(sigma: float, *, radius: int | None = None) -> np.ndarray:
-    """Samples of a Gaussian of ``sigma`` pixels, normalised; radius ceil(3 sigma) if not given."""
+    """Normalised samples of a Gaussian of ``sigma`` pixels; the default radius is ceil(3 sigma)."""
     radius = math.ceil(3 * sigma) if radius is None else radius
     x = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (x / sigma) ** 2)
@@ -46,16 +46,16 @@ def gaussian_kernel(sigma: float, *, radius: int | None = None) -> np.ndarray:
 
 
 def blur(heatmap: jax.Array, kernels: Sequence[np.ndarray]) -> jax.Array:
-    """Convolve one map ``[..., H, W]`` with a kernel an axis, (x, y, ...), zeros outside."""
+    """Convolve one map ``[..., H, W]`` with one kernel per axis, (x, y, ...), and zero padding."""
     for axis, kernel in enumerate(reversed(kernels)):
         heatmap = _convolve(heatmap, kernel, axis=axis)
     return heatmap
 
 
 def _convolve(x: jax.Array, kernel: np.ndarray, *, axis: int) -> jax.Array:
-    # Shifted sums: no product touches a pixel outside the kernel (0 * -inf is NaN),
-    # none is left to a matrix unit's rounding, and on the CPU they are 20 times
-    # faster than a depthwise convolution.
+    # Shifted maps are added. So no product involves a pixel outside the kernel (0 * -inf is NaN),
+    # and no product is rounded by a matrix unit. On the CPU this is 20 times faster than a
+    # depthwise convolution.
     radius = len(kernel) // 2
     size = x.shape[axis]
     padding = [(0, 0)] * x.ndim
@@ -70,17 +70,17 @@ def _convolve(x: jax.Array, kernel: np.ndarray, *, axis: int) -> jax.Array:
 def blur_to_old_maximum(
     heatmap: jax.Array, kernels: Sequence[np.ndarray], *, keep_negative: bool = False
 ) -> jax.Array:
-    """Blur one map and rescale it so that its maximum is what it was.
+    """Blur one map and rescale it so that it keeps its maximum.
 
-    With ``keep_negative`` a blurred map that is nowhere above zero stays as it is; without,
-    its signs may flip, as in the reference.
+    With ``keep_negative``, a blurred map that is nowhere above zero is not rescaled. Otherwise its
+    signs may flip, as in the reference implementation.
     """
     heatmap = as_float(heatmap)
     blurred = blur(heatmap, kernels)
     peak = maximum(blurred)
     # Where the reference would divide by zero, the blurred map stays unscaled.
     unscaled = peak <= 0 if keep_negative else peak == 0
-    # Divided near one: the derivative of a quotient squares what it divides by.
+    # The divisor is brought near one, because the derivative of a quotient squares it.
     unit = inverse_power_of_two(jnp.abs(peak))
     scaled = blurred * unit / jnp.where(unscaled, 1, peak * unit) * maximum(heatmap)
     return jnp.where(unscaled, blurred, scaled)

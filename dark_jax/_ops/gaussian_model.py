@@ -1,7 +1,7 @@
-"""A Gaussian in the window around a peak: what it explains, and how to make it explain more.
+"""The least-squares fit of a Gaussian to the window around a peak.
 
-The model is separable, so every inner product is one of small matrices: a window is multiplied
-by the model's functions along each axis in turn, and never meets a model of its own size.
+The model is separable, so every inner product is one of small matrices. The window is multiplied
+by the functions of the model along each axis in turn, never by an array of its own size.
 """
 
 import functools
@@ -17,15 +17,17 @@ from jax import lax
 from dark_jax._ops.pixels import Position, box, read
 from dark_jax._ops.quadratic import Quadratic
 
-# A function on the window: a sum of products of one column of each axis' basis, (x, y, ...).
+# A function on the window: a sum of products. Each product takes one column from the basis of each
+# axis, (x, y, ...).
 _Sum = tuple[tuple[int, ...], ...]
 
 
 class Window(NamedTuple):
     """The pixels around a start, and which of them count.
 
-    ``values`` has the map's axes, (..., y, x), and is zero where a pixel does not count;
-    ``places`` and ``weights`` are (x, y, ...): coordinates from the start, ``[n]``, and 1 or 0.
+    ``values`` has the axes of the map, (..., y, x), and is zero where a pixel does not count.
+    ``places`` and ``weights`` have one array ``[n]`` per axis, (x, y, ...). Places are coordinates
+    counted from the start. Weights are 1 where a pixel counts, else 0.
     """
 
     values: jax.Array
@@ -33,7 +35,7 @@ class Window(NamedTuple):
     weights: tuple[jax.Array, ...]
 
     def within(self, at: Sequence[jax.Array], reaches: Sequence[jax.Array | int]) -> "Window":
-        """Only the pixels up to ``reaches`` from ``at`` on each axis count."""
+        """A window where only the pixels up to ``reaches`` from ``at`` on each axis count."""
         weights = tuple(
             weight * (jnp.abs(place - mu) <= reach).astype(weight.dtype)
             for weight, place, mu, reach in zip(self.weights, self.places, at, reaches, strict=True)
@@ -44,8 +46,8 @@ class Window(NamedTuple):
 class Step(NamedTuple):
     """The best blob at a place, and a normal system whose solution improves the place.
 
-    ``factors`` are the Gaussian's, one an axis, (x, y, ...), ``norm`` its inner product with
-    itself, by which the system is divided.
+    ``factors`` are those of the Gaussian, one per axis, (x, y, ...). ``norm`` is the inner product
+    of the Gaussian with itself. The system is divided by it.
     """
 
     amplitude: jax.Array
@@ -58,7 +60,7 @@ class Step(NamedTuple):
 def window_at(
     heatmap: jax.Array, position: Position, reaches: Sequence[int], floor: jax.Array
 ) -> tuple[Window, jax.Array]:
-    """The window, less the floor, zero where it is not finite; and whether all of it is."""
+    """The window minus the floor, zero where it is not finite; and whether all of it is finite."""
     values = read(heatmap, position, box(tuple(reaches)))
     finite = jnp.isfinite(values)
     places = [np.arange(-reach, reach + 1, dtype=np.int32) for reach in reaches]
@@ -73,7 +75,7 @@ def window_at(
 
 
 def through(values: jax.Array, matrices: Sequence[jax.Array]) -> jax.Array:
-    """``values [..., y, x]`` times one matrix ``[n, m]`` an axis, (x, y, ...)."""
+    """Multiply ``values [..., y, x]`` by one matrix ``[n, m]`` per axis, (x, y, ...)."""
     for matrix in matrices:
         product = jnp.matmul(values, matrix, precision=lax.Precision.HIGHEST)
         values = jnp.moveaxis(product, -1, 0)
@@ -81,7 +83,7 @@ def through(values: jax.Array, matrices: Sequence[jax.Array]) -> jax.Array:
 
 
 def outer(factors: Sequence[jax.Array]) -> jax.Array:
-    """``[..., y, x]``, the outer product of one factor an axis, (x, y, ...)."""
+    """``[..., y, x]``, the outer product of one factor per axis, (x, y, ...)."""
     product, *others = factors
     for factor in others:
         product = jnp.multiply.outer(factor, product)
@@ -91,8 +93,9 @@ def outer(factors: Sequence[jax.Array]) -> jax.Array:
 class _Inner(NamedTuple):
     """Inner products of functions on a window with one another, and with its values.
 
-    Of the bases' columns they are ``grams``, one an axis, and ``seen``. What is left of the
-    functions once ``constant`` is projected out has the ``product`` and the ``observed``.
+    ``grams`` (one per axis) holds the inner products of the columns of each basis, and ``seen``
+    those of the columns with the values. ``product`` and ``observed`` are inner products of
+    functions from which ``constant`` is projected out.
     """
 
     grams: Sequence[jax.Array]
@@ -134,8 +137,9 @@ def gauss_newton(
 ) -> Step:
     """The best amplitude (and floor) of a Gaussian ``at`` a place, and where to move it.
 
-    Amplitude and floor enter linearly and are projected out, so that only the place is left, and
-    after it ``widths``: of each the logarithm of one factor on the sigmas of these axes.
+    Amplitude and floor enter linearly and are projected out. The unknowns that are left are the
+    place and, after it, one for each entry of ``widths``: the logarithm of a factor that multiplies
+    the sigmas of the axes in that entry.
     """
     bases = []
     for place, weight, mu, sigma in zip(window.places, window.weights, at, sigmas, strict=True):
@@ -145,7 +149,7 @@ def gauss_newton(
         bases.append(jnp.stack(columns + [factor * u * u] * bool(widths), axis=-1))
     grams = [jnp.matmul(basis.T, basis, precision=lax.Precision.HIGHEST) for basis in bases]
 
-    # The Gaussian, a constant, the Gaussian's derivatives by the unknowns.
+    # These are the Gaussian, a constant, and the derivatives of the Gaussian by the unknowns.
     dim = len(bases)
     model: _Sum = ((0,) * dim,)
     constant: _Sum = ((2,) * dim,)
@@ -178,10 +182,11 @@ def gauss_newton(
 
 
 def residual_variance(window: Window, step: Step, parameters: int) -> jax.Array:
-    """The variance of a pixel, if what the blob leaves over is noise.
+    """The variance of a pixel, if the residuals of the blob are noise.
 
-    ``parameters`` were fitted. Two more than those are taken off: then the mean of squared
-    errors over their estimated variance is right.
+    ``parameters`` is the number of fitted parameters. It is subtracted from the number of pixels,
+    and so are two more. With these two, the ratio of squared errors to their estimated variance
+    has the right mean.
     """
     weights = outer(window.weights)
     left = window.values - weights * (step.amplitude * outer(step.factors) + step.floor)

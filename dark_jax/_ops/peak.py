@@ -1,4 +1,4 @@
-"""The peak of a map, by reductions that run at the speed of memory."""
+"""The peak of a map, found by reductions that run at the speed of memory."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ from dark_jax._ops.pixels import Position, stored
 
 
 class FlatTop(NamedTuple):
-    """The pixels that tie with a peak and touch.
+    """The connected pixels that tie with a peak.
 
-    ``centre`` is their centroid from the peak, (x, y, ...); ``tolerance`` how far from it a blob's
-    middle may be. ``wide`` is False for so few pixels that they tell nothing. ``whole`` is False
-    where the top goes on further than it was followed. ``unclear`` is True where it meets the
-    edge of the map, or has no pixel near its centroid: no step from it can be believed, and
-    nothing else of it is known.
+    ``centre`` is their centroid, counted from the peak, (x, y, ...). ``tolerance`` is how far the
+    middle of the blob may be from it. ``wide`` is False if the pixels are too few to tell anything.
+    ``whole`` is False if the top may go on further than it was followed. ``unclear`` is True if
+    the top meets the edge of the map or has no pixel near its centroid. Then no step from it can be
+    trusted, and nothing else is known of it.
     """
 
     centre: Position
@@ -28,9 +28,9 @@ class FlatTop(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """Where a map has its maximum, integers (x, y, ...), and the value there; all scalars.
+    """The place of the maximum of a map, integers (x, y, ...), and its value; all are scalars.
 
-    ``top`` is None where the place is the first tie, whatever ties with it.
+    ``top`` is None if the place is the first of tied pixels and no flat top was looked for.
     """
 
     position: Position
@@ -43,7 +43,7 @@ class Peak(NamedTuple):
         return as_float(self.value)
 
     def moved(self, position: Position) -> "Peak":
-        """The same one seen from another pixel."""
+        """The same peak, seen from another pixel."""
         if self.top is None:
             return self._replace(position=position)
         centre = [
@@ -54,60 +54,62 @@ class Peak(NamedTuple):
 
     @property
     def coords(self) -> jax.Array:
-        """``[dim]`` (x, y, ...), of the score's dtype."""
+        """``[dim]``, (x, y, ...), in the dtype of the score."""
         return jnp.stack(self.position).astype(self.score.dtype)
 
 
 def find_peak(heatmap: jax.Array) -> Peak:
     """NumPy's argmax of one map of any dimension: the first NaN, else the first maximum.
 
-    Row maxima first, then one row: ``argmax`` over the whole map is scalar code on the CPU,
-    6 to 10 times slower.
+    The maxima of the rows are searched first, then one row. An ``argmax`` over the whole map is
+    scalar code on the CPU, which is 6 to 10 times slower.
     """
     rest, position = heatmap, []
     while rest.ndim > 1:
         at = _first_of_few(_largest(rest))
         position.insert(0, at)
-        # Reads by index arrays: a vmapped slice at a computed place fails on explicit meshes.
+        # An index array is used, because a vmapped slice at a computed place fails on explicit
+        # meshes.
         rest = stored(rest).at[at[None]].get(mode="promise_in_bounds")[0]
     values = lax.stop_gradient(rest)
     at = _first_of_few(values) if position else _first(values)
-    # Read, not computed: the gradient goes to this pixel, and -0.0 keeps its sign.
+    # The value is read, not computed. So the gradient goes to this pixel, and -0.0 keeps its sign.
     value = stored(rest).at[at[None]].get(mode="promise_in_bounds")[0]
     return Peak((at, *position), value)
 
 
 def _largest(values: jax.Array) -> jax.Array:
-    """Along the first axis the maximum of the rest, NaN where the rest holds one."""
-    # The input's own dtype: integers compare exactly, and a converted copy would be
-    # written to memory.
+    """The maximum over all axes but the first; NaN where they hold a NaN."""
+    # Values keep their dtype. Integers compare exactly, and a converted copy would be written to
+    # memory.
     values = lax.stop_gradient(values)
     largest = jnp.max(values, axis=tuple(range(1, values.ndim)))
     if not jnp.issubdtype(values.dtype, jnp.floating):
         return lax.optimization_barrier(largest)
-    # ``max`` may drop NaN on the CPU. Squares, because a plain sum is also NaN of two infinities.
+    # ``max`` may drop NaN on the CPU. Squares are summed to find it, because a plain sum is also
+    # NaN for infinities of both signs.
     every = list(range(values.ndim))
     probe = jnp.einsum(values, every, values, every, [0], preferred_element_type=jnp.float32)
-    # Without the barrier XLA fuses what follows into the reductions and reads twice.
+    # Without the barrier, XLA fuses the next steps into the reductions and reads the map twice.
     largest, probe = lax.optimization_barrier((largest, probe))
     return jnp.where(jnp.isnan(probe), jnp.nan, largest)
 
 
 def maximum(heatmap: jax.Array) -> jax.Array:
-    """NumPy's maximum of one map: NaN if it holds one. Its gradient goes to the first peak."""
+    """NumPy's maximum of one map: NaN if it holds a NaN. Its gradient goes to the first peak."""
     return find_peak(heatmap).score
 
 
 def _first_of_few(values: jax.Array) -> jax.Array:
-    """As :func:`_first`: one kernel of a GPU and not two, but slow on the CPU where many."""
-    # JAX does not lower the argmax of float64 where x64 is off: what runs in float64 all the same.
+    """As :func:`_first`, in one GPU kernel instead of two, but slow on the CPU for many values."""
+    # JAX does not lower the argmax of float64 while x64 is off, and some float64 code runs then.
     return _first(values) if values.dtype == jnp.float64 else lax.argmax(values, 0, jnp.int32)
 
 
 def _first(values: jax.Array) -> jax.Array:
     """Index of the first NaN, else of the first maximum."""
     size, largest = len(values), jnp.max(values)
-    # In float32, exact to 2^24: the CPU reduces integers several times slower.
+    # Indices are float32, which is exact up to 2^24. The CPU reduces integers several times slower.
     index = jnp.arange(size, dtype=jnp.float32)
     maxima = jnp.where(values == largest, index, size - 1)
     first = jnp.min(jnp.where(values != values, index - size, maxima))

@@ -1,4 +1,4 @@
-"""Reading pixels of one map at computed places, at any border."""
+"""Reading pixels of one map at computed places, also outside it."""
 
 import enum
 import functools
@@ -43,20 +43,20 @@ class Padding(enum.Enum):
 def stored(heatmap: jax.Array) -> jax.Array:
     """The map as it lies in memory, for reads at computed places.
 
-    Without the barrier the CPU compiler shares one float32 copy of a whole bfloat16 batch
-    between such reads and the reductions: 8 times slower.
+    Without the barrier, the CPU compiler shares one float32 copy of a whole bfloat16 batch
+    between such reads and the reductions, which is 8 times slower.
     """
     return lax.optimization_barrier(heatmap)
 
 
 def box(radii: tuple[int, ...]) -> np.ndarray:
-    """``[n, dim]``: all (dx, dy, ...) up to the radius of each axis, x running fastest."""
+    """``[n, dim]``: all (dx, dy, ...) up to the radius of each axis, where x runs fastest."""
     ranges = [range(-radius, radius + 1) for radius in reversed(radii)]
     return np.array(list(itertools.product(*ranges)), np.int32)[:, ::-1]
 
 
 def inside(position: Position, shape: tuple[int, ...], *, low: int, high: int) -> jax.Array:
-    """True with at least ``low`` pixels before, and ``high`` after, the position on every axis."""
+    """True if every axis has at least ``low`` pixels before the position and ``high`` after it."""
     sides = [
         (at >= low) & (at < size - high) for at, size in zip(position, shape[::-1], strict=True)
     ]
@@ -68,8 +68,8 @@ def read(
 ) -> jax.Array:
     """The pixels at ``offsets [n, dim]`` from ``position`` as ``[n]``.
 
-    Flat throughout: an index is a sum with a constant, without quotients and remainders,
-    which would cost as much as the read.
+    The map is read as a flat array. So an index is a sum with a constant, without quotients and
+    remainders, which would cost as much as the read.
     """
     chex.assert_shape(offsets, (None, heatmap.ndim))
     sizes = heatmap.shape[::-1]
@@ -88,7 +88,7 @@ def read(
 def _mirrored(at: jax.Array, steps: np.ndarray, size: int, padding: Padding) -> jax.Array:
     edge = 1 if padding is Padding.SYMMETRIC else 0
     period = max(2 * (size - 1 + edge), 1)
-    # A remainder of what is never negative: lax.rem is then the periodic one.
+    # Whole periods are added, because lax.rem is periodic only for numbers that are not negative.
     periods = -(-int(np.abs(steps).max(initial=0)) // period)
     ahead = lax.rem(at + (steps + periods * period), jnp.full_like(at, period))
     return jnp.minimum(ahead, period - edge - ahead)

@@ -12,7 +12,7 @@ Matrix = tuple[tuple[jax.Array, ...], ...]
 
 
 class Quadratic(NamedTuple):
-    """Gradient ``[dim]`` and symmetric Hessian ``[dim][dim]`` at a point, of scalars."""
+    """Gradient ``[dim]`` and symmetric Hessian ``[dim][dim]`` at a point, as scalars in tuples."""
 
     gradient: tuple[jax.Array, ...]
     hessian: Matrix
@@ -34,7 +34,7 @@ class Quadratic(NamedTuple):
 
     @property
     def step_times_det(self) -> tuple[jax.Array, ...]:
-        """The Newton step ``-H^-1 g``, times the determinant, by Cramer's rule."""
+        """The Newton step ``-H^-1 g`` times the determinant, by Cramer's rule."""
         replaced = [
             tuple(
                 (*row[:axis], -slope, *row[axis + 1 :])
@@ -45,7 +45,7 @@ class Quadratic(NamedTuple):
         return tuple(_determinant(matrix) for matrix in replaced)
 
     def ridged(self, amount: float) -> "Quadratic":
-        """The same with ``amount`` added to the Hessian's diagonal."""
+        """The same model with ``amount`` added to the diagonal of its Hessian."""
         hessian = tuple(
             tuple(value + amount if i == j else value for j, value in enumerate(row))
             for i, row in enumerate(self.hessian)
@@ -53,20 +53,21 @@ class Quadratic(NamedTuple):
         return Quadratic(self.gradient, hessian)
 
     def newton_step(self, valid: jax.Array) -> jax.Array:
-        """``[dim]``, from the point to where the gradient is zero; zero where not ``valid``."""
+        """``[dim]``, the step to where the gradient is zero; zero where not ``valid``."""
         return jnp.stack(self.newton_steps(valid))
 
     def newton_steps(self, valid: jax.Array) -> tuple[jax.Array, ...]:
-        """The same as scalars."""
+        """As :meth:`newton_step`, but as a tuple of scalars."""
         near_one = self._near_one()
-        # The denominator is safe before the choice, or its gradient would be NaN.
+        # The denominator is made safe before the choice. Otherwise its gradient would be NaN.
         det = jnp.where(valid, near_one.det, 1)
         return tuple(jnp.where(valid, way / det, 0) for way in near_one.step_times_det)
 
     def _near_one(self) -> "Quadratic":
         """A model with the same Newton step whose second derivatives are near one.
 
-        The derivative of a quotient divides by a square: that of a small determinant is zero.
+        The derivative of a quotient divides by the square of the determinant. The square of a small
+        determinant would be rounded to zero.
         """
         curvatures = [jnp.abs(row[axis]) for axis, row in enumerate(self.hessian)]
         scale = inverse_power_of_two(functools.reduce(jnp.maximum, curvatures))
@@ -93,11 +94,11 @@ def _determinant(matrix: Matrix) -> jax.Array:
 
 @jax.custom_jvp
 def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
-    # A fused multiply-add would leave the rounding error of one product instead of zero.
+    # A fused multiply-add of equal products would give the rounding error of one, not zero.
     return jnp.where(a == b, 0, a - b)
 
 
 @_difference.defjvp
 def _difference_jvp(primals, tangents):
-    # Equal products still move apart: a step of zero has a gradient too.
+    # Products that are equal may still have different tangents. A step of zero has a gradient too.
     return _difference(*primals), tangents[0] - tangents[1]

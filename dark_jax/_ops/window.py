@@ -7,21 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# One separable kernel an axis, (x, y, ...).
+# The factors of a separable kernel, one per axis, (x, y, ...).
 Kernels = tuple[np.ndarray, ...]
 
 
 def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Array:
-    """The blurred values at ``offsets``, of the box of pixels ``around`` the peak.
+    """The blurred values at ``offsets``, from the box of pixels ``around`` the peak.
 
-    Only these values are ever used, so only they are computed: along x, then along the other
-    axes, two products with constant matrices. Their zeros make every value NaN or infinite if
-    any pixel is. As one product it would be one long sum: three times the rounding error.
+    Only these values are used, so only they are computed. This takes two products with constant
+    matrices: along x, then along the other axes. Zeros in the matrices make every value NaN or
+    infinite if any pixel is. A single product would have three times the rounding error, because
+    it would be one long sum.
     """
     reach = int(np.abs(offsets).max())
     along = [_shifted(kernel, reach) for kernel in kernels]
     rows = around.reshape(-1, len(along[0]))
-    # Filled up with zeros to whole vectors: two thirds of the time.
+    # Zeros fill the columns up to whole vectors, so that this takes only two thirds of the time.
     columns = np.pad(along[0], ((0, 0), (0, -along[0].shape[1] % 8)))
     across = np.zeros((len(rows), columns.shape[1], len(offsets)))
     for point, (column, *others) in enumerate(offsets + reach):
@@ -30,7 +31,8 @@ def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Arr
             np.multiply.outer, reversed(taps), np.ones(())
         ).reshape(-1)
 
-    # These values are logged: a matrix unit's TF32 or bfloat16 would leave only noise.
+    # Logarithms of these values are taken, where the TF32 or bfloat16 of a matrix unit would leave
+    # only noise.
     def times(values: jax.Array, matrix: np.ndarray) -> jax.Array:
         constant = jnp.asarray(matrix, values.dtype)
         return jnp.matmul(values, constant, precision=lax.Precision.HIGHEST)
@@ -39,7 +41,7 @@ def blurred(around: jax.Array, kernels: Kernels, offsets: np.ndarray) -> jax.Arr
 
 
 def kernel_variances(kernels: Kernels) -> np.ndarray:
-    """``[dim]``, (x, y, ...), in pixels squared: what a blur adds to the variance of a blob."""
+    """``[dim]``, (x, y, ...), the variance in pixels squared that a blur adds to a blob."""
     places = [np.arange(len(kernel)) - len(kernel) // 2 for kernel in kernels]
     return np.array([kernel @ place**2 for kernel, place in zip(kernels, places, strict=True)])
 

@@ -1,18 +1,18 @@
-"""One artefact of a compiled function, for servers that have JAX but not this package.
+"""A compiled function in one file, for servers that have JAX but not this package.
 
-An artefact is a zip of two members, stored plainly: ``about.json``, which says what is in it and
-what made it, and ``function.jax_export``, what ``jax.export`` serialises. The zip's checksums
-tell a damaged file from a whole one. Where dark_jax is not installed, the standard library
-and JAX (with ``flatbuffers``) read it::
+An artefact is a zip file with two uncompressed members: ``about.json`` describes the function and
+what made it, and ``function.jax_export`` is the function as ``jax.export`` serialises it. The
+checksums of the zip file show whether it is damaged. A server without dark_jax can read it with
+the standard library and JAX (with ``flatbuffers``)::
 
     serialized = zipfile.ZipFile("decode.zip").read("function.jax_export")
     decode = jax.jit(jax.export.deserialize(bytearray(serialized)).call)
     decode(heatmaps)["coords"]
 
-As with any program, run only artefacts whose origin you trust.
+Run only artefacts whose origin you trust, as with any program.
 
-- ``PLATFORMS``: what an artefact is for if nothing is said
-- ``FORMAT``: the number of the zip's layout; a reader refuses a higher one
+- ``PLATFORMS``: the default platforms of an artefact
+- ``FORMAT``: the version of the file layout; a reader refuses a higher one
 """
 
 from dark_jax._core.namespace import publish

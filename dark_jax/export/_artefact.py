@@ -35,17 +35,17 @@ def pack(about: bytes, serialized: bytes | bytearray) -> bytes:
 
 
 def save(artefact: bytes, path: str | os.PathLike[str]) -> None:
-    """Write an artefact to a file, whole or not at all.
+    """Write an artefact to a file. The file is written completely or not at all.
 
     Args:
-        artefact: of :func:`export_decode` or :func:`export_function`.
-        path: replaced if it exists; ``.zip`` says what it is.
+        artefact: bytes, from :func:`export_decode` or :func:`export_function`.
+        path: an existing file is replaced; ``.zip`` is the usual suffix.
 
     Returns:
         None.
 
     Raises:
-        TypeError: ``artefact`` is not bytes, or ``path`` no path.
+        TypeError: ``artefact`` is not bytes, or ``path`` is not a path.
         OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
 
     Example:
@@ -60,7 +60,7 @@ def save(artefact: bytes, path: str | os.PathLike[str]) -> None:
         'rules.HRNET'
 
     References:
-        The ZIP file format; :mod:`dark_jax.export` says what is in it.
+        The ZIP file format. :mod:`dark_jax.export` describes the members.
     """
     if not isinstance(artefact, bytes):
         raise TypeError(f"artefact must be bytes, got {type(artefact).__name__}")
@@ -71,12 +71,12 @@ def save(artefact: bytes, path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True, eq=False, repr=False)  # hashed by identity, as jit needs it
 class Artefact:
-    """A function that was exported; call it with arrays of the shapes in ``about["inputs"]``.
+    """An exported function. Call it with arrays of the shapes in ``about["inputs"]``.
 
     Attributes:
-        exported: the function as ``jax.export`` has it.
-        about: what is in it and what made it: ``format``, the versions of ``dark_jax`` and
-            ``jax``, ``platforms``, ``inputs``, ``outputs`` and ``parameters``.
+        exported: the function as a ``jax.export.Exported``.
+        about: a dictionary that describes the artefact: ``format``, the versions of
+            ``dark_jax`` and ``jax``, ``platforms``, ``inputs``, ``outputs`` and ``parameters``.
 
     Example:
         >>> from dark_jax import export
@@ -102,9 +102,9 @@ class Artefact:
         return jax.jit(self.exported.call)
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the function returns; compiled once for each set of sizes.
+        """Call the function. It is compiled once for each combination of sizes.
 
-        Of an empty batch ``jax.export`` makes no program: its results are known without one.
+        ``jax.export`` has no program for an empty batch, whose results are known without one.
         """
         results = self._empty_results(arguments)
         return self._compiled(*arguments) if results is None else results
@@ -133,20 +133,20 @@ class Artefact:
 
 
 def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Artefact:
-    """Read an artefact, and say so if it is damaged or too new.
+    """Read an artefact. An error says if it is damaged or too new.
 
     Args:
-        source: a file, or an artefact in memory.
+        source: the path of a file, or an artefact as bytes.
 
     Returns:
-        An :class:`Artefact`, to be called as the function was.
+        An :class:`Artefact`, which is called like the original function.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.
         OSError: the file cannot be read.
-        TypeError: ``source`` is neither.
-        ValueError: it is no artefact, cut or damaged, or a newer dark_jax or JAX made it than
-            can be read here.
+        TypeError: ``source`` is neither a path nor bytes.
+        ValueError: ``source`` is not an artefact, is cut or damaged, or was made by a newer
+            dark_jax or JAX than this one can read.
 
     Example:
         >>> import jax
@@ -157,7 +157,7 @@ def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Art
         ([2.0, 2.0], 'float32[2]')
 
     References:
-        How long an artefact can be read: the compatibility guarantees of ``jax.export``.
+        The compatibility guarantees of ``jax.export`` say how long an artefact can be read.
     """
     optional.load("flatbuffers", extra="export")
     if isinstance(source, str | os.PathLike):

@@ -64,37 +64,38 @@ def export_decode(
     axes: tuple[int, ...] | None = None,
     dtype: DTypeLike = np.float32,
 ) -> bytes:
-    """A decoder of maps of one size as an artefact: any batch, every platform.
-
-    It gives what ``jax.jit(decoder)`` gives, on the CPU bit for bit (a fit's covariance within
-    rounding), as a plain dictionary of arrays. It runs under ``jit``, inside ``shard_map`` and
-    on a sharded batch; it has no gradient and no ``vmap``.
+    """Export a decoder of maps of one size, for any batch and every platform.
 
     Args:
-        size: ``(H, W)`` of the maps (``(W,)``, ``(D, H, W)``).
-        joints: maps an image; any number if not given.
-        platforms: those it is to run on, of ``"cpu"``, ``"cuda"``, ``"rocm"`` and ``"tpu"``;
-            none of them need be here.
+        size: ``(H, W)`` of the maps, or ``(W,)`` or ``(D, H, W)``.
+        joints: the number of maps in an image. The default accepts any number.
+        platforms: where the artefact can run: some of ``"cpu"``, ``"cuda"``, ``"rocm"`` and
+            ``"tpu"``. This machine needs none of them.
         decoder: :func:`dark_jax.decode`, ``decode_fit``, ``decode_peaks``,
-            ``decode_soft_argmax`` or a function of yours that is called like them; or a
+            ``decode_soft_argmax`` or your own function that is called like them; or a
             ``functools.partial`` of one that binds its parameters, which become part of the
             artefact.
-        axes: the axes of a map in ``[B, J, H, W]``, as for :func:`dark_jax.decode`;
-            ``(-3, -2)`` takes ``[B, H, W, J]``. Those of ``decoder`` if not given.
-        dtype: of the maps, real.
+        axes: the axes of one map in ``[B, J, H, W]``, as for :func:`dark_jax.decode`. Use
+            ``(-3, -2)`` for ``[B, H, W, J]``. The default is that of ``decoder``.
+        dtype: the dtype of the maps, which must hold real numbers.
 
     Returns:
-        The artefact, for :func:`save` and :func:`load`. Called with heatmaps it returns
-        a dictionary of ``coords``, ``scores``, ``status`` and, where the decoder estimates it,
-        ``covariance``, as :class:`dark_jax.Keypoints` has them: ``coords [B, J, dim]``.
+        The artefact as bytes, for :func:`save` and :func:`load`. Called with heatmaps, it returns
+        a dictionary of the fields of :class:`dark_jax.Keypoints`: ``coords [B, J, dim]``,
+        ``scores``, ``status`` and, if the decoder estimates it, ``covariance``.
+
+    Notes:
+        On the CPU the results are those of ``jax.jit(decoder)`` to the bit, and the covariance of
+        a fit up to rounding. An artefact works under ``jit``, inside ``shard_map`` and on a
+        sharded batch. It does not support gradients or ``vmap``.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.
-        TypeError: ``size``, ``joints``, ``axes``, ``platforms`` or ``dtype`` are of another
-            type; ``decoder`` is no function of maps, or a parameter is missing or not its own.
+        TypeError: ``size``, ``joints``, ``axes``, ``platforms`` or ``dtype`` have a wrong type;
+            ``decoder`` is not a function of maps, lacks a parameter, or has one too many.
         ValueError: ``size`` is not one to three positive integers, as many as ``axes``;
             ``joints`` is below 1; a platform is unknown; the decoder refuses a parameter;
-            ``axes`` are not those that ``decoder`` is bound to.
+            ``axes`` differ from those that ``decoder`` binds.
 
     Example:
         >>> import functools

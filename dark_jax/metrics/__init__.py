@@ -1,22 +1,24 @@
-"""The scores of the field: OKS, PCK, PCKh, AUC, EPE, NME.
+"""Common scores of keypoints: OKS, PCK, PCKh, AUC, EPE and NME.
 
 Every function compares ``coords`` with ``truth``, both ``[..., J, dim]`` in the same pixels, and
-returns a mean over joints; all but :func:`oks` take the ``axis`` to average over. ``dim`` is 1, 2
-or 3; only :func:`pckh`, which has boxes, is for two dimensions alone. Three rules are common to
-all:
+returns a mean over joints. All functions but :func:`oks` take the ``axis`` to average over.
+``dim`` is 1, 2 or 3; :func:`pckh`, which needs boxes, is only for 2. Three rules hold for all:
 
-- A joint counts where ``visible`` is above zero and its truth is finite. Whatever else stands
-  there, NaN too, has no part in the result nor in the gradient.
-- A mean over no joint is 0, and so is its gradient: in a mean weighted with
-  ``(visible > 0).sum(axis)`` it falls away. Only the weight tells it from a true 0.
-- A predicted NaN is wrong for PCK and AUC, no likeness at all for OKS, NaN for EPE and NME.
+- A joint counts if its ``visible`` is above zero and its truth is finite. A joint that does not
+  count, even if it is NaN, changes neither the result nor the gradient.
+- A mean over no joint is 0, and so is its gradient. To combine means, weight them with
+  ``(visible > 0).sum(axis)``: such a mean then has no weight. Only the weight tells it from a
+  true 0.
+- A predicted NaN counts as wrong for PCK and AUC, has similarity 0 for OKS, and gives NaN for EPE
+  and NME.
 
-mmpose reports the mean over joints of each joint's mean over instances: average ``axis=0``, then
-over the joints that are seen. ``axis=None`` pools: each visible joint of the set counts alike.
+mmpose averages each joint over the instances first, and then averages over the joints: use
+``axis=0``, and then the mean over the joints that occur. ``axis=None`` counts all visible joints
+of the set equally.
 
-The sigmas of COCO's joints, and which of MPII's joints count, are in :mod:`dark_jax.skeletons`.
+:mod:`dark_jax.skeletons` has the sigmas of COCO's joints, and says which joints of MPII count.
 
-- ``MPII_HEAD``: MPII's head size, in diagonals of the head's box
+- ``MPII_HEAD``: the head size of MPII, in diagonals of the head's box
 """
 
 from dark_jax._core.namespace import publish

@@ -60,29 +60,31 @@ def pck(
     visible: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = -1,
 ) -> jax.Array:
-    """Percentage of correct keypoints, as a fraction: those nearer than a threshold.
-
-    Nearer, not as near: a distance equal to the threshold is wrong, as in mmpose and HRNet.
+    """Compute the fraction of correct keypoints: those closer than a threshold.
 
     Args:
-        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
-        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
+        coords: predictions, ``[..., J, dim]`` real numbers, ``dim`` from 1 to 3, in any pixels.
+        truth: ``[..., J, dim]`` real numbers in the same pixels; leading axes broadcast.
         threshold: a number, in units of ``normalize``.
-        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
-            larger side of the box, say. Joints of an instance whose unit is zero, negative or not
-            finite do not count. For a unit on each axis, divide both arrays by it before.
-        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
-            above zero, as all do if not given.
-        axis: the axes of ``[..., J]`` to average over, None for all; static.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``, such as
+            the larger side of the box.
+        visible: numbers or booleans that broadcast to ``[..., J]``. Joints whose value is not
+            above zero do not count. The default counts all.
+        axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
-        float32 (float64 where a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1. float32 (float64 if
+        a coordinate is).
+
+    Notes:
+        A distance equal to the threshold is wrong, as in mmpose and HRNet. The result is 0 if no
+        joint counts. Joints of an instance whose ``normalize`` is not positive and finite do not
+        count. To use a unit for each axis, divide both arrays by it first.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        TypeError: an array does not hold real numbers; ``axis`` does not hold integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
-            ``threshold`` is not a single number, or NaN; ``normalize`` or ``visible`` does not
+            ``threshold`` is not a single number, or is NaN; ``normalize`` or ``visible`` does not
             broadcast; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
@@ -114,32 +116,37 @@ def pckh(
     visible: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = -1,
 ) -> jax.Array:
-    """PCK in head sizes, as MPII has it: PCKh@0.5 is ``threshold=0.5``.
-
-    A head's size is .6 of the diagonal of its box. A distance equal to the threshold is right
-    here, as in MPII's and HRNet's evaluation. Their total is ``axis=None`` and
-    ``visible=visible * np.array(skeletons.MPII.scored)``: pelvis and thorax do not count.
+    """Compute PCK in units of head sizes, as for MPII. PCKh@0.5 is ``threshold=0.5``.
 
     Args:
-        coords: predictions, ``[..., J, 2]`` real, ``(x, y)`` in pixels of your choice.
-        truth: ``[..., J, 2]`` real, in the same pixels; leading axes broadcast.
-        head_boxes: real, ``[..., 4]``, ``(x, y, w, h)`` in these pixels, of leading axes that
-            broadcast; joints of an instance whose box has no diagonal do not count. MPII's
-            annotations have two corners: the box is ``(x1, y1, x2 - x1, y2 - y1)``.
+        coords: predictions, ``[..., J, 2]`` real numbers, ``(x, y)`` in any pixels.
+        truth: ``[..., J, 2]`` real numbers in the same pixels; leading axes broadcast.
+        head_boxes: ``[..., 4]`` real numbers, ``(x, y, w, h)`` in these pixels; leading axes
+            broadcast. For the two corners of MPII's annotations, the box is
+            ``(x1, y1, x2 - x1, y2 - y1)``.
         threshold: a number, in head sizes.
-        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
-            above zero, as all do if not given.
-        axis: the axes of ``[..., J]`` to average over, None for all; static.
+        visible: numbers or booleans that broadcast to ``[..., J]``. Joints whose value is not
+            above zero do not count. The default counts all.
+        axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
-        float32 (float64 where a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1. float32 (float64 if
+        a coordinate is).
+
+    Notes:
+        The size of a head is 0.6 times the diagonal of its box. Unlike in :func:`pck`, a distance
+        equal to the threshold is right, as in the evaluations of MPII and HRNet. The result is 0
+        if no joint counts. Joints of an instance whose box has no diagonal do not count.
+
+        MPII's total score leaves out pelvis and thorax: use ``axis=None`` and
+        ``visible=visible * np.array(skeletons.MPII.scored)``.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        TypeError: an array does not hold real numbers; ``axis`` does not hold integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
             ``head_boxes`` is not ``[..., 4]``; it or ``visible`` does not broadcast;
-            ``threshold`` is not a single number, or NaN; ``axis`` is not an axis of ``[..., J]``.
+            ``threshold`` is not a single number, or is NaN; ``axis`` is not an axis of
+            ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics
@@ -172,28 +179,28 @@ def auc(
     visible: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = -1,
 ) -> jax.Array:
-    """Area under the curve of PCK over its threshold: the mean of :func:`pck` over many.
+    """Compute the area under the curve of PCK: the mean of :func:`pck` over many thresholds.
 
     Args:
-        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
-        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
-        thresholds: ``[T]`` real, in units of ``normalize``. mmpose's are ``jnp.arange(20) / 20``,
-            of 30 pixels.
-        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``; as
-            for :func:`pck`.
-        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
-            above zero, as all do if not given.
-        axis: the axes of ``[..., J]`` to average over, None for all; static.
+        coords: predictions, ``[..., J, dim]`` real numbers, ``dim`` from 1 to 3, in any pixels.
+        truth: ``[..., J, dim]`` real numbers in the same pixels; leading axes broadcast.
+        thresholds: ``[T]`` real numbers, in units of ``normalize``. mmpose takes
+            ``jnp.arange(20) / 20`` with a unit of 30 pixels.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``, as for
+            :func:`pck`.
+        visible: numbers or booleans that broadcast to ``[..., J]``. Joints whose value is not
+            above zero do not count. The default counts all.
+        axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``: 0 to 1, and 0 where nothing counts;
-        float32 (float64 where a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1, and 0 if no joint
+        counts. float32 (float64 if a coordinate is).
 
     Raises:
-        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        TypeError: an array does not hold real numbers; ``axis`` does not hold integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
-            ``thresholds`` are not at least one number in a row; ``normalize`` or ``visible``
-            does not broadcast; ``axis`` is not an axis of ``[..., J]``.
+            ``thresholds`` is not a list of at least one number; ``normalize`` or ``visible`` does
+            not broadcast; ``axis`` is not an axis of ``[..., J]``.
 
     Example:
         >>> from dark_jax import metrics

@@ -30,21 +30,24 @@ def epe(
     visible: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = -1,
 ) -> jax.Array:
-    """End-point error: the mean distance in pixels.
+    """Compute the end-point error: the mean distance in pixels.
 
     Args:
-        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
-        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
-        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
-            above zero, as all do if not given.
-        axis: the axes of ``[..., J]`` to average over, None for all; static.
+        coords: predictions, ``[..., J, dim]`` real numbers, ``dim`` from 1 to 3, in any pixels.
+        truth: ``[..., J, dim]`` real numbers in the same pixels; leading axes broadcast.
+        visible: numbers or booleans that broadcast to ``[..., J]``. Joints whose value is not
+            above zero do not count. The default counts all.
+        axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``, in pixels; 0 where nothing counts.
-        float32 (float64 where a coordinate is). The gradient at distance zero is zero.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; in pixels, and 0 if no joint
+        counts. float32 (float64 if a coordinate is).
+
+    Notes:
+        The gradient at distance zero is zero, so this can be a loss.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        TypeError: an array does not hold real numbers; ``axis`` does not hold integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``visible`` does not broadcast; ``axis`` is not an axis of ``[..., J]``.
 
@@ -67,24 +70,27 @@ def nme(
     visible: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = -1,
 ) -> jax.Array:
-    """Normalised mean error: the mean distance in units of each instance, such as its face.
+    """Compute the normalised mean error: the mean distance in a unit of each instance.
 
     Args:
-        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
-        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
-        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``: the
-            distance of the eyes, say. Joints of an instance whose unit is zero, negative or not
-            finite do not count.
-        visible: numbers or booleans that broadcast to ``[..., J]``; a joint counts where they are
-            above zero, as all do if not given.
-        axis: the axes of ``[..., J]`` to average over, None for all; static.
+        coords: predictions, ``[..., J, dim]`` real numbers, ``dim`` from 1 to 3, in any pixels.
+        truth: ``[..., J, dim]`` real numbers in the same pixels; leading axes broadcast.
+        normalize: the length of a unit in pixels, numbers that broadcast to ``[...]``, such as
+            the distance between the eyes.
+        visible: numbers or booleans that broadcast to ``[..., J]``. Joints whose value is not
+            above zero do not count. The default counts all.
+        axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``, in these units; 0 where nothing
-        counts. float32 (float64 where a coordinate is). The gradient at distance zero is zero.
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; in these units, and 0 if no
+        joint counts. float32 (float64 if a coordinate is).
+
+    Notes:
+        Joints of an instance whose ``normalize`` is not positive and finite do not count. The
+        gradient at distance zero is zero, so this can be a loss.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``axis`` no integers.
+        TypeError: an array does not hold real numbers; ``axis`` does not hold integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
             ``normalize`` or ``visible`` does not broadcast; ``axis`` is not an axis of
             ``[..., J]``.

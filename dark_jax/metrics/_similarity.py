@@ -41,35 +41,38 @@ def oks(
     sigmas: ArrayLike | tuple[float, ...],
     visible: ArrayLike | None = None,
 ) -> jax.Array:
-    """Object keypoint similarity: how near a pose is, as COCO has it, 0 to 1.
+    """Compute the object keypoint similarity of COCO, from 0 to 1.
 
-    The mean over the visible joints of ``exp(-d^2 / (2 area (2 sigma)^2))``. All pairs of ``I``
-    predicted and ``K`` true poses: ``oks(coords[:, None], truth, ...)`` is ``[I, K]``.
+    It is the mean over the visible joints of ``exp(-d^2 / (2 area (2 sigma)^2))``.
+    ``oks(coords[:, None], truth, ...)`` compares ``I`` predicted with ``K`` true poses and
+    returns ``[I, K]``.
 
     Args:
-        coords: predictions, ``[..., J, dim]`` real, ``dim`` from 1 to 3, in pixels of your choice.
-        truth: ``[..., J, dim]`` real, in the same pixels; leading axes broadcast.
-        area: of each person in pixels squared, numbers that broadcast to ``[...]``; COCO
-            takes that of the segment, not of the box. Below zero it is zero; where a traced one
-            is NaN, so is the result.
-        sigmas: of each joint, ``J`` positive numbers (or one for all), such as
+        coords: predictions, ``[..., J, dim]`` real numbers, ``dim`` from 1 to 3, in any pixels.
+        truth: ``[..., J, dim]`` real numbers in the same pixels; leading axes broadcast.
+        area: area of each person in pixels squared, numbers that broadcast to ``[...]``. COCO
+            uses the area of the segment, not of the box.
+        sigmas: ``J`` positive numbers, or one number for all joints, such as
             ``skeletons.COCO.sigmas``.
-        visible: numbers that broadcast to ``[..., J]``, such as COCO's flags; a joint
-            counts where they are above zero, as all do if not given.
+        visible: numbers that broadcast to ``[..., J]``, such as COCO's flags. Joints whose value
+            is not above zero do not count. The default counts all.
 
     Returns:
-        ``[...]`` float32 (float64 where a coordinate is); 0 where no joint is visible: COCO then
-        measures from the box, and ignores the person. As pycocotools to 1e-6.
+        ``[...]`` float32 (float64 if a coordinate is), equal to pycocotools to 1e-6.
+
+    Notes:
+        The result is 0 if no joint is visible. COCO measures from the box in this case, and
+        ignores the person. A negative area counts as zero. If a traced area is NaN, so is the
+        result.
+
+        COCO defines the score for two dimensions. For one and three, the formula is the same,
+        and ``area`` is the square of a length of your choice.
 
     Raises:
         TypeError: an array does not hold real numbers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, dim]`` that fit together;
-            ``area``, ``sigmas`` or ``visible`` does not broadcast; ``area`` is NaN or infinite,
-            or ``sigmas`` are not positive and finite, when not traced.
-
-    Notes:
-        COCO defines it for the plane. In volumes and along a line the formula is the same, and
-        ``area`` is the square of whatever length you measure an instance by.
+            ``area``, ``sigmas`` or ``visible`` does not broadcast; ``area`` is not finite, or
+            ``sigmas`` are not positive and finite.
 
     Example:
         >>> from dark_jax import metrics

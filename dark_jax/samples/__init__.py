@@ -1,4 +1,4 @@
-"""A real network's heatmaps of a real photograph; provenance and licences in README.md."""
+"""Heatmaps of a real network for a real photograph. Sources and licences are in README.md."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _JOINTS = (
 
 
 class Sample(NamedTuple):
-    """Heatmaps with the photograph they belong to.
+    """Heatmaps, and the photograph that they belong to.
 
     Attributes:
-        heatmaps: ``[B, J, H, W]``, here ``[1, 18, 32, 32]``, float16.
-        image: ``[H, W, C]``, here ``[256, 256, 3]``, uint8, RGB.
-        stride: image pixels per heatmap pixel; heatmap pixel i covers image pixels
+        heatmaps: ``[B, J, H, W]`` float16, for the shipped sample ``[1, 18, 32, 32]``.
+        image: ``[H, W, C]`` uint8, RGB, for the shipped sample ``[256, 256, 3]``.
+        stride: image pixels for each heatmap pixel. Heatmap pixel i covers the image pixels
             ``stride i`` to ``stride i + stride - 1``.
-        joints: names of the 18 joints.
+        joints: the names of the 18 joints.
 
     Example:
         >>> from dark_jax import samples
@@ -58,7 +58,7 @@ class Sample(NamedTuple):
 
 
 def load() -> Sample:
-    """The astronaut: OpenPose MobileNet-thin on NASA's portrait of Eileen Collins.
+    """Load the shipped sample: OpenPose MobileNet-thin on NASA's portrait of Eileen Collins.
 
     Returns:
         A :class:`Sample`.
@@ -76,7 +76,7 @@ def load() -> Sample:
         [123, 51]
 
     References:
-        Provenance and licences are in ``dark_jax/samples/README.md``.
+        Sources and licences are in ``dark_jax/samples/README.md``.
     """
     file = resources.files("dark_jax.samples") / "astronaut_openpose_thin.npz"
     with file.open("rb") as stream, np.load(stream) as arrays:

@@ -1,6 +1,6 @@
-"""Every decoder, once: the contracts of this folder, and the benchmarks, run over this list.
+"""A list of every decoder, over which the tests of this folder and the benchmarks run.
 
-A new decoder, or a new way through one, is one line in :data:`DECODERS`.
+A new decoder, or a new variant of one, is one line in :data:`DECODERS`.
 """
 
 import re
@@ -17,23 +17,23 @@ from dark_jax import rules
 from tests.support import synthetic, tolerances
 
 SIZE = (20, 18)
-# Images and joints of most tests: a multiple of the four devices, compiled once for all.
+# Images and joints of most tests. Four devices divide the images, and all tests share one program.
 BATCH = (8, 4)
 
 COLLECTIVE = re.compile(r"\b(?:[\w-]*all-[\w-]+|collective-[\w-]+|reduce-scatter[\w-]*)\(")
 
 
-@dataclass(frozen=True, eq=False)  # a function: hashed by identity, as jit wants it
+@dataclass(frozen=True, eq=False)  # hashed by identity, as jit needs it
 class Decoder:
     """A public decoder with its options: a function of maps ``[B, J, H, W]``.
 
     Attributes:
-        function: of maps and of the options.
+        function: takes maps and the options.
         options: its keyword arguments.
-        variant: its program is of the kind of an earlier one: only contracts of numbers run.
-        chooses: from the data, which maps to read once more: a branch in the program.
-        scale_free: maps of another scale have the same coordinates.
-        mirrors: mirrored maps have mirrored coordinates.
+        variant: its program is like that of an earlier entry, so only tests of its values run.
+        chooses: its program has a branch: the data decide which maps are read once more.
+        scale_free: the coordinates do not change with the scale of the maps.
+        mirrors: mirrored maps give mirrored coordinates.
     """
 
     function: Callable[..., Any]
@@ -53,7 +53,7 @@ class Decoder:
 
 
 def bins(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The largest of every column and of every row; NaN where one holds it, on every device."""
+    """The maximum of every column and of every row. It is NaN on every device if one is NaN."""
 
     def largest(axis: int) -> jax.Array:
         return jnp.where(jnp.isnan(maps).any(axis), jnp.nan, maps.max(axis))
@@ -72,7 +72,7 @@ def _rule(rule: rules.Rule) -> Decoder:
         variant=True,
         chooses=rule.rescale is not rules.Rescale.NO,
         scale_free=False,
-        mirrors=rule.stencil.corners == 4,  # two of the four corners mirror to the other two
+        mirrors=rule.stencil.corners == 4,  # mirroring swaps these two corners for the other two
     )
 
 
@@ -90,39 +90,39 @@ DECODERS = {
     "fit background": Decoder(
         dark_jax.decode_fit, {"sigma": 2.0, "background": None, "from_blurred": True}, variant=True
     ),
-    # Sharp: the last bits of a whole background's weights would be 4e-5 px.
+    # A low temperature: with a high one the rounding of the background's weights costs 4e-5 px.
     "soft argmax": Decoder(dark_jax.decode_soft_argmax, {"temperature": 0.03}, scale_free=False),
     "soft argmax window": Decoder(
         dark_jax.decode_soft_argmax, {"temperature": 0.1, "radius": 4}, scale_free=False
     ),
     "peaks": Decoder(dark_jax.decode_peaks, PEAKS, chooses=True, scale_free=False),
     "simcc": Decoder(_simcc, {"rule": rules.GUARDED}, variant=True),
-    # The rule's own kernel, 37, is longer than these rows.
+    # The default kernel of the rule, 37 bins, is longer than these rows.
     "simcc rule": Decoder(_simcc, {"kernel_size": 11}, chooses=True, scale_free=False),
     "get_final_preds": Decoder(dark_jax.get_final_preds, chooses=True),
 }
-# Published rules that do what no other in the list does: a step of fixed length, a map mirrored
-# at its edges, a rescaling only to a positive maximum.
+# Published rules which do what no decoder above does. HRNET takes a step of fixed length,
+# HF_VITPOSE mirrors a map at its edges, and SAPIENS2 rescales only to a positive maximum.
 RULES = {
     f"rules.{rule.name}": _rule(rule) for rule in (rules.HRNET, rules.HF_VITPOSE, rules.SAPIENS2)
 }
-# Functions of a batch of maps that give no coordinates, or make the maps.
+# Functions of a batch of maps which do not return coordinates, or which make the maps.
 OTHERS: dict[str, Callable[[Any], Any]] = {
     "encode": lambda maps: dark_jax.encode(SIZE[0] * maps[..., 0, :2], size=SIZE),
     "get_max_preds": dark_jax.get_max_preds,
     "gaussian_blur": dark_jax.gaussian_blur,
 }
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {**DECODERS, **OTHERS}
-# One of every kind of program, for contracts of how functions are compiled.
+# One decoder of every kind of program, for tests of how functions are compiled.
 KINDS = [name for name, decoder in DECODERS.items() if not decoder.variant]
 CHOOSING = [name for name in KINDS if DECODERS[name].chooses]
 SELF_CONTAINED = [name for name in (*KINDS, *OTHERS) if name not in CHOOSING]
-# The programs that every run of the tests compiles; of the others most are among the slow ones.
+# Every run of the tests compiles these programs. Most of the others belong to the slow tests.
 FIRST = ("decode", "get_final_preds")
 
 
 def maps(batch: int, joints: int) -> np.ndarray:
-    """Bumps, and in every image one map whose zeros the reference's clamp bites on."""
+    """Bumps. In every image one map has zeros, at which the reference's clamp takes effect."""
     values, _ = synthetic.gaussians(0, batch * joints, SIZE, sigma=2.0, noise=0.02, margin=0.0)
     values = values.reshape(batch, joints, *SIZE)
     values[:, 0] = synthetic.cut(values[:, 0], threshold=0.8)
@@ -137,8 +137,8 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 def assert_as_on_one_device(name: str, found: Any, expected: Any) -> None:
-    """Integer peaks, and whatever else is whole, to the bit; the rest to a millionth of a pixel."""
-    # But for the rounding of two sums over the whole map.
+    """Compare integers, such as integer peaks, to the bit and other values to 1e-6 px."""
+    # Soft-argmax also has the rounding of two sums over the whole map.
     rounding = 2 * tolerances.EPS32 * max(SIZE) if name == "soft argmax" else 0
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)

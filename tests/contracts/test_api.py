@@ -1,4 +1,4 @@
-"""The public surface, by reflection."""
+"""Tests of the public names, signatures and docstrings, by reflection."""
 
 import ast
 import builtins
@@ -17,7 +17,7 @@ import dark_jax
 
 REFERENCE = {"get_max_preds", "gaussian_blur", "taylor", "get_final_preds"}
 
-# What users import; the last three wait until they are asked for.
+# The public modules. ``import dark_jax`` does not import the last three.
 MODULES = ("coco", "conventions", "metrics", "rules", "skeletons", "export", "plot", "samples")
 NAMESPACES = {name: importlib.import_module(f"dark_jax.{name}") for name in MODULES}
 
@@ -34,27 +34,27 @@ DOCUMENTED = {
     **{f"dark_jax.{name}": module for name, module in NAMESPACES.items()},
 }
 
-# Not what is indexed: a slice, a name.
+# Brackets in a docstring, except those that hold an index: a slice or a quoted name.
 SHAPE = re.compile(r"\[([^\[\]:'\"]*)\]")
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
 
 
 def sections(value: Any) -> dict[str, str]:
-    """A docstring's sections in their order; the text before them has no name."""
+    """The sections of a docstring in order, by title. The text before them has an empty title."""
     doc = inspect.getdoc(value) or ""
     text, *others = re.split(rf"^({'|'.join(SECTIONS)}):\n", doc, flags=re.MULTILINE)
     return {"": text, **dict(zip(others[::2], others[1::2], strict=True))}
 
 
 def entries(section: str) -> dict[str, str]:
-    """What a section says of each name."""
+    """The description of each name in a section."""
     _, *others = re.split(r"^    \**(\w+): ", section, flags=re.MULTILINE)
     return dict(zip(others[::2], others[1::2], strict=True))
 
 
 def attributes(cls: type) -> list[str]:
-    """The names of what an instance of a public class holds, or of what an enumeration does."""
+    """The names of the fields of a class, or of the members of an enumeration."""
     if issubclass(cls, enum.Enum):
         return [member.name for member in cls]
     return [*inspect.signature(cls).parameters]
@@ -69,13 +69,13 @@ def test_all_is_the_namespace() -> None:
     assert dark_jax.__all__ == sorted(public, key=lambda name: (name[0].islower(), name))
 
 
-# Names that are defined elsewhere and that this module also shows: a rule of your own needs them.
+# Names that a module exports but does not define. A user's own rule needs them.
 ALSO_SHOWN = {"rules": {"COMPACT", "TAYLOR", "Padding", "Stencil"}}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_all_is_what_a_module_defines(name: str) -> None:
-    """In its file or, of a package, in the files beside it that it imports from."""
+    """The names come from its file or, for a package, from the files that it imports."""
     defined = set()
     for node in ast.parse(inspect.getsource(NAMESPACES[name])).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -90,7 +90,7 @@ def test_all_is_what_a_module_defines(name: str) -> None:
     assert sorted(NAMESPACES[name].__all__) == sorted(public)
 
 
-IN_PLACE = {("apply_affine", "affine"), ("to_image", "affine")}  # of spacing
+IN_PLACE = {("apply_affine", "affine"), ("to_image", "affine")}  # ``spacing`` may replace it
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ IN_PLACE = {("apply_affine", "affine"), ("to_image", "affine")}  # of spacing
     ],
 )
 def test_defaults_are_keyword_only(name: str) -> None:
-    """But for an array in whose place another argument may be given."""
+    """Every default is keyword-only, except for an array which another argument may replace."""
     for parameter in inspect.signature(PUBLIC[name]).parameters.values():
         if parameter.default is not parameter.empty and (name, parameter.name) not in IN_PLACE:
             assert parameter.kind is parameter.KEYWORD_ONLY
@@ -122,7 +122,7 @@ def test_reference_signatures() -> None:
 
 @pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
 def test_docstrings_are_complete(name: str) -> None:
-    """Every section is there, in one order, and says something of every name."""
+    """Every section is present, in a fixed order, and describes every name."""
     value = PUBLIC[name]
     found = sections(value)
     if inspect.isclass(value):
@@ -141,7 +141,7 @@ def test_docstrings_are_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
 def test_examples_show_what_comes_out(name: str) -> None:
-    """Doctests run them (pytest --doctest-modules); one without output would show nothing."""
+    """Doctests run the examples (pytest --doctest-modules). An example must have output."""
     examples = doctest.DocTestParser().get_examples(sections(PUBLIC[name])["Example"])
     assert any(example.want for example in examples)
 
@@ -154,7 +154,7 @@ TYPES = re.compile(
 
 @pytest.mark.parametrize("name", {**FUNCTIONS, **CLASSES})
 def test_arrays_have_a_type(name: str) -> None:
-    """Wherever there is a shape, and whatever is returned: Keypoints say theirs."""
+    """Every argument with a shape and every returned array states its type, or is ``Keypoints``."""
     value, found = PUBLIC[name], sections(PUBLIC[name])
     told = entries(found.get("Args", found.get("Attributes", "")))
     told = {k: v for k, v in told.items() if SHAPE.search(v) and k not in ("axes", "axis", "dims")}
@@ -165,13 +165,13 @@ def test_arrays_have_a_type(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_help_shows_types_as_they_are_written(name: str) -> None:
-    """ArrayLike, not the eight types that it stands for."""
+    """``help`` shows ArrayLike, not the eight types that it stands for."""
     assert all(isinstance(shown, str) for shown in FUNCTIONS[name].__annotations__.values())
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_help_of_classes_shows_no_private_type(name: str) -> None:
-    """Of their fields, methods and properties: jax.Array, and not where it is defined."""
+    """Fields, methods and properties show jax.Array, not the private module that defines it."""
     cls = CLASSES[name]
     members = [each.fget if isinstance(each, property) else each for each in vars(cls).values()]
     shown = [cls, *(each for each in members if inspect.isfunction(each))]
@@ -181,7 +181,7 @@ def test_help_of_classes_shows_no_private_type(name: str) -> None:
     assert "jaxlib" not in text
 
 
-# Arguments that are lengths, or places.
+# Arguments that are lengths or positions.
 LENGTHS = {"boxes", "coords", "kernel_size", "max_sigma", "min_distance", "normalize"}
 LENGTHS |= {"coord", "head_boxes", "kernel", "radius", "shift", "sigma", "stride", "truth"}
 LENGTHS |= {"blur_sigma"}
@@ -189,14 +189,14 @@ LENGTHS |= {"blur_sigma"}
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_lengths_have_a_unit(name: str) -> None:
-    """Or the function where they have."""
+    """A length has a unit, or refers to a function which states the unit."""
     for parameter, text in entries(sections(FUNCTIONS[name]).get("Args", "")).items():
         if parameter in LENGTHS:
             assert re.search(r"pixel|bins|as for :func:", text), parameter
 
 
 def listed(module: Any) -> list[str]:
-    """What the lists of a module's docstring explain, such as ``- ``A``, ``B``: two letters``."""
+    """The names that the lists of a docstring explain, as in ``- ``A``, ``B``: two letters``."""
     heads = re.findall(r"^- ((?:``\w+``(?:, |: ))+)", module.__doc__ or "", re.MULTILINE)
     return re.findall(r"\w+", " ".join(heads))
 

@@ -1,4 +1,4 @@
-"""Two processes, as on two hosts of a pod: each decodes its part of the batch."""
+"""Two processes each decode their part of a batch, as two hosts of a pod do."""
 
 import os
 import socket
@@ -29,12 +29,12 @@ ROOT = Path(__file__).parents[2]
 
 PROCESSES, DEVICES = 2, 2
 BATCH, JOINTS = 8, 3
-# Seconds; alone on two cores it takes thirty.
+# In seconds. The test takes 30 s if nothing else runs on the two cores.
 LIMIT = 300
 
 
 def worker(port: str, process: str, folder: str) -> None:
-    """One process of the two; the first writes down what both have found."""
+    """Run one of the two processes. The first one saves the results of both."""
     from jax.experimental import multihost_utils
 
     jax.config.update("jax_platforms", "cpu")
@@ -67,14 +67,14 @@ def test_two_processes(tmp_path: Path) -> None:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tests.contracts.test_distributed", str(port)]
-    environment = {**os.environ, **compilation_cache.OFF}  # one that fails has the other killed
+    environment = {**os.environ, **compilation_cache.OFF}  # the test may kill the processes
     running = [
         subprocess.Popen([*command, str(process), str(tmp_path)], cwd=ROOT, env=environment)
         for process in range(PROCESSES)
     ]
     end = time.monotonic() + LIMIT
     try:
-        # One that fails leaves the other waiting.
+        # If one process fails, the other one waits for it.
         while any(one.poll() is None for one in running):
             assert not any(one.poll() for one in running)
             assert time.monotonic() < end, f"not done within {LIMIT} s"

@@ -1,7 +1,7 @@
-"""Every decoder on maps of every dtype: the numbers decide, not how they are held.
+"""Every decoder on maps of every dtype: equal numbers give equal results.
 
-Results are float32, or float64 of float64 maps under x64; the status is int8. SimCC is given rows
-made by NumPy: those of the registry look for NaN, which integers have not.
+Results are float64 for float64 maps under x64, and float32 otherwise. The status is int8. NumPy
+makes the rows for SimCC, because ``decoders.bins`` looks for NaN, which integers do not have.
 """
 
 import functools
@@ -19,28 +19,28 @@ from tests.support.cases import slow_but
 
 EVERY = {**DECODERS, **RULES}
 NARROW = ("bool", "uint8", "int32", "float16", "bfloat16")
-# Those that the narrow ones leave out are computed as these are.
+# These are computed like one of the dtypes above.
 OTHERS = ("int8", "int16", "uint16", "uint32")
 WIDE = ("int64", "uint64", "float64")
-# Of the two kinds of program: the dtypes that take a way of their own through them.
+# Both programs of ``FIRST``, with the dtypes that take a branch of their own.
 FAST = [(name, dtype, False) for name in FIRST for dtype in ("bool", "uint8", "bfloat16")]
 FAST += [("decode", dtype, True) for dtype in ("int64", "float64")]
 CASES = [(name, dtype, False) for name in EVERY for dtype in NARROW]
 CASES += [(name, dtype, True) for name in EVERY for dtype in WIDE]
 CASES += [(name, dtype, False) for name in FIRST for dtype in (*OTHERS, *WIDE)]
 CASES += [(name, dtype, True) for name in FIRST for dtype in (*NARROW, *OTHERS)]
-# A float32 of the map, or of its blur, decides which is the highest pixel.
+# These decoders find the highest pixel in a float32 copy of the map or of its blur.
 BLURRING = ("fit background", "soft argmax", "peaks")
 EXACT = [name for name in (*KINDS, "decode rule", "simcc") if name not in BLURRING]
-# By the dtype: the lowest integers that float32 and float64 confuse.
+# For each dtype, the lowest integer that has the same float32 or float64 as its successor.
 SAME_FLOATS = {"int32": 2**24, "uint32": 2**24, "int64": 2**53, "uint64": 2**53}
 COLLIDING = [(name, dtype) for name in EXACT for dtype in SAME_FLOATS]
-# Relative and absolute: of sums in another order, and of float32 beside float64.
+# Relative and absolute tolerance: sums are in another order, and float64 differs from float32.
 ROUNDING = {"float32": 2e-5, "float64": 2e-3}
 
 
 def whole_maps() -> np.ndarray:
-    """``[1, 12, H, W]`` float32: whole numbers that every dtype holds, in bumps and without."""
+    """``[1, 12, H, W]`` float32 whole numbers that every dtype holds, of bumps and flat maps."""
     bumps, _ = synthetic.gaussians(0, 8, SIZE, sigma=2.0, noise=0.02, margin=0.0)
     degenerate = synthetic.degenerate(SIZE)
     others = [degenerate[name] for name in ("zero", "tie", "flat top", "spike")]
@@ -62,7 +62,7 @@ def of_float32(name: str, *, binary: bool) -> Any:
 
 @pytest.mark.parametrize(("name", "dtype", "x64"), slow_but(FAST, CASES, unpack=True))
 def test_the_numbers_decide(name: str, dtype: str, x64: bool) -> None:
-    """As float32 decodes them; float64 too, which is float32 without x64."""
+    """Every dtype gives the result of float32. Without x64, float64 is float32."""
     maps = whole_maps()
     typed = maps > 50 if dtype == "bool" else maps.astype(jnp.dtype(dtype))
     with jax.enable_x64(x64):
@@ -70,7 +70,7 @@ def test_the_numbers_decide(name: str, dtype: str, x64: bool) -> None:
     float_dtype = "float64" if x64 and dtype == "float64" else "float32"
     expected = of_float32(name, binary=dtype == "bool")
     if name == "fit background" and float_dtype == "float64":
-        # Which of two equal peaks is the higher after its blur is a matter of rounding.
+        # After the blur, rounding decides which of two equal peaks is higher.
         found, expected = (jax.tree.map(lambda a: a[:, :9], each) for each in (found, expected))
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape
@@ -84,7 +84,7 @@ def test_the_numbers_decide(name: str, dtype: str, x64: bool) -> None:
 
 
 def test_float64_without_x64_is_float32() -> None:
-    """To the bit: of numbers that float32 does not hold."""
+    """The results agree to the bit, for numbers that float32 does not hold."""
     maps, _ = synthetic.gaussians(1, 12, SIZE, sigma=2.0, noise=0.02)
     fine = maps[None].astype(np.float64) / 3
     found, expected = dark_jax.decode(fine), dark_jax.decode(fine.astype(np.float32))
@@ -97,7 +97,7 @@ def test_float64_without_x64_is_float32() -> None:
     ("name", "dtype"), slow_but([("decode", "int32"), ("decode", "int64")], COLLIDING, unpack=True)
 )
 def test_integers_that_are_one_float(name: str, dtype: str) -> None:
-    """The greater of two is the peak, though the other comes first and is the same float."""
+    """The greater of two integers is the peak, though the smaller comes first as the same float."""
     same = SAME_FLOATS[dtype]
     values = np.zeros(whole_maps().shape, dtype)
     values[..., 5, 2], values[..., 12, 11] = same, same + 1

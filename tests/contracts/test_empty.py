@@ -1,4 +1,4 @@
-"""A batch without images, persons or joints, through every public function, in every place."""
+"""Every public function accepts a batch without images, persons or joints."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def affine(shape: tuple[int, ...]) -> jax.Array:
 
 
 def fit(shape: tuple[int, ...]) -> Any:
-    """With a sigma for each map, as estimated of other ones."""
+    """Each map has a sigma, as if it were estimated from other maps."""
     sigma = np.ones((*shape, 1), np.float32)
     return dark_jax.decode_fit(maps(shape), sigma=sigma, radius=3)
 
@@ -52,7 +52,7 @@ def flipped(shape: tuple[int, ...]) -> Any:
     return dark_jax.flip_heatmaps(maps(shape), joints, shift=1)
 
 
-# Each with the leading axes; what it returns has them first, in every array.
+# Functions of the leading axes. Every array that they return starts with these axes.
 KEEPING: dict[str, Callable[[tuple[int, ...]], Any]] = {
     "apply_affine": lambda shape: dark_jax.apply_affine(points(shape), affine(shape)),
     "box_to_affine": affine,
@@ -78,7 +78,7 @@ KEEPING: dict[str, Callable[[tuple[int, ...]], Any]] = {
         convention=conventions.UDP,
     ),
 }
-# Of [B, J, H, W] alone.
+# Functions that accept only [B, J, H, W].
 REFERENCE: dict[str, Callable[[tuple[int, ...]], Any]] = {
     "gaussian_blur": lambda shape: dark_jax.gaussian_blur(maps(shape)),
     "get_final_preds": lambda shape: dark_jax.get_final_preds(maps(shape)),
@@ -92,7 +92,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "pck": {"threshold": 1.0},
     "pckh": {"threshold": 1.0, "head_boxes": [0.0, 0.0, 1.0, 1.0]},
 }
-# Their empty batches have tests of their own: here, below, or beside their other files.
+# The empty batches of these functions are tested below or in other files.
 ELSEWHERE = {
     "estimate_sigma",
     "save",
@@ -103,7 +103,7 @@ ELSEWHERE = {
     "export.export_decode",  # tests/contracts/test_export.py
     "plot.overlay",
 }
-# Of one map, of a size, of a file, of a function: there is no batch.
+# Functions without a batch: they take one map, a size, a file or a function.
 WITHOUT = {"taylor", "map_to_input", "export.export_function", "export.load", "export.save"}
 WITHOUT |= {"plot.read_photo", "samples.load"}
 
@@ -130,7 +130,7 @@ def test_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics(name: str) -> None:
-    """A mean over nothing is 0; one over an axis that is there keeps the empty ones."""
+    """A mean over nothing is 0. A mean over one axis keeps the others, even if they are empty."""
     function, options = getattr(metrics, name), METRICS[name]
     for shape in LEADING:
         found = function(points(shape), points(shape), **options)
@@ -141,7 +141,7 @@ def test_metrics(name: str) -> None:
 
 
 def test_estimate_sigma() -> None:
-    """Nothing is known of the blobs of no map, and it says so as of maps without one."""
+    """The estimate is infinite without maps, as it is for maps without a blob."""
     for shape in LEADING:
         assert dark_jax.estimate_sigma(maps(shape)) == jnp.inf
     for shape in ((0, 3), (2, 0), (0, 0)):
@@ -163,7 +163,7 @@ def test_nothing_to_files(tmp_path: Path) -> None:
 
 
 def test_nothing_is_drawn() -> None:
-    """A picture all the same: of the photo, where there is one."""
+    """``overlay`` still returns a figure. It shows the photo if there is one."""
     for shape in (*BATCHES, (0,)):
         assert plot.overlay(keypoints(shape), heatmaps=maps(shape)).get_suptitle()
     photo = np.zeros((32, 24, 3), np.uint8)
@@ -172,7 +172,7 @@ def test_nothing_is_drawn() -> None:
 
 
 def test_the_whole_way() -> None:
-    """From photos to scores, with nobody found: under one ``jit``, and exported."""
+    """Photos without persons are processed up to scores, under one ``jit`` and by an export."""
     photos, boxes = np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 0, 4), np.float32)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Exported decoders: the same bits from a file wherever it is read."""
+"""An exported decoder gives the same bits as the decoder, wherever its file is read."""
 
 import functools
 import inspect
@@ -48,7 +48,7 @@ def assert_same_bits(found: Any, expected: Any) -> None:
 
 
 def assert_same_result(found: Any, expected: Any) -> None:
-    """The same bits, but of a covariance, the quotient of long sums: a last digit."""
+    """Results agree to the bit. A covariance, a quotient of long sums, may differ by 4 eps."""
     if isinstance(expected, dict) and "covariance" in expected:
         few = 4 * tolerances.EPS32
         np.testing.assert_allclose(found["covariance"], expected["covariance"], rtol=few, atol=few)
@@ -57,14 +57,14 @@ def assert_same_result(found: Any, expected: Any) -> None:
 
 
 def plain(result: Any) -> Any:
-    """A dictionary instead of keypoints, as an artefact returns them."""
+    """Turn keypoints into a dictionary, as an artefact does."""
     if not isinstance(result, dark_jax.Keypoints):
         return result
     return {name: field for name, field in vars(result).items() if field is not None}
 
 
 def compiled(decoder: Callable[..., dark_jax.Keypoints], **options: Any) -> Callable[..., Any]:
-    """The decoder as a user would compile it, with a dictionary for a result."""
+    """The decoder as a user would compile it, with a dictionary as its result."""
     return jax.jit(lambda heatmaps: plain(decoder(heatmaps, **options)))
 
 
@@ -78,7 +78,7 @@ slow = pytest.mark.slow
 
 @pytest.mark.parametrize("name", slow_but(("decode",), (*KINDS, *OTHERS, *RULES)))
 def test_any_batch_gives_the_same_bits(name: str) -> None:
-    """Lowered for CUDA and TPU as well, run on the CPU."""
+    """The artefact is lowered for CUDA and TPU as well, and runs on the CPU."""
     decoder: Any = {**FUNCTIONS, **RULES}[name]
     if "axes" in inspect.signature(getattr(decoder, "function", decoder)).parameters:
         bound = functools.partial(decoder.function, **decoder.options)
@@ -93,7 +93,7 @@ def test_any_batch_gives_the_same_bits(name: str) -> None:
 
 
 LAYOUTS = {
-    # axes: (size, the batch axes' places in the input)
+    # axes: (size, positions of the batch axes in the input)
     (-3, -2): (SIZE, (0, 3)),
     (-1,): (SIZE[1:], (0, 1)),
     (0, 2): (SIZE, (1, 3)),
@@ -119,7 +119,7 @@ def test_half_precision() -> None:
 
 
 def test_about(artefact: bytes) -> None:
-    """What is in an artefact and what made it, as any unzip shows it."""
+    """Any unzip program shows what is in an artefact and what made it."""
     with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
         assert archive.namelist() == ["about.json", "function.jax_export"]
         about = json.loads(archive.read("about.json"))
@@ -147,7 +147,7 @@ def test_about(artefact: bytes) -> None:
 
 
 def test_says_nothing_of_the_machine_that_made_it(artefact: bytes) -> None:
-    """The same bytes again, and no file's name in them; JAX's setting is as it was."""
+    """A second export gives the same bytes, without a file name. JAX's setting is restored."""
     setting = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, setting)
     assert artefact == export.export_decode(size=SIZE)
@@ -156,7 +156,7 @@ def test_says_nothing_of_the_machine_that_made_it(artefact: bytes) -> None:
 
 
 def network() -> Callable[[jax.Array], dark_jax.Keypoints]:
-    """A small network of flax with images for maps, and its decoder."""
+    """A small flax network, which makes maps of images, and its decoder."""
     nnx = pytest.importorskip("flax.nnx")
     random = synthetic.rng(0)
 
@@ -174,7 +174,7 @@ def network() -> Callable[[jax.Array], dark_jax.Keypoints]:
 
 @slow
 def test_a_server_needs_neither_dark_jax_nor_flax(tmp_path: Path) -> None:
-    """A network and its decoder in one file, read as the module's first lines say."""
+    """One file holds a network and its decoder. The recipe of the module's docstring reads it."""
     pose = network()
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 20, 18, 3"), jnp.float32)
     export.save(export.export_function(pose, images), tmp_path / "decode.zip")
@@ -208,7 +208,7 @@ def test_a_server_needs_neither_dark_jax_nor_flax(tmp_path: Path) -> None:
 
 
 def test_a_function_of_several_arguments_and_results() -> None:
-    """Keypoints anywhere in the result become dictionaries."""
+    """Keypoints become dictionaries anywhere in the result."""
     one = jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 9, 9"), jnp.float32)
 
     def both(maps: dict[str, jax.Array], scale: jax.Array) -> list[Any]:
@@ -236,7 +236,7 @@ def test_a_function_of_several_arguments_and_results() -> None:
     "kind", slow_but([AxisType.Auto], [AxisType.Auto, AxisType.Explicit]), ids=str
 )
 def test_on_a_sharded_batch(artefact: bytes, kind: AxisType) -> None:
-    """One artefact on four devices, without a collective."""
+    """One artefact runs on four devices without a collective."""
     decode, values = export.load(artefact), maps(*BATCH)
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(kind,))
     sharded = jax.device_put(values, NamedSharding(mesh, P("batch")))
@@ -253,7 +253,7 @@ def test_on_a_sharded_batch(artefact: bytes, kind: AxisType) -> None:
 
 
 def test_an_empty_batch(artefact: bytes) -> None:
-    """For which ``jax.export`` has no program."""
+    """``jax.export`` has no program for an empty batch."""
     decode, values = export.load(artefact), maps(2, 3)
     for none in (values[:0], values[:, :0], values[:0, :0]):
         for function in (decode, jax.jit(decode)):
@@ -261,7 +261,7 @@ def test_an_empty_batch(artefact: bytes) -> None:
             assert found.keys() == expected.keys()
             for name, leaf in found.items():
                 assert (leaf.shape, leaf.dtype) == (expected[name].shape, expected[name].dtype)
-    # A mean over the batch has a value, which is not known here.
+    # A sum over an empty batch is not an empty array, so its value needs a program.
     whole = export.export_function(
         lambda x: x.sum(),
         jax.ShapeDtypeStruct(jax.export.symbolic_shape("batch, 2"), jnp.float32),

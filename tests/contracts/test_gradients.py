@@ -1,7 +1,7 @@
-"""Gradients: finite for every finite map, and right by central differences in float64.
+"""Gradients are finite for every finite map, and agree with central differences in float64.
 
-One compiled program a function and precision serves every test here. Whether a gradient is right
-in the parameters of a decoder (sigma, temperature) is tested beside it.
+One compiled program per function and precision serves every test of this file. Gradients
+with respect to parameters (sigma, temperature) are compared in the test file of their decoder.
 """
 
 import functools
@@ -18,16 +18,16 @@ from tests.support import synthetic, tolerances
 from tests.support.cases import slow_but
 
 EVERY = {**FUNCTIONS, **RULES}
-# The Newton step with its guards, and without them over whole maps.
+# The Newton step with guards, and the one without guards, which uses whole maps.
 FIRST = ("decode narrow", "get_final_preds")
-# Tested beside them: in their parameters too, and in a crowd.
+# Compared in their own test files, also for their parameters and in crowds.
 BESIDE = ("fit", "peaks", "soft argmax", "soft argmax window")
 RIGHT = [n for n in KINDS if n not in BESIDE]
 RIGHT += ["decode narrow", "decode covariance", "gaussian_blur"]
 
 
 def finite_maps() -> jax.Array:
-    """``[1, N, H, W]``: degenerate ones, bumps, bumps cut to zero or on a floor, noise."""
+    """``[1, N, H, W]``: degenerate maps, bumps, bumps cut to zero or on a floor, and noise."""
     degenerate = [m for m in synthetic.degenerate(SIZE).values() if np.isfinite(m).all()]
     bumps, _ = synthetic.gaussians(0, 6, SIZE, sigma=1.5, margin=0.0)
     kinds = (
@@ -48,7 +48,7 @@ def smooth_maps() -> np.ndarray:
 
 
 def numbers(name: str, maps: jax.Array) -> list[jax.Array]:
-    """All numbers that a function returns; zero where a covariance is not known."""
+    """All floats that a function returns, with zero in place of an infinite covariance."""
     leaves = jax.tree.leaves(EVERY[name](maps))
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return [jnp.where(jnp.isfinite(leaf), leaf, 0) for leaf in floats]
@@ -75,7 +75,7 @@ def weights_for(name: str, maps: jax.Array) -> list[jax.Array]:
 
 @pytest.mark.parametrize("name", slow_but(FIRST, EVERY))
 def test_finite_for_finite_maps(name: str) -> None:
-    """At every scale; infinite covariances are no numbers of a map."""
+    """Gradients are finite at every scale. Infinite covariances are left out of the sum."""
     maps = finite_maps()
     weights = weights_for(name, maps)
     for scale in (1e-25, 1.0, 1e25):
@@ -86,7 +86,10 @@ def test_finite_for_finite_maps(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIRST)
 def test_finite_map_by_map_and_forwards(name: str) -> None:
-    """Under vmap and in forward mode, at every scale: two more programs of each kind."""
+    """Gradients are finite under vmap and in forward mode, at every scale.
+
+    Each function needs two more programs.
+    """
 
     def of_one_map(values: jax.Array, w: list[jax.Array]) -> jax.Array:
         return weighted_sum(name, values[None], w)
@@ -105,14 +108,14 @@ def test_finite_map_by_map_and_forwards(name: str) -> None:
 
 @pytest.mark.parametrize("name", slow_but(FIRST, RIGHT))
 def test_right_by_central_differences(name: str) -> None:
-    """Along random directions, on bumps and on bumps with exact zeros around the peak."""
+    """Directions are random. Half of the bumps have exact zeros around the peak."""
     generator = synthetic.rng(4)
     with jax.enable_x64(True):
         maps = jnp.asarray(smooth_maps(), jnp.float64)
         weights = weights_for(name, maps)
         _, gradient = with_gradient(name)(maps, weights)
         for _ in range(5):
-            # Zeros stay zeros: the logarithm's floor is a switch.
+            # Zeros stay zeros, because the gradient jumps at the floor of the logarithm.
             direction = generator.standard_normal(maps.shape) * (np.asarray(maps) != 0)
             step = 1e-6
             ahead, behind = (
@@ -126,7 +129,7 @@ def test_right_by_central_differences(name: str) -> None:
 
 @pytest.mark.parametrize("power", [-64, 65, 100])
 def test_blur_has_the_same_gradient_at_any_scale(power: int) -> None:
-    """It is homogeneous of degree one."""
+    """The blur is homogeneous of degree one."""
     maps = finite_maps()
     gradient = jax.jit(jax.grad(lambda m: dark_jax.gaussian_blur(m, 5).sum()))
     plain, scaled = gradient(maps), gradient(maps * 2.0**power)
@@ -170,7 +173,7 @@ def test_encode_is_finite_everywhere() -> None:
 
 
 def test_decode_of_encode_has_the_identity_as_jacobian() -> None:
-    """Moving the keypoint moves the decoded one by as much."""
+    """If a keypoint moves, the decoded one moves by the same amount."""
     jacobian = jax.jit(
         jax.jacobian(lambda c: dark_jax.decode(dark_jax.encode(c, size=(25, 24), sigma=2.0)).coords)
     )

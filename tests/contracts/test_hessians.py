@@ -1,7 +1,7 @@
-"""Gradients and Hessians of awkward maps: no finite map gives NaN, forwards or backwards.
+"""Gradients and Hessians of awkward maps: a finite map never gives NaN or infinity.
 
-Forward over reverse, along one dense direction: what is no number in any entry of a Hessian is
-none in that product. One compiled program a function and precision serves every scale.
+Hessians are multiplied by one dense direction, forward over reverse: if an entry is not finite,
+the product is not either. One compiled program per function and precision serves every scale.
 """
 
 import functools
@@ -18,7 +18,7 @@ from tests.contracts.decoders import DECODERS, RULES, SIZE
 from tests.support import synthetic
 from tests.support.cases import slow_but
 
-# With a parameter for each map, which has derivatives of its own: the function, and a value.
+# Decoders with a parameter for each map, and its value. Derivatives include the parameter.
 WITH_PARAMETER: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
     "fit of sigma": (lambda m, p: dark_jax.decode_fit(m, sigma=p[..., None], radius=5), 2.0),
     "fit of background": (lambda m, p: dark_jax.decode_fit(m, sigma=2.0, background=p), 0.1),
@@ -33,12 +33,12 @@ WITH_PARAMETER: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
 }
 EVERY = (*DECODERS, *RULES, *WITH_PARAMETER)
 FIRST = ("decode narrow", "soft argmax window of temperature")
-# A second derivative goes with the square of the inverse scale: float32 does not hold 1e50.
+# A second derivative grows as the inverse square of the scale. float32 does not hold 1e50.
 SCALES = {"gradient": (1e-30, 1e-25, 1e-12, 1.0, 1e12, 1e25, 1e30), "hessian": (1e-12, 1.0, 1e12)}
 
 
 def awkward_maps() -> dict[str, np.ndarray]:
-    """Float64 maps ``[H, W]``, finite in float32 and at 1e30 times that but for the last few."""
+    """Float64 maps ``[H, W]``, finite in float32. Most are also finite after scaling by 1e30."""
     (height, width), full = SIZE, functools.partial(np.full, SIZE)
     y, x = np.mgrid[:height, :width]
 
@@ -93,7 +93,7 @@ AWKWARD = awkward_maps()
 
 
 def scaled(scale: float) -> np.ndarray:
-    """``[1, N, H, W]``; those that float32 would not hold stay as they are."""
+    """``[1, N, H, W]``: the scaled maps. A map that float32 would not hold is not scaled."""
     maps = np.stack([*AWKWARD.values()])
     held = np.abs(scale * maps).max(axis=(-2, -1), keepdims=True) < 1e37
     return np.where(held, scale * maps, maps)[None]
@@ -106,7 +106,7 @@ def decoded(name: str, maps: jax.Array, parameter: jax.Array) -> Any:
 
 
 def weighted_sum(name: str, maps: jax.Array, parameter: jax.Array) -> jax.Array:
-    """Of coordinates and scores."""
+    """A weighted sum of coordinates and scores."""
     found = decoded(name, maps, parameter)
     arrays = (found.coords, found.scores) if isinstance(found, dark_jax.Keypoints) else found
     generator, total = synthetic.rng(2), jnp.zeros((), maps.dtype)
@@ -130,7 +130,7 @@ def derivatives(name: str) -> Callable[..., Any]:
 
 
 def not_finite(arrays: Any, is_good: Callable[[Any], Any] = np.isfinite) -> list[str]:
-    """The maps of which some number is not good."""
+    """The names of the maps for which ``is_good`` is false somewhere."""
     bad = [~is_good(np.asarray(a)).reshape(len(AWKWARD), -1).all(axis=1) for a in arrays]
     return [name for name, is_bad in zip(AWKWARD, np.logical_or.reduce(bad), strict=True) if is_bad]
 
@@ -149,7 +149,7 @@ def assert_finite(name: str, dtype: Any, scale: float, *, hessian: bool) -> None
 
 @pytest.mark.parametrize("name", slow_but(FIRST, EVERY))
 def test_finite(name: str) -> None:
-    """Gradients at every scale, Hessians where float32 holds their size."""
+    """Gradients are finite at every scale, and Hessians where float32 holds their size."""
     for scale in SCALES["gradient"]:
         assert_finite(name, jnp.float32, scale, hessian=scale in SCALES["hessian"])
 
@@ -157,7 +157,7 @@ def test_finite(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_finite_in_float64(name: str) -> None:
-    """Hessians too, at every scale."""
+    """Gradients and Hessians are finite at every scale."""
     with jax.enable_x64(True):
         for scale in SCALES["gradient"]:
             assert_finite(name, jnp.float64, scale, hessian=True)

@@ -1,4 +1,7 @@
-"""How the package is laid out: wings whose imports point one way, names that stay public."""
+"""The layout of the package: imports point one way, and public names stay public.
+
+A wing is a subpackage or a module of ``dark_jax``.
+"""
 
 import ast
 import copy
@@ -22,8 +25,8 @@ from tests.contracts.test_api import CLASSES, FUNCTIONS, PUBLIC
 PACKAGE = Path(dark_jax.__file__).parent
 TESTS = Path(__file__).parents[1]
 
-# Each wing, or public module, and those that it may import from; within itself it may too, without
-# a circle.
+# For each wing, the wings that it may import from. Within a wing imports are free, but they must
+# not form a cycle.
 WINGS: dict[str, set[str]] = {
     "_core": set(),
     "_ops": {"_core.numerics"},
@@ -37,7 +40,7 @@ WINGS: dict[str, set[str]] = {
     "coco": {"_core", "_io", "skeletons"},
     "_stores": {"_core", "_io", "_codecs", "rules"},
 }
-# Whatever only few ask for; it may import from the package as users do.
+# Wings that few users need. They may also import from the package, as users do.
 ABOVE: dict[str, set[str]] = {
     "samples": set(),
     "export": {"_core", "_codecs", "_io"},
@@ -55,7 +58,7 @@ MODULES = ["dark_jax", *(m.name for m in pkgutil.walk_packages(dark_jax.__path__
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the package, and of jax, that a file imports, wherever it does."""
+    """The modules of the package and of jax that a file imports, also inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -68,7 +71,7 @@ def imported(path: Path) -> set[str]:
 
 
 def wing(module: str) -> str:
-    """The second part of a module's name; "" of the package itself."""
+    """The second part of a module's name, or "" for the package itself."""
     return [*module.split("."), ""][1]
 
 
@@ -86,7 +89,7 @@ def test_every_module_has_its_wing() -> None:
 
 @pytest.mark.parametrize("name", [*WINGS, *ABOVE])
 def test_imports_point_one_way(name: str) -> None:
-    """Only to the wings below, to the package itself from above it; never to jax._src."""
+    """Only wings below are imported; ``ABOVE`` may import the package. jax._src is forbidden."""
     allowed = {f"dark_jax.{other}" for other in {**WINGS, **ABOVE}[name]}
     for module, names in GRAPH.items():
         assert not {n for n in names if n.startswith("jax._src")}, module
@@ -107,7 +110,7 @@ def test_imports_go_in_no_circle() -> None:
 
 @pytest.mark.parametrize("name", [name for name in WINGS if name.startswith("_")])
 def test_a_wing_shows_nothing_by_itself(name: str) -> None:
-    """Its ``__init__`` is a docstring, so that its names are always modules."""
+    """Its ``__init__`` is only a docstring, so that its names are always modules."""
     tree = ast.parse((PACKAGE / name / "__init__.py").read_text())
     assert ast.get_docstring(tree)
     assert len(tree.body) == 1
@@ -136,7 +139,7 @@ def test_functions_show_no_private_path(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_source_of_classes_is_found(name: str) -> None:
-    """It is looked for by ``__module__``: a class of a private file has to name that."""
+    """Python finds the source by ``__module__``, so a class of a private file must name it."""
     assert f"class {CLASSES[name].__name__}" in inspect.getsource(CLASSES[name])
 
 
@@ -150,7 +153,7 @@ def test_public_objects_survive_pickle_and_copy(name: str) -> None:
 
 
 def test_every_example_is_a_doctest() -> None:
-    """Those of all public functions and classes, and of the package, once each."""
+    """The package and every public function and class have examples, which are found once each."""
     finder, found = doctest.DocTestFinder(exclude_empty=True), []
     for name in MODULES:
         tests = finder.find(importlib.import_module(name), name) if "__" not in name else []
@@ -172,7 +175,7 @@ def test_import_brings_in_nothing_optional() -> None:
 
 
 def test_a_checkout_on_the_path_needs_no_installation() -> None:
-    """Importable, and its version is unknown, where no package of this name is installed."""
+    """A checkout can be imported if the package is not installed. Its version is then unknown."""
     code = (
         "import importlib.metadata as metadata\n"
         "installed = metadata.version\n"
@@ -195,7 +198,7 @@ def test_missing_extra_names_its_cure() -> None:
 
 
 def test_files_and_functions_stay_small() -> None:
-    """Files of at most 400 lines, functions of at most 60, without their docstrings."""
+    """Files have at most 400 lines. Functions have at most 60 without their docstrings."""
     for path in (*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")):
         text = path.read_text()
         lines = len(text.splitlines())

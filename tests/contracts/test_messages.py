@@ -1,4 +1,4 @@
-"""What every function says of an argument that is none: its name, what came, and the cure."""
+"""Errors about a wrong argument state its name, the value received and the cure."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ KEYPOINTS = keypoints_of(POINTS, MAPS.max((-2, -1)), np.zeros((2, 3)), np.ones((
 SCORED: dict[str, Any] = {"coords": POINTS, "truth": POINTS, "visible": 1.0}
 CROP: dict[str, Any] = {"input_size": SIZE, "map_size": SIZE, "convention": conventions.UDP}
 
-# A call of each function that takes arrays, with all of them.
+# For each function that takes arrays, a call with all of its array arguments.
 CALLS: dict[str, dict[str, Any]] = {
     "apply_affine": {"coords": POINTS, "affine": AFFINE, "spacing": None},
     "box_to_affine": {
@@ -89,7 +89,7 @@ def test_every_array_is_tried() -> None:
 
 @pytest.mark.parametrize(("name", "parameter"), ARRAYS)
 def test_what_is_no_array(name: str, parameter: str) -> None:
-    """NumPy's and JAX's own errors are not for those who gave a dictionary."""
+    """The error names the argument, and does not come from inside NumPy or JAX."""
     for kind, value in NO_ARRAYS.items():
         with pytest.raises(TypeError, match=rf"^{parameter} must ") as error:
             FUNCTIONS[name](**{**CALLS[name], parameter: value})
@@ -98,13 +98,13 @@ def test_what_is_no_array(name: str, parameter: str) -> None:
 
 @pytest.mark.parametrize(("name", "parameter"), ARRAYS)
 def test_keypoints_are_no_array(name: str, parameter: str) -> None:
-    if name != "coco.results":  # whose other arrays are ids and scores
+    if name != "coco.results":  # its other arrays are ids and scores
         with pytest.raises(TypeError, match=f"^{parameter} must be .*: give keypoints.coords, "):
             FUNCTIONS[name](**{**CALLS[name], parameter: KEYPOINTS})
 
 
 def test_masked_arrays_are_refused() -> None:
-    """Whose mask would be ignored."""
+    """A masked array is refused because its mask would be ignored."""
     masked = np.ma.masked_greater(MAPS, 0.5)
     with pytest.raises(TypeError, match=r"heatmaps must be an array without a mask.*fill it first"):
         dark_jax.decode(masked)
@@ -112,18 +112,18 @@ def test_masked_arrays_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", ["int4", "uint4", "int2", "float8_e4m3fn", "float4_e2m1fn"])
 def test_narrow_numbers(dtype: str) -> None:
-    """Of 8 bits or less, as networks for small machines give them: as float32 decodes them."""
+    """Numbers of at most 8 bits, as networks for small devices give them, decode as float32."""
     narrow = MAPS.astype(getattr(ml_dtypes, dtype))
     expected = dark_jax.decode(narrow.astype(np.float32))
     for function in (dark_jax.decode, jax.jit(dark_jax.decode)):
-        if function is dark_jax.decode or dtype not in ("int2", "float4_e2m1fn"):  # JAX has none
+        if function is dark_jax.decode or dtype not in ("int2", "float4_e2m1fn"):  # JAX lacks both
             found = function(narrow)
             for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_array_equal(a, b)
 
 
 def test_arrays_of_other_libraries() -> None:
-    """Whatever NumPy can read: an HDF5 dataset, pandas, xarray, torch."""
+    """Whatever NumPy can read is accepted: an HDF5 dataset, pandas, xarray, torch."""
 
     class Other:
         shape, dtype = MAPS.shape, MAPS.dtype
@@ -135,7 +135,7 @@ def test_arrays_of_other_libraries() -> None:
 
 
 class TestUnderJit:
-    """Options given to the function that ``jit`` made, as a first try has them."""
+    """Options are given to the jitted function, as in a user's first attempt."""
 
     @pytest.mark.parametrize("rule", [rules.VITPOSE, rules.DARKPOSE])
     def test_rules_pass(self, rule: rules.Rule) -> None:
@@ -144,7 +144,7 @@ class TestUnderJit:
         np.testing.assert_array_equal(found.coords, expected.coords)
 
     def test_conventions_pass(self) -> None:
-        """Also through ``vmap``; each is a pytree without leaves, and compiled for itself."""
+        """Conventions pass ``vmap`` too. Each is a pytree without leaves, compiled by itself."""
         boxes = np.array([[3.0, 4.0, 30.0, 40.0]])
 
         def affine(boxes: Any, convention: conventions.Convention) -> jax.Array:
@@ -216,14 +216,14 @@ NO_BLOB = "which estimate_sigma gives where it finds no clear blob: look at the 
     ],
 )
 def test_an_estimate_of_nothing(decode: Callable[[Any], Any]) -> None:
-    """Estimated of maps without a blob, and passed on."""
+    """The sigma is an estimate from maps without a blob."""
     nothing = dark_jax.estimate_sigma(np.zeros((2, 3, *SIZE), np.float32))
     with pytest.raises(ValueError, match=rf"sigma must be .*positive.*got inf, {NO_BLOB}"):
         decode(nothing)
 
 
 def test_short_floats_are_numbers() -> None:
-    """Of float16, which does not hold the limits of float32, without a warning."""
+    """float16 gives no warning, although it does not hold the limits of float32."""
     for sigma in (np.float16(2), jnp.float16(2), jnp.bfloat16(2)):
         found = dark_jax.decode_fit(MAPS, sigma=sigma, radius=3)  # pyright: ignore[reportArgumentType]
         expected = dark_jax.decode_fit(MAPS, sigma=2.0, radius=3)
@@ -236,7 +236,7 @@ def test_short_floats_are_numbers() -> None:
 
 @pytest.mark.parametrize("sigma", [1e300, 1e-300, np.float64(1e39)])
 def test_numbers_beyond_float32(sigma: float) -> None:
-    """Finite, but not where they are computed with."""
+    """The numbers are finite, but computing with them takes float32, which cannot hold them."""
     decoders: list[tuple[Any, str]] = [
         (dark_jax.decode, "blur_sigma"),
         (dark_jax.decode_fit, "sigma"),
@@ -296,7 +296,7 @@ def test_stencils_and_conventions_of_ones_own() -> None:
 
 @pytest.mark.parametrize("area", [np.nan, np.inf, [[1.0, np.nan]]])
 def test_areas_are_finite(area: Any) -> None:
-    """An OKS of 0 would say that nobody was found."""
+    """For such an area an OKS of 0 would say that nobody was found."""
     with pytest.raises(ValueError, match=r"area must be finite, got (nan|inf)"):
         metrics.oks(POINTS[None], POINTS, area=area, sigmas=0.1)
     traced = jax.jit(lambda a: metrics.oks(POINTS, POINTS, area=a, sigmas=0.1))
@@ -304,7 +304,7 @@ def test_areas_are_finite(area: Any) -> None:
 
 
 def test_messages_are_one_line() -> None:
-    """As the command shows them; no error of ours is to be read twice."""
+    """A message fits on one line, as the command prints it, and does not repeat itself."""
     with pytest.raises(TypeError) as error:
         dark_jax.decode({"heatmaps": MAPS})  # pyright: ignore[reportArgumentType]
     assert not re.search(r"\bNoneType\b.*\bNoneType\b", str(error.value))

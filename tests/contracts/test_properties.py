@@ -1,4 +1,4 @@
-"""Symmetries every decoder has to share with the maps."""
+"""Symmetries of the maps which every decoder has to share."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ from tests.contracts.decoders import DECODERS, FIRST, KINDS, Decoder
 from tests.support import synthetic, tolerances
 from tests.support.cases import slow_but
 
-# Large enough for blobs that move, and for what a blur sees of them: one program does all, and
-# another the square maps.
+# Large enough for blobs that move, with all the pixels that the blur reaches. One program serves
+# all tests but that of square maps, which needs another.
 SIZE = (40, 36)
 COUNT = 40
 
@@ -24,13 +24,13 @@ def decoder(request: pytest.FixtureRequest) -> Decoder:
 
 @pytest.fixture(scope="module")
 def maps() -> np.ndarray:
-    """Noisy bumps, no two pixels equal, peaks anywhere."""
+    """Noisy bumps with peaks anywhere, and without equal pixels."""
     values, _ = synthetic.gaussians(0, COUNT, SIZE, sigma=2.0, noise=0.05, margin=0.0)
     return values[None]
 
 
 def found(decoder: Decoder, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates ``[COUNT, ..., 2]``, and where there is a peak: empty slots do not move."""
+    """Coordinates ``[COUNT, ..., 2]``, and whether there is a peak: empty slots do not move."""
     keypoints = decoder(maps)
     coords = np.asarray(decoder.coords(maps))[0]
     if isinstance(keypoints, dark_jax.Keypoints):
@@ -46,7 +46,7 @@ def assert_moved(
     *,
     atol: float = 20 * tolerances.COMPILED,
 ) -> None:
-    """The coordinates of the ``changed`` maps are those of the maps, moved."""
+    """Assert that the ``changed`` maps have the coordinates of ``maps`` after ``move``."""
     (after, there), (before, also) = found(decoder, changed), found(decoder, maps)
     np.testing.assert_array_equal(there, also)
     np.testing.assert_allclose(after[there], move(before)[there], rtol=0, atol=atol)
@@ -60,7 +60,7 @@ def test_flips(decoder: Decoder, maps: np.ndarray) -> None:
 
 
 def test_transpose(decoder: Decoder, maps: np.ndarray) -> None:
-    """Of square maps: one program for both."""
+    """Square maps need one program for both orders."""
     square = maps[..., : min(SIZE), : min(SIZE)]
     assert_moved(decoder, square.swapaxes(-1, -2), square, lambda xy: xy[..., ::-1])
 
@@ -76,7 +76,7 @@ def test_translation(decoder: Decoder, shift: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("scale", [0.25, 64.0])
 def test_scale(decoder: Decoder, maps: np.ndarray, scale: float) -> None:
-    """If it claims so; the others have a temperature, a threshold or a floor."""
+    """A ``scale_free`` decoder ignores scale. Others have a temperature, threshold or floor."""
     if decoder.scale_free:
         assert_moved(decoder, maps * np.float32(scale), maps, lambda xy: xy)
     else:
@@ -84,7 +84,7 @@ def test_scale(decoder: Decoder, maps: np.ndarray, scale: float) -> None:
 
 
 def test_permutation_and_independence(decoder: Decoder, maps: np.ndarray) -> None:
-    """The order of the maps, and which others share the batch, change no bit."""
+    """The order of the maps and the other maps of the batch do not change a bit."""
     plain = decoder.coords(maps)[0]
     order = synthetic.rng(2).permutation(COUNT)
     np.testing.assert_array_equal(decoder.coords(maps[:, order])[0], plain[order])
@@ -93,7 +93,7 @@ def test_permutation_and_independence(decoder: Decoder, maps: np.ndarray) -> Non
 
 
 def test_scores_are_raw_maxima(decoder: Decoder, maps: np.ndarray) -> None:
-    """Of several peaks the first; of SimCC those of its rows, which are the map's here."""
+    """Of several peaks only the first is compared. The bins of SimCC hold the map's maxima."""
     keypoints = decoder(3 * maps)
     scores = jax.tree.leaves(keypoints)[1]
     if isinstance(keypoints, dark_jax.Keypoints):

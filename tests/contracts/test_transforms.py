@@ -1,4 +1,4 @@
-"""One result whichever way a function is run: eager, jitted, mapped, sharded, exported."""
+"""A function gives one result however it is run: eager, jitted, mapped or sharded."""
 
 import re
 from collections.abc import Callable
@@ -33,12 +33,12 @@ from tests.contracts.decoders import (
 from tests.support import synthetic
 from tests.support.cases import slow_but
 
-# Which axes of a batch the two of a mesh share out.
+# How the axes of a batch are sharded over the two axes of a mesh.
 SPECS = (P("b", "j"), P("b"), P(None, "j"), P(("b", "j")))
 
 
 def shared_out(*names: str) -> list[Any]:
-    """All by batch and by joints; some, of every kind of program, in every other way too."""
+    """Each name with the first of ``SPECS``; ``decode`` and soft-argmax with all of them."""
     every = [
         (name, spec)
         for name in names
@@ -54,14 +54,14 @@ def of_one_image(name: str) -> Callable[[jax.Array], Any]:
 
 @pytest.mark.parametrize("name", slow_but(FIRST, (*KINDS, *OTHERS)))
 def test_jit_of_vmap(name: str) -> None:
-    """Mapped over images that are not along the first axis."""
+    """The images that are mapped over are along the second axis."""
     values = jnp.asarray(maps(*BATCH))
     mapped = jax.jit(jax.vmap(of_one_image(name), in_axes=1, out_axes=0))
     assert_same(mapped(values.swapaxes(0, 1)), FUNCTIONS[name](values))
 
 
 def test_jit() -> None:
-    """Of ``decode``; the others are compiled for exports and for devices."""
+    """Only ``decode``: the other functions are compiled in the tests of exports and devices."""
     values = jnp.asarray(maps(*BATCH))
     assert_same(jax.jit(dark_jax.decode)(values), dark_jax.decode(values))
 
@@ -77,7 +77,7 @@ def test_map_in_unequal_batches(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fit", "peaks"])
 def test_eager(name: str) -> None:
-    """Operation by operation, each compiled on its own."""
+    """Each operation is compiled on its own."""
     function, values = FUNCTIONS[name], jnp.asarray(maps(1, 1))
     expected = function(values)
     with jax.disable_jit():
@@ -119,7 +119,7 @@ def assert_no_collective(compiled: jax.stages.Compiled) -> None:
 
 
 class TestSharded:
-    """On four virtual devices."""
+    """Tests on four virtual devices."""
 
     @pytest.fixture
     def mesh(self, request: pytest.FixtureRequest) -> jax.sharding.Mesh:
@@ -141,7 +141,7 @@ class TestSharded:
     @pytest.mark.parametrize("mesh", [AxisType.Explicit], indirect=True, ids=str)
     @pytest.mark.parametrize("name", slow_but(FIRST, SELF_CONTAINED))
     def test_traces_on_an_explicit_mesh(self, mesh: jax.sharding.Mesh, name: str) -> None:
-        """However the maps are shared out; results are shared out as they are. It is not run."""
+        """Results are sharded as the maps are, in every way. The function is traced, not run."""
         for spec in SPECS:
             sharding = NamedSharding(mesh, spec)
             sharded = jax.ShapeDtypeStruct((*BATCH, *SIZE), jnp.float32, sharding=sharding)
@@ -153,7 +153,7 @@ class TestSharded:
     @pytest.mark.parametrize("mesh", [AxisType.Explicit], indirect=True, ids=str)
     @pytest.mark.parametrize("name", slow_but(("decode",), ("decode", "fit", "soft argmax")))
     def test_runs_on_an_explicit_mesh(self, mesh: jax.sharding.Mesh, name: str) -> None:
-        """One of each kind of program; the mesh known from the array alone."""
+        """One function of each kind runs. The mesh is known only from the array."""
         values = maps(*BATCH)
         sharded = jax.device_put(values, NamedSharding(mesh, SPECS[0]))
         assert_as_on_one_device(name, FUNCTIONS[name](sharded), FUNCTIONS[name](values))
@@ -161,7 +161,7 @@ class TestSharded:
     @pytest.mark.parametrize("mesh", [AxisType.Auto], indirect=True, ids=str)
     @pytest.mark.parametrize("name", slow_but(("get_final_preds",), CHOOSING))
     def test_shard_map(self, mesh: jax.sharding.Mesh, name: str) -> None:
-        """What chooses from the data does so inside ``shard_map``."""
+        """A function that chooses from the data does so inside ``shard_map``."""
         values, spec = maps(*BATCH), SPECS[0]
         sharded = jax.device_put(values, NamedSharding(mesh, spec))
         function = jax.jit(jax.shard_map(FUNCTIONS[name], mesh=mesh, in_specs=spec, out_specs=spec))
@@ -172,7 +172,7 @@ class TestSharded:
     @pytest.mark.parametrize("mesh", [AxisType.Explicit], indirect=True, ids=str)
     @pytest.mark.parametrize("name", slow_but((), (*FIRST, "fit", "soft argmax")))
     def test_shard_map_on_an_explicit_mesh(self, mesh: jax.sharding.Mesh, name: str) -> None:
-        """However the maps are shared out; it is traced, not run."""
+        """The maps are sharded in every way. The function is traced, not run."""
         for spec in SPECS:
             sharding = NamedSharding(mesh, spec)
             sharded = jax.ShapeDtypeStruct((*BATCH, *SIZE), jnp.float32, sharding=sharding)
@@ -181,7 +181,7 @@ class TestSharded:
 
     @pytest.mark.parametrize("name", slow_but(FIRST, CHOOSING))
     def test_choosing_on_an_explicit_mesh(self, name: str) -> None:
-        """Documented to be refused outside ``shard_map``."""
+        """The documentation says that this is refused outside ``shard_map``."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Explicit,))
         sharded = jax.device_put(maps(*BATCH), NamedSharding(mesh, P("b")))
         with jax.set_mesh(mesh), pytest.raises(ValueError, match="should be replicated"):
@@ -190,24 +190,24 @@ class TestSharded:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", CHOOSING)
     def test_choosing_on_a_sharded_batch(self, name: str) -> None:
-        """Documented to cost collectives; right all the same."""
+        """The documentation says that this needs collectives. The result is right."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
         values = maps(*BATCH)
         sharded = jax.device_put(values, NamedSharding(mesh, P("b")))
         assert_as_on_one_device(name, jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
 
 
-# Images and joints that neither two devices nor four share out evenly.
+# Four devices do not divide the 6 images, and two do not divide the 3 joints.
 UNEVEN = (6, 3)
 
 
 class TestUnevenShards:
-    """Of batches that the devices do not divide, and of devices that are left over."""
+    """Batches that the devices do not divide, and devices that are left over."""
 
     @pytest.mark.parametrize("images", slow_but((6,), (6, 1)))
     @pytest.mark.parametrize(("name", "spec"), shared_out(*KINDS), ids=str)
     def test_a_constraint_inside_jit(self, name: str, spec: P, images: int) -> None:
-        """XLA fills the shards up; with one image there are devices that hold nothing of it."""
+        """XLA pads the shards. If there is one image, some devices hold nothing of it."""
         mesh = jax.make_mesh((2, 2), ("b", "j"), axis_types=(AxisType.Auto,) * 2)
         values = maps(*UNEVEN)[:images]
 
@@ -220,7 +220,7 @@ class TestUnevenShards:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", KINDS)
     def test_rows_are_shared_out(self, name: str) -> None:
-        """So that no device has a whole map: right, whatever that costs."""
+        """No device has a whole map. The result is right, whatever that costs."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
         values = maps(*UNEVEN)
         sharded = jax.device_put(values, NamedSharding(mesh, P(None, None, "b")))
@@ -229,7 +229,7 @@ class TestUnevenShards:
     @pytest.mark.parametrize("kind", slow_but((AxisType.Auto,), (AxisType.Auto, AxisType.Explicit)))
     @pytest.mark.parametrize("name", slow_but(("get_final_preds",), KINDS))
     def test_some_of_the_devices(self, kind: AxisType, name: str) -> None:
-        """Two of the four; what chooses from the data inside ``shard_map``."""
+        """Two of the four devices are used. ``CHOOSING`` functions run inside ``shard_map``."""
         mesh = jax.make_mesh((2,), ("b",), axis_types=(kind,), devices=jax.devices()[1:3])
         values, spec = maps(*BATCH), P("b")
         function: Callable[..., Any] = FUNCTIONS[name]
@@ -241,7 +241,7 @@ class TestUnevenShards:
     @pytest.mark.parametrize("filling", slow_but((np.nan,), (0.0, np.nan)))
     @pytest.mark.parametrize("name", slow_but(FIRST, KINDS))
     def test_filled_up(self, name: str, filling: float) -> None:
-        """What a batch is filled up with, even NaN on one device alone, changes no other map."""
+        """The padding of a batch changes no other map, even if it is NaN on only one device."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
         values, spec = maps(*BATCH), P("b")
         filled = values.copy()
@@ -257,7 +257,7 @@ class TestUnevenShards:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", KINDS)
     def test_an_empty_batch(self, name: str) -> None:
-        """Shared out all the same: every device holds nothing."""
+        """The empty batch is sharded too, so that every device holds nothing."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
         values, spec = maps(*BATCH)[:0], P("b")
         function = jax.shard_map(FUNCTIONS[name], mesh=mesh, in_specs=spec, out_specs=spec)
@@ -278,17 +278,17 @@ class TestUnevenShards:
 
 
 def test_precision_is_stated_wherever_a_product_feeds_a_log() -> None:
-    """TF32 or bfloat16 products, a GPU's and a TPU's default, would leave only noise."""
+    """Products in TF32 (the default of GPUs) or bfloat16 (of TPUs) would leave only noise."""
     text = str(jax.make_jaxpr(dark_jax.decode)(jnp.ones((1, 1, *SIZE))))
     products = re.findall(r"dot_general\[.*?\] (?=\w)", text, flags=re.DOTALL)
     logged = [product for product in products if "Precision.HIGHEST" in product]
-    # The other one looks for NaN, which no precision hides.
+    # The third product looks for NaN, which every precision keeps.
     assert (len(logged), len(products)) == (2, 3)
 
 
 @pytest.mark.parametrize("name", SELF_CONTAINED)
 def test_nothing_loops_or_calls_out(name: str) -> None:
-    """A loop over maps, a branch or a callback would be paid for on a GPU."""
+    """A loop over maps, a branch or a callback would be expensive on a GPU."""
     text = str(jax.make_jaxpr(FUNCTIONS[name])(jnp.ones((2, 3, *SIZE))))
     for primitive in ("while", "scan", "cond", "callback", "custom_call", "sort"):
         assert not re.search(rf"= {primitive}\b", text), primitive

@@ -1,9 +1,9 @@
-"""Write homes.npz: what the homes of the published rules make of the maps of reference.npz.
+"""Write homes.npz: the original code of the published rules, run on the maps of reference.npz.
 
     pip install --group bench && pip install --no-deps mmpose
     python -m tests.golden.homes
 
-In an environment of its own: these packages need torch and hold others back.
+Use a separate environment: these packages need torch and hold other packages back.
 """
 
 from importlib.metadata import version
@@ -31,7 +31,7 @@ def simcc(x_bins: np.ndarray, y_bins: np.ndarray, kernel: int) -> tuple[np.ndarr
 
 
 def simcc_bins() -> dict[str, np.ndarray]:
-    """Gaussian, noisy, bordering, tied, low and high bins of two lengths."""
+    """Gaussian, noisy, bordering, tied, low and high bins, for two lengths of a row."""
     generator = np.random.default_rng(0)
     found = {}
     for name, size in (("x", 96), ("y", 128)):
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _alone(home: Home, heatmap: np.ndarray, kernel: int) -> np.ndarray:
-    """The map twice, since some homes squeeze a single joint away; NaN where the home raises."""
+    """Decode a map as two joints, since some originals drop an axis of one. NaN if they raise."""
     try:
         return np.asarray(home(np.stack([heatmap] * 2)[None], kernel)[0, 0], np.float64)
     except np.linalg.LinAlgError:

@@ -1,4 +1,4 @@
-"""Write reference.npz: inputs, and what the reference makes of them with OpenCV's blur.
+"""Write reference.npz: inputs, and the results of the reference with OpenCV's blur.
 
     python -m tests.golden.make
 

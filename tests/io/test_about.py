@@ -1,4 +1,4 @@
-"""What is kept beside results: all of it, as JSON that any reader takes, or an error."""
+"""``about`` is saved with results: all of it, as JSON that any reader accepts, or an error."""
 
 import json
 import zipfile
@@ -25,7 +25,7 @@ CIRCLE["a"] = [CIRCLE]
 
 
 def strict(text: Any) -> Any:
-    """As JSON's standard has it: without NaN and Infinity, and no name twice."""
+    """Read standard JSON, which has no NaN or Infinity and does not repeat a name."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -51,7 +51,7 @@ def kept(path: Path) -> Any:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_nothing_is_lost(tmp_path: Path, suffix: str) -> None:
-    """Whatever its names, those of the file included."""
+    """``about`` may have any names, also those that the file itself uses."""
     about = {
         "keypoints": 3,
         "about": {"keypoints": [1, None, True, "\r\n\ud800"]},
@@ -106,7 +106,7 @@ def test_what_json_cannot_say(
 
 
 def test_artefacts_say_it_in_words(tmp_path: Path) -> None:
-    """What JSON cannot say is kept by its ``repr``, numbers that are not finite too."""
+    """Values that JSON cannot express, such as NaN, are saved as their ``repr``."""
     parameters = {"a": np.nan, "b": np.array([1.0, -np.inf]), "c": {"d": 1j, "e": dark_jax.decode}}
     artefact = export.export_function(
         jnp.abs, np.zeros(2, np.float32), platforms=("cpu",), parameters=parameters
@@ -123,7 +123,7 @@ def test_artefacts_say_it_in_words(tmp_path: Path) -> None:
 
 
 def test_coco_results_of_numpy_numbers(tmp_path: Path) -> None:
-    """As users make them: no float32 is a reason to fail, and none gets more digits."""
+    """A user's results may hold NumPy numbers. A float32 does not get more digits."""
     result = {
         "image_id": np.int64(3),
         "keypoints": np.array([0.1, 2, 1], np.float32),

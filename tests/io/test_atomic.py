@@ -1,4 +1,4 @@
-"""Where a file can be written, and where it must not be, for all that writes files."""
+"""Which paths can be written and which must not be, for every function that writes files."""
 
 import os
 import stat
@@ -32,14 +32,14 @@ ARTEFACT = export.export_function(jnp.abs, np.zeros(2, np.float32), platforms=("
 
 @pytest.fixture(params=WRITERS)
 def writer(request: pytest.FixtureRequest) -> tuple[Callable[[Any], None], str]:
-    """What writes a file, and the suffix that the file must have."""
+    """A function that writes a file, and the suffix that the file must have."""
     return WRITERS[request.param], Path(request.param).suffix
 
 
 def test_special_files_are_left_alone(
     tmp_path: Path, writer: tuple[Callable[[Any], None], str]
 ) -> None:
-    """A link to /dev/null, and a pipe, are what they were."""
+    """A link to /dev/null and a pipe are left unchanged."""
     write, suffix = writer
     (tmp_path / f"null{suffix}").symlink_to(os.devnull)
     os.mkfifo(tmp_path / f"pipe{suffix}")
@@ -56,7 +56,7 @@ def test_special_files_are_left_alone(
 
 
 def test_names_of_any_length(tmp_path: Path, writer: tuple[Callable[[Any], None], str]) -> None:
-    """As long as the file system takes them; a longer one is refused by its name."""
+    """A name may be as long as the file system allows. The error about a longer one states it."""
     write, suffix = writer
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     for length in (longest - 6, longest):

@@ -1,4 +1,4 @@
-"""COCO results and their average precision: by hand, and as pycocotools has it."""
+"""COCO results and their average precision, by hand and as pycocotools computes it."""
 
 import copy
 import json
@@ -20,13 +20,13 @@ IMAGES = (10, 20, 20, 20)
 
 
 def people() -> tuple[np.ndarray, np.ndarray]:
-    """Poses ``[4, 17, 2]`` of four persons and their flags, on the images above."""
+    """Poses ``[4, 17, 2]`` of four persons and their flags, on the images of ``IMAGES``."""
     rng = synthetic.rng(5)
     corner = np.array([[40, 30], [50, 60], [300, 80], [200, 250]])
     size = np.array([[160, 300], [70, 90], [120, 220], [60, 80]])
     poses = corner[:, None] + rng.uniform(0, 1, (4, 17, 2)) * size[:, None]
     flags = rng.integers(1, 3, (4, 17))
-    flags[1, 3:] = 0  # three joints are all that is seen
+    flags[1, 3:] = 0  # only three joints are seen
     return np.round(poses, 1).astype(np.float32), flags
 
 
@@ -86,7 +86,7 @@ class TestResults:
         ]
 
     def test_missing_joints_are_zeros(self) -> None:
-        """Three numbers that are zero, and a score that counts them; a border has its place."""
+        """A missing joint is three zeros and counts in the score. A border joint is kept."""
         status = [Status.NO_PEAK, Status.NOT_FINITE, Status.BORDER, Status.REFINED]
         coords = np.full((1, 4, 2), 9.0)
         coords[0, 1] = np.nan
@@ -133,7 +133,7 @@ class TestResults:
 
 
 def predictions() -> list[dict[str, Any]]:
-    """The four persons less and less exactly, one of them in part, and one who is not there."""
+    """Noisy poses of the four persons, one of them in part, and one person who is not there."""
     poses, _ = people()
     noise = synthetic.rng(9).normal(0, 1, poses.shape)
     found = poses + noise * np.array([12, 3, 6, 8])[:, None, None]
@@ -150,7 +150,7 @@ class TestAveragePrecision:
         pytest.importorskip("faster_coco_eval")
 
     def test_by_hand(self) -> None:
-        """The truth itself has every score; a better-scored stranger halves the precision."""
+        """The truth scores 1 everywhere. A wrong pose with a higher score halves the precision."""
         poses, _ = people()
         best = coco.results(keypoints(poses), image_ids=IMAGES)
         assert coco.average_precision(best, annotations()) == dict.fromkeys(
@@ -168,7 +168,7 @@ class TestAveragePrecision:
         assert found["APm"] == -1
 
     def test_is_the_oks_over_thresholds(self) -> None:
-        """One person: the share of the thresholds .5, .55 ... .95 that their OKS reaches."""
+        """For one person, the share of the thresholds 0.5, 0.55 ... 0.95 that the OKS reaches."""
         poses, flags = people()
         truth = annotations()
         truth["annotations"] = truth["annotations"][:1]
@@ -182,7 +182,10 @@ class TestAveragePrecision:
             assert found["AP"] == pytest.approx(expected)
 
     def test_is_pycocotools(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """From the files, crowd and all; ours neither prints nor touches what it is given."""
+        """The statistics agree, also for a crowd and for files.
+
+        ``average_precision`` does not print, and does not change its arguments.
+        """
         pytest.importorskip("pycocotools")
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -207,7 +210,7 @@ class TestAveragePrecision:
         assert coco.average_precision(tmp_path / "results.json", tmp_path / "truth.json") == found
 
     def test_other_joints(self) -> None:
-        """Any skeleton with sigmas of its own."""
+        """Any skeleton works if its sigmas are given."""
         truth = annotations()
         for person in truth["annotations"]:
             person["keypoints"] = person["keypoints"][:6]
@@ -254,7 +257,7 @@ class TestAveragePrecision:
 
 
 def test_from_maps_to_average_precision() -> None:
-    """The whole way: poses drawn on maps, decoded, scaled to the image, scored."""
+    """Poses are drawn on maps, decoded, scaled to the image and scored."""
     pytest.importorskip("faster_coco_eval")
     poses, _ = people()
     whole = np.array([[4.0, 0, 0], [0, 4.0, 0]], np.float32)

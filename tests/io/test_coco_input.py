@@ -1,4 +1,4 @@
-"""What COCO's files hold in the wild: ids of any size, and what is no COCO at all."""
+"""COCO's files as users have them: ids of any size, and files that are not COCO at all."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ pytest.importorskip("faster_coco_eval")
 def renamed(
     truth: dict[str, Any], results: list[dict[str, Any]], **renames: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The same with other ids: of ``people``, ``images`` or ``categories``, old to new."""
+    """The same data with new ids. ``renames`` maps ids of people, images or categories."""
     truth, results = copy.deepcopy((truth, results))
     person = renames.get("people", lambda n: n)
     image, category = (renames.get(kind, lambda n: n) for kind in ("images", "categories"))
@@ -53,7 +53,7 @@ def test_ids_are_only_names(renames: dict[str, Any]) -> None:
 
 
 def pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
-    """Its ten figures."""
+    """The ten statistics of pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -68,7 +68,7 @@ def pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[fl
 
 
 def test_ids_are_those_of_pycocotools() -> None:
-    """Where it finds persons by their ids: it knows no zero, and none but integers of 64 bits."""
+    """These ids suit pycocotools: integers of 64 bits, and not zero for a person."""
     pytest.importorskip("pycocotools")
     truth, results = renamed(
         annotations(),
@@ -85,7 +85,7 @@ def test_ids_are_those_of_pycocotools() -> None:
     "boxes", [[], np.array([0, 0, 40, 40]), [0.0, 0.0, 40.0, 40.0], [5.0, 5.0, 200.0, 300.0]]
 )
 def test_boxes_of_results_are_their_sizes(boxes: Any) -> None:
-    """Where they have any: otherwise the extent of the keypoints is."""
+    """The box of a result gives its size. Without a box, the extent of the keypoints does."""
     pytest.importorskip("pycocotools")
     results = [{**one, "bbox": boxes} for one in predictions()]
     found = coco.average_precision(results, annotations())
@@ -94,7 +94,7 @@ def test_boxes_of_results_are_their_sizes(boxes: Any) -> None:
 
 
 def test_scores_alike_keep_their_order() -> None:
-    """Of equal scores the results count in the order of the images, and of the list."""
+    """Results with equal scores are ranked by the image id, then by their order in the list."""
     truth, results = annotations(), predictions()
     for one in results:
         one["score"] = 0.5
@@ -109,7 +109,7 @@ def test_scores_alike_keep_their_order() -> None:
 
 
 def test_persons_elsewhere_do_not_count() -> None:
-    """A file of fewer images than its persons are on, as of a part of a data set."""
+    """Persons on images that the file does not list are ignored, as in a part of a data set."""
     truth = annotations()
     truth["images"] = truth["images"][1:]
     results = [one for one in predictions() if one["image_id"] == 20]
@@ -130,7 +130,7 @@ def test_nobody(truth: dict[str, Any]) -> None:
 
 
 def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Results and annotations with one part replaced, named as errors name it."""
+    """Results and annotations with the part at ``where`` replaced, or deleted by KeyError."""
     whole: dict[str, Any] = {"results": predictions(), **annotations()}
     at: Any = whole
     *path, last = where.split("/")
@@ -261,7 +261,7 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
     ],
 )
 def test_what_is_no_coco(where: str, value: Any, error: type[Exception], message: str) -> None:
-    """Each part that is missing or of another kind, by its place; no answer, and no KeyError."""
+    """A missing or wrong part is an error that states its place, and is not a KeyError."""
     with pytest.raises(error, match=message):
         coco.average_precision(*changed(where, value))
 
@@ -284,7 +284,7 @@ def test_sigmas(sigmas: Any, error: type[Exception], message: str) -> None:
 
 
 def test_what_may_be_missing() -> None:
-    """Nobody says ``iscrowd`` where there is no crowd; and it may be false as well as 0."""
+    """``iscrowd`` may be missing if there is no crowd. It may be a boolean as well as 0 or 1."""
     truth = annotations()
     expected = coco.average_precision(predictions(), truth)
     for person in truth["annotations"]:
@@ -311,7 +311,7 @@ def test_scores_of_any_number_type() -> None:
 
 
 def test_ids_of_any_size() -> None:
-    """Also several at once, which NumPy takes for floats or objects."""
+    """A list may mix ids which NumPy would convert to floats or objects."""
     poses, _ = people()
     for ids in ([2**63, -1, 2, 3], [10**20, np.int64(1), 2, 3], [2**40] * 4):
         found = coco.results(keypoints(poses), image_ids=ids)  # pyright: ignore[reportArgumentType]

@@ -24,7 +24,7 @@ NAMES = ("nose", "tail", "left paw", "right paw", "ear")
 
 
 def keypoints() -> Keypoints:
-    """``[2, 5]``: refined, without a peak, NaN, infinite, and at a border; one variance known."""
+    """``[2, 5]``, also without a peak, NaN, infinite and at a border. One covariance is known."""
     coords = synthetic.rng(0).uniform(0, 60, (2, 5, 2)).astype(np.float32)
     scores = synthetic.rng(1).uniform(0, 1, (2, 5)).astype(np.float32)
     status = np.array([[0, 2, 1, 1, 3], [0, 0, 0, 0, 0]], np.int8)
@@ -35,7 +35,7 @@ def keypoints() -> Keypoints:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows as a library reads them, None where a value is missing."""
+    """The rows as a library reads them, with None where a value is missing."""
     if path.suffix == ".json":
         return json.loads(path.read_text())["keypoints"]
     if path.suffix == ".parquet":
@@ -50,7 +50,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_reads_back(tmp_path: Path, suffix: str) -> None:
-    """Every number to the last bit; what is missing is missing, and its status says why."""
+    """Every number is exact to the last bit. The status says why a value is missing."""
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
     made = keypoints()
@@ -123,7 +123,7 @@ def test_npz_is_the_arrays(tmp_path: Path) -> None:
 
 
 def test_dims(tmp_path: Path) -> None:
-    """After decode_peaks the instances stand last; slots without a peak have no row."""
+    """After decode_peaks the instances are the last axis. Slots without a peak have no row."""
     coords = [[[[8, 8], [24, 12]], [[8, 8], [0, 0]]]]
     scores, status = np.array([[[1, 1], [1, 0]]]), np.array([[[0, 0], [0, Status.NO_PEAK]]])
     found = keypoints_of(coords, scores, status, np.full((1, 2, 2, 2, 2), np.inf))
@@ -137,7 +137,7 @@ def test_dims(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_empty_slots(tmp_path: Path, suffix: str) -> None:
-    """Have a row where asked for. A joint without a peak has one anyway, and arrays stay whole."""
+    """Empty slots get a row on request. Joints always get a row, and .npz stays whole."""
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
     status = np.array([[0, 3, 2, 2], [0, 2, 2, 2], [2, 2, 2, 2], [1, 1, 1, 1]])
@@ -269,7 +269,7 @@ def test_parquet_without_pyarrow_names_its_cure(
     assert not [*tmp_path.iterdir()]
 
 
-# What splits rows, ends cells or begins a comment, somewhere.
+# Names with characters that split rows, end cells or begin a comment in some reader.
 ODD_NAMES = ("a\rb", "c\nd", '"e"\r\n', ",;\t", " f ")
 
 
@@ -284,7 +284,7 @@ def test_any_name(tmp_path: Path, suffix: str) -> None:
             assert tuple(arrays["joints"]) == ODD_NAMES
         return
     assert [row["name"] for row in read(path)] == [*ODD_NAMES] * 2
-    if suffix == "csv":  # the line ends are line feeds, but those in names
+    if suffix == "csv":  # all line ends are line feeds, except in names
         text = path.read_bytes()
         for name in ODD_NAMES:
             text = text.replace(name.replace('"', '""').encode(), b"")
@@ -293,7 +293,7 @@ def test_any_name(tmp_path: Path, suffix: str) -> None:
 
 
 def test_no_name_is_null(tmp_path: Path) -> None:
-    """In every format that has a null; an empty cell elsewhere."""
+    """A missing name is null in formats that have a null, and an empty cell in others."""
     for suffix in FORMATS:
         dark_jax.save(keypoints(), tmp_path / f"out.{suffix}")
         assert {row["name"] or None for row in read(tmp_path / f"out.{suffix}")} == {None}
@@ -352,7 +352,7 @@ def test_lists_and_arrays_of_names(tmp_path: Path) -> None:
 def test_keypoints_that_do_not_fit(
     tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """Those of a user's own making."""
+    """The keypoints are made by a user, not by a decoder."""
     fields = vars(keypoints())
     for name, value in changes.items():
         whole = value is None or value.shape == (1,)
@@ -364,7 +364,7 @@ def test_keypoints_that_do_not_fit(
 
 @pytest.mark.parametrize("suffix", [*FORMATS, "npz"])
 def test_bfloat16_becomes_float32(tmp_path: Path, suffix: str) -> None:
-    """NumPy's files and Parquet have none."""
+    """NumPy's files and Parquet do not have bfloat16."""
     if suffix == "parquet":
         pytest.importorskip("pyarrow")
     made = keypoints_of([[0.3, 7.0]], [0.3], [0], np.ones((1, 2, 2)))

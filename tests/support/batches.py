@@ -10,10 +10,10 @@ _T = TypeVar("_T")
 
 
 def in_batches(function: Callable[[np.ndarray], _T], maps: Any, *, size: int) -> _T:
-    """``function`` of ``maps [N, ...]``, ``size`` of them at a time; the last batch is filled up.
+    """Apply ``function`` to ``maps [N, ...]``, ``size`` of them at a time.
 
-    Every number of maps is a shape of its own, and every shape is a program that compiles for
-    seconds. Filled with copies of the last map, whose results are dropped.
+    Without batches, every number of maps would need its own program, which compiles for seconds.
+    The last batch is padded with copies of the last map, whose results are dropped.
     """
     maps = np.asarray(maps)
     filled = np.concatenate([maps, np.repeat(maps[-1:], -len(maps) % size, axis=0)])

@@ -1,4 +1,4 @@
-"""Keypoints made of numbers, for tests of what is done with them."""
+"""Keypoints made from given numbers, for tests of the functions that use keypoints."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from dark_jax import Keypoints
 
 
 def covariance_of(keypoints: Keypoints) -> jax.Array:
-    """That of keypoints which have one."""
+    """The covariance of keypoints which have one."""
     assert keypoints.covariance is not None
     return keypoints.covariance
 
 
 def keypoints_of(coords: Any, scores: Any, status: Any, covariance: Any = None) -> Keypoints:
-    """On a device, as a decoder returns them, but without a program that makes them."""
+    """Keypoints on a device, as a decoder returns them, but made without a compiled program."""
     return Keypoints(
         coords=jax.device_put(np.asarray(coords, np.float32)),
         scores=jax.device_put(np.asarray(scores, np.float32)),

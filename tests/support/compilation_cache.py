@@ -1,8 +1,9 @@
 """JAX's cache of compiled programs on disk, for the tests and the processes that they start.
 
 JAX writes an entry without a lock and not atomically. A process that is killed while it writes
-leaves a cut one, and JAX warns of that one in every later run. So processes that a test kills
-run without the cache (:data:`OFF`), and the warning is no error (``pyproject.toml``).
+leaves a truncated entry, and JAX warns about this entry in every later run. So processes that a
+test kills run without the cache (:data:`OFF`), and the warning is not an error
+(``pyproject.toml``).
 """
 
 import hashlib
@@ -17,9 +18,9 @@ OFF = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 def environment() -> dict[str, str]:
-    """What is to be set before ``import jax``; a folder that is named there already stays.
+    """The variables to set before ``import jax``. Variables that are already set stay.
 
-    Everything is kept, however fast it was compiled.
+    The cache keeps every program, however fast it was compiled.
     """
     settings = {
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / _machine()),
@@ -30,10 +31,10 @@ def environment() -> dict[str, str]:
 
 
 def _machine() -> str:
-    """The jaxlib and the processor: entries are machine code."""
+    """A name for the jaxlib and the processor, because the entries are machine code."""
     told = [platform.machine(), platform.processor()]
     with suppress(OSError):
-        # The model and the instruction sets; not the clock, which changes from read to read.
+        # Use the model and the instruction sets, but not the clock, which changes at every read.
         lines = {*Path("/proc/cpuinfo").read_text().splitlines()}
         told += sorted(n for n in lines if n.startswith(("flags", "Features", "model name")))
     processor = hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Boxes and points for the tests of conventions, and affines of them."""
+"""Boxes, points and affines for the tests of conventions."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from dark_jax import conventions
 
 SIZE = (64, 48)
 POINTS = np.array([[0.0, 0.0], [10.0, 20.0], [47.0, 63.0], [23.6, 31.2], [-3.0, 70.5]])
-# Wide, tall, of the map's aspect, tiny, and reaching out of the image.
+# A wide box, a tall one, one with the map's aspect, a tiny one, and one outside the image in part.
 BOXES = np.array(
     [
         [100.0, 50.0, 300.0, 200.0],
@@ -30,5 +30,5 @@ def affine(convention: conventions.Convention, boxes: Any = BOXES, **options: An
 
 
 def affine_of(convention: conventions.Convention, box: Any, **options: Any) -> jax.Array:
-    """One box's: five at a time, the programs of all the other tests."""
+    """The affine of one box, by the program of the other tests, which takes five boxes."""
     return affine(convention, np.broadcast_to(box, BOXES.shape), **options)[0]

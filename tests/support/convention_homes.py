@@ -1,7 +1,8 @@
-"""Where homes put the pixels of a map and of an input in the image: float64, one box at a time.
+"""Where the original implementations put the pixels of a map and of an input in the image.
 
-Written from each home's text, in its own steps (centre and scale, three points, strides), not
-from the formula of dark_jax.conventions. Sizes are (W, H) here, as in the homes.
+Each function follows the source of an original in its own steps (centre and scale, three points,
+strides), not the formula of dark_jax.conventions. It computes in float64, one box at a time.
+Sizes are (W, H), as in the originals.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ PIXEL_STD = 200.0
 def centre_and_scale(
     box: np.ndarray, aspect: float, padding: float, *, inclusive: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``_xywh2cs``: the scale in units of 200 pixels."""
+    """``_xywh2cs``, whose scale is in units of 200 pixels."""
     x, y, w, h = box
     last = 1.0 if inclusive else 0.0
     centre = np.array([x + (w - last) * 0.5, y + (h - last) * 0.5])
@@ -35,7 +36,7 @@ def _solve(source: np.ndarray, target: np.ndarray) -> Push:
 
 
 def _three_points(middle: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """The middle, one point away from it, and that turned by a right angle around it."""
+    """The middle, a point away from it, and the middle turned by 90 degrees around that point."""
     first = middle + up
     direction = middle - first
     return np.stack([middle, first, first + np.array([-direction[1], direction[0]])])
@@ -64,7 +65,7 @@ def darkpose(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Pus
 
 
 def mmpose(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
-    """``get_warp_matrix`` for the crop; its batched way back, where nothing is turned."""
+    """``get_warp_matrix`` if the box is turned, else the batched transform to the image."""
     if degrees:
         return hrnet(box, size, padding, degrees)
     centre, scale = centre_and_scale(box, size[0] / size[1], padding)
@@ -73,7 +74,7 @@ def mmpose(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
 
 
 def udp(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
-    """``transform_preds``; where the box is turned, ``get_udp_warp_matrix`` solved backwards."""
+    """``transform_preds``, or ``get_udp_warp_matrix`` solved backwards if the box is turned."""
     centre, scale = centre_and_scale(box, size[0] / size[1], padding)
     scale = scale * PIXEL_STD
     per_pixel = (np.array(size) - 1.0) / scale
@@ -91,7 +92,7 @@ def udp(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
 
 
 def _whole_box(box: np.ndarray, size: Pair, padding: float) -> tuple[np.ndarray, np.ndarray]:
-    """Corner and sides of a padded box of the right aspect."""
+    """The corner and the sides of a padded box of the right aspect."""
     x, y, w, h = box
     aspect = size[0] / size[1]
     across = max(w, h * aspect) * padding
@@ -100,14 +101,14 @@ def _whole_box(box: np.ndarray, size: Pair, padding: float) -> tuple[np.ndarray,
 
 
 def half_pixel(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
-    """A box cut out and resized: pixel i of n covers the i-th n-th of it."""
+    """A box is cut out and resized: pixel i of n covers the i-th of n equal parts."""
     assert not degrees
     corner, sides = _whole_box(box, size, padding)
     return lambda points: corner + (points + 0.5) * (sides / np.array(size)) - 0.5
 
 
 def deeplabcut(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
-    """``x * stride + 0.5 * stride`` in an input of four times the map, then scale and offset."""
+    """``x * stride + 0.5 * stride`` for an input four times the map, then scale and offset."""
     assert not degrees
     to_image = deeplabcut_input(box, (4 * size[0], 4 * size[1]), padding, degrees)
     return lambda points: to_image(points * 4 + 0.5 * 4)
@@ -136,11 +137,11 @@ HOMES: dict[str, Callable[[np.ndarray, Pair, float, float], Push]] = {
     "DEEPLABCUT": deeplabcut,
     "SLEAP": sleap,
 }
-# The network's input in the image: the map's law again, but for one home.
+# The network's input in the image. It follows the rule of the map in all originals but one.
 INPUTS = HOMES | {"DEEPLABCUT": deeplabcut_input}
 TURNING = ("DARKPOSE", "HRNET", "MMPOSE", "UDP")
 
-# Input of 256 x 192 pixels to map of 64 x 48, as each home draws its targets.
+# From an input of 256 x 192 pixels to a map of 64 x 48, as each original draws its targets.
 TARGETS: dict[str, Push] = {
     "DARKPOSE": lambda points: np.array([23.5, 31.5]) + (points - [95.5, 127.5]) * 47 / 191,
     "HRNET": lambda points: points / 4,

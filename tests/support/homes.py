@@ -1,8 +1,8 @@
-"""The homes of the published rules, live, where they are installed.
+"""The original implementations of the published rules, run where they are installed.
 
     pip install --group bench && pip install --no-deps mmpose
 
-The packages are loaded by name, for they are not where the types are checked.
+The packages are imported by name, because they are not installed where types are checked.
 """
 
 import importlib
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-# Float32 maps [B, J, H, W] and a kernel to coordinates [B, J, 2], as the home's own inference goes
-# about it; on a copy where it would overwrite the maps.
+# From float32 maps [B, J, H, W] and a kernel to coordinates [B, J, 2], as the original's own
+# inference computes them. An original that would overwrite the maps gets a copy.
 Home = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -101,7 +101,7 @@ def hf_sapiens2() -> Home:
     return decode
 
 
-# By the rule of dark_jax.rules that gives its numbers.
+# By the name of the rule in dark_jax.rules that gives the same numbers.
 HOMES: dict[str, Callable[[], Home]] = {
     "MMPOSE_DARK": mmpose_dark,
     "MMPOSE_UDP": mmpose_udp,

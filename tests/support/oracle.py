@@ -1,4 +1,7 @@
-"""The reference and the published rules in NumPy, float64, one map at a time, from their texts."""
+"""The reference and the published rules in float64 NumPy, written from their source code.
+
+The functions take one map at a time.
+"""
 
 import dataclasses
 import itertools
@@ -12,7 +15,7 @@ FLOOR = 1e-10
 
 @dataclass(frozen=True)
 class Answer:
-    """What the reference makes of one map, and how well determined that is."""
+    """The result of the reference for one map, and how well determined it is."""
 
     peak: tuple[int, ...]
     maxval: np.floating[Any]
@@ -24,14 +27,14 @@ class Answer:
 
 
 def get_max_preds(heatmap: np.ndarray) -> tuple[int, int, np.floating[Any]]:
-    """First argmax in row-major order, (0, 0) unless the maximum is above zero."""
+    """The first argmax in row-major order, or (0, 0) if the maximum is not above zero."""
     y, x = divmod(int(np.argmax(heatmap)), heatmap.shape[1])
     maxval = heatmap.max()
     return (x, y, maxval) if maxval > 0 else (0, 0, maxval)
 
 
 def gaussian_blur(heatmap: np.ndarray, kernel: int) -> np.ndarray:
-    """Zero padding, OpenCV's blur, and the old maximum restored; a kernel of 1 blurs nothing."""
+    """OpenCV's blur with zero padding, rescaled to the old maximum. A kernel of 1 does not blur."""
     import cv2
 
     heatmap = heatmap.astype(np.float64)
@@ -57,7 +60,7 @@ def interior(x: int, y: int, shape: tuple[int, ...]) -> bool:
 
 
 def taylor(log_map: np.ndarray, coord: tuple[float, float]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The unguarded step, and what decided it."""
+    """The coordinates after the unguarded step, and the values that decided it."""
     x, y = int(coord[0]), int(coord[1])
     coords = np.array(coord, dtype=np.float64)
     if not interior(x, y, log_map.shape):
@@ -79,7 +82,7 @@ def taylor(log_map: np.ndarray, coord: tuple[float, float]) -> tuple[np.ndarray,
 
 
 def get_final_preds(heatmap: np.ndarray, kernel: int) -> Answer:
-    """Peak, blur, log, step."""
+    """The peak, the blur, the logarithm and the step of the reference for one map."""
     x, y, maxval = get_max_preds(heatmap)
     blurred = gaussian_blur(heatmap, kernel)
     with np.errstate(all="ignore"):
@@ -91,7 +94,7 @@ def get_final_preds(heatmap: np.ndarray, kernel: int) -> Answer:
 
 
 def _coefficients(rule: str, kernel: int) -> np.ndarray:
-    """OpenCV's (version 4 at size 9), scipy's at sigma .8, torchvision's at OpenCV's formula."""
+    """The kernel of OpenCV (4 at size 9), scipy (sigma 0.8) or torchvision (OpenCV's sigma)."""
     tables = {3: [1, 2, 1], 5: [1, 4, 6, 4, 1], 7: [1, 3.5, 7, 9, 7, 3.5, 1]}
     sigma = 0.8 if rule == "HF_VITPOSE" else 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     x = np.arange(kernel) - (kernel - 1) / 2
@@ -102,7 +105,7 @@ def _coefficients(rule: str, kernel: int) -> np.ndarray:
 
 
 def _blurred(rule: str, heatmap: np.ndarray, kernel: int) -> np.ndarray:
-    """Blurred as the rule does, and rescaled if it does."""
+    """Blur a map as the rule does, and rescale it if the rule does."""
     mode: Any = {"VITPOSE": "reflect", "HF_VITPOSE": "symmetric"}.get(rule, "constant")
     taps = _coefficients(rule, kernel)
     blurred = heatmap.astype(np.float64)
@@ -118,7 +121,7 @@ def _blurred(rule: str, heatmap: np.ndarray, kernel: int) -> np.ndarray:
 
 
 def _compact(v: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
-    """UDP's gradient and Hessian, edge pixels repeated outside."""
+    """UDP's gradient and Hessian. The edge pixels are repeated outside the map."""
     v = np.pad(v, 1, mode="edge")
     c, e, s = v[y + 1, x + 1], v[y + 1, x + 2], v[y + 2, x + 1]
     w, n, se, nw = v[y + 1, x], v[y, x + 1], v[y + 2, x + 2], v[y, x]
@@ -137,7 +140,7 @@ def _stepped(
 
 
 def published(rule: str, heatmap: np.ndarray, kernel: int) -> Answer:
-    """What a published rule makes of one map ``[H, W]`` (``[W]`` for SimCC)."""
+    """The result of a published rule for one map ``[H, W]`` (``[W]`` for SimCC)."""
     index = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
     peak, maxval = tuple(int(i) for i in reversed(index)), heatmap.max()
     if not maxval > 0:
@@ -192,7 +195,8 @@ def answers(maps: np.ndarray, kernel: int, rule: str | None = None) -> dict[str,
 def flat_top(heatmap: np.ndarray, reach: int = 7) -> np.ndarray:
     """``[n, ndim]`` indices of the pixels that tie with a map's first maximum and touch it.
 
-    In row-major order, by steps to neighbours, corners included, within ``reach`` of the first.
+    They touch it through tied neighbours, diagonal ones included, within ``reach`` of the first
+    maximum. They are in row-major order.
     """
     first = np.unravel_index(np.argmax(heatmap), heatmap.shape)
     tied, waiting = {first}, [first]
@@ -209,24 +213,24 @@ def flat_top(heatmap: np.ndarray, reach: int = 7) -> np.ndarray:
 
 
 def middle(heatmap: np.ndarray) -> np.ndarray:
-    """``[ndim]`` (x, y, ...): of the flat top the pixel nearest to its centroid, the first one.
+    """``[ndim]`` (x, y, ...), the first of the pixels of the flat top nearest to its centroid.
 
-    The first maximum of a map that is nowhere above zero, or holds a NaN.
+    It is the first maximum if the map is nowhere above zero or holds a NaN.
     """
     if not heatmap.max() > 0:
         return np.array(np.unravel_index(np.argmax(heatmap), heatmap.shape))[::-1]
     tied = flat_top(heatmap)
-    # Whole numbers: equal distances are equal.
+    # The distances are integers, so that equal distances compare as equal.
     distances = ((len(tied) * tied - tied.sum(axis=0)) ** 2).sum(axis=1)
     return tied[distances.argmin()][::-1]
 
 
 def peaks(heatmap: np.ndarray, *, threshold: float, distance: int) -> list[tuple[int, ...]]:
-    """Indices of the peaks of one map of any dimension, in row-major order, by definition.
+    """The indices of the peaks of one map of any dimension, in row-major order, by definition.
 
-    A peak is above the threshold and zero and the maximum of the box around it. Of equal ones
-    the first in row-major order counts: of those in one box, and of those on one plateau
-    (touching pixels of the same value, each the maximum of its box). They lose to peaks alone.
+    A peak is above the threshold and above zero, and is the maximum of the box around it. Of equal
+    pixels in one box, or on one plateau (touching pixels of the same value, each the maximum of its
+    box), only the first in row-major order is a peak. A pixel loses only to a peak.
     """
 
     def around(index: tuple[int, ...], radius: int) -> list[tuple[int, ...]]:

@@ -1,6 +1,6 @@
-"""Synthetic heatmaps for every test and benchmark; seeds are fixed by the caller.
+"""Synthetic heatmaps for every test and benchmark. The caller gives the seeds.
 
-All generators return float32 ``[count, H, W]`` maps; those with a known answer return
+All generators return float32 ``[count, H, W]`` maps. Those with a known answer return
 ``(maps, centres [count, 2])`` with centres as (x, y).
 """
 
@@ -20,14 +20,14 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def bound(noise: float) -> float:
-    """Cramer-Rao: standard deviation of each coordinate, whatever the sigma."""
+    """The Cramer-Rao bound: the least standard deviation of a coordinate, for any sigma."""
     return noise * np.sqrt(2 / np.pi)
 
 
 def squared_deviations(keypoints: Keypoints, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Errors by the decoder's own measure, squared: as many as its ellipses are wide.
+    """Squared errors, measured by the decoder's own covariance (Mahalanobis distances).
 
-    ``[known]``, of the keypoints whose covariance is finite; and which these are, ``[count]``.
+    They are ``[known]``, of the keypoints with a finite covariance, which a mask ``[count]`` marks.
     """
     covariance = np.asarray(keypoints.covariance, np.float64)
     known = np.asarray(np.isfinite(covariance).all(axis=(-2, -1)))
@@ -62,7 +62,7 @@ def gaussians(
     amplitude: float = 1.0,
     margin: float = 3.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One Gaussian a map, plus white noise of ``noise`` times its height."""
+    """One Gaussian per map, plus white noise of ``noise`` times its height."""
     points = centres(seed, count, size, margin=margin)
     maps = draw(points, size, sigma=sigma)
     maps += noise * rng(seed + 1).standard_normal(maps.shape)
@@ -70,7 +70,7 @@ def gaussians(
 
 
 def border(seed: int, size: Size, *, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussians peaking on every pixel of the three outermost rows and columns."""
+    """Gaussians that peak on every pixel of the three outermost rows and columns."""
     height, width = size
     y, x = np.mgrid[:height, :width]
     ring = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) < 3
@@ -92,10 +92,10 @@ def second_peak(
 def crowds(
     seed: int, count: int, size: Size, *, peaks: int, separation: float, sigma: float, noise: float
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Maps of many Gaussians, the highest at each pixel, of heights U(.4, 1), plus white noise.
+    """Maps of many Gaussians plus white noise. The highest Gaussian counts at each pixel.
 
-    All centres are further apart than ``separation`` along some axis; as many of ``peaks`` as
-    fit. Returns the centres of each map, ``[n, 2]``.
+    Heights are uniform in (0.4, 1). All centres are further apart than ``separation`` along some
+    axis. Up to ``peaks`` of them are drawn, as many as fit. Also returns the centres ``[n, 2]``.
     """
     generator = rng(seed)
     maps, centres = [], []
@@ -112,7 +112,7 @@ def crowds(
 
 
 def noise(seed: int, count: int, size: Size, *, zero_mean: bool) -> np.ndarray:
-    """White noise: standard normal, or uniform in (0, 1)."""
+    """White noise, either standard normal or uniform in (0, 1)."""
     generator = rng(seed)
     shape = (count, *size)
     values = generator.standard_normal(shape) if zero_mean else generator.random(shape)
@@ -120,7 +120,7 @@ def noise(seed: int, count: int, size: Size, *, zero_mean: bool) -> np.ndarray:
 
 
 def checkerboard(seed: int, count: int, size: Size) -> np.ndarray:
-    """Uniform noise of alternating sign: every blurred value is what large terms leave over."""
+    """Uniform noise of alternating sign. In every blurred value large terms cancel."""
     y, x = np.mgrid[: size[0], : size[1]]
     return noise(seed, count, size, zero_mean=False) * np.where((x + y) % 2, -1, 1).astype(
         np.float32
@@ -128,20 +128,20 @@ def checkerboard(seed: int, count: int, size: Size) -> np.ndarray:
 
 
 def logits(seed: int, count: int, size: Size, *, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds of Gaussians: negative nearly everywhere, as an untrained bias leaves them."""
+    """Log-odds of Gaussians, negative nearly everywhere, as an untrained bias leaves them."""
     points = centres(seed, count, size, margin=3)
     probability = np.clip(0.9 * draw(points, size, sigma=sigma), 1e-4, None)
     return np.log(probability / (1 - probability)).astype(np.float32), points
 
 
 def plateaus(seed: int, count: int, size: Size, *, levels: int) -> np.ndarray:
-    """Gaussians quantised to a few levels: flat tops and exact ties."""
+    """Gaussians quantised to a few levels, which have flat tops and exact ties."""
     maps, _ = gaussians(seed, count, size, sigma=3.0)
     return np.round(maps * levels).astype(np.float32) / np.float32(levels)
 
 
 def cut(maps: np.ndarray, *, threshold: float) -> np.ndarray:
-    """ReLU of the maps less a share of their height: exact zeros around the peak."""
+    """ReLU of the maps minus a share of their height, with exact zeros around the peak."""
     top = maps.max(axis=(-2, -1), keepdims=True)
     return np.maximum(maps - np.float32(threshold) * top, 0)
 
@@ -152,14 +152,14 @@ def on_floor(maps: np.ndarray, *, floor: float) -> np.ndarray:
 
 
 def masked(maps: np.ndarray, points: np.ndarray, *, radius: float) -> np.ndarray:
-    """-inf outside a disc around each centre, as an attention mask leaves them."""
+    """The maps with -inf outside a disc around each centre, as after an attention mask."""
     y, x = np.mgrid[: maps.shape[-2], : maps.shape[-1]]
     squared = (x - points[:, 0, None, None]) ** 2 + (y - points[:, 1, None, None]) ** 2
     return np.where(squared <= radius**2, maps, np.float32(-np.inf))
 
 
 def degenerate(size: Size) -> dict[str, np.ndarray]:
-    """Single maps ``[H, W]`` on which decoders are known to break; at least 2x2."""
+    """Single maps ``[H, W]``, at least 2 x 2, on which decoders are known to break."""
     height, width = size
     full = functools.partial(np.full, size, dtype=np.float32)
     tie = full(0.1)
@@ -197,7 +197,7 @@ def degenerate(size: Size) -> dict[str, np.ndarray]:
 
 
 def reference_cases(size: Size, *, count: int) -> dict[str, np.ndarray]:
-    """Every kind of map the reference functions are held to, ``[N, H, W]`` each."""
+    """``[N, H, W]`` maps of every kind on which the reference functions are tested."""
     cases: dict[str, np.ndarray] = {}
     for seed, sigma in enumerate((0.8, 1.0, 1.5, 2.0, 3.0, 6.0)):
         bumps, points = gaussians(10 * seed, count, size, sigma=sigma, margin=0.0)
@@ -229,9 +229,10 @@ def reference_cases(size: Size, *, count: int) -> dict[str, np.ndarray]:
 def flat_tops(
     seed: int, count: int, size: tuple[int, ...]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Maps ``[count, ...]`` of any dimension whose highest pixels tie; and their centres.
+    """Maps ``[count, ...]`` of any dimension whose highest pixels tie, and their centres.
 
-    Saturated sigmoids in two bytes, clipped bytes and disks, of sigma 2 where nothing is said.
+    The maps are saturated 16-bit sigmoids, clipped bytes and disks.
+    Sigma is 2 unless the name states another.
     """
     sides = np.array(size)
     margin = np.minimum(11, (sides - 2) / 2)
