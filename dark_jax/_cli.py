@@ -39,7 +39,7 @@ def run(args: list[str] | None = None) -> int:
     except dark_jax.UnreadChunksError as error:
         for chunk in error.unread:
             click.echo(f"dark-jax: {chunk}", err=True)
-        click.echo(f"dark-jax: the rest is kept in {error.kept}; --resume goes on", err=True)
+        click.echo(f"dark-jax: the rest is kept in {error.kept}; continue with --resume", err=True)
         return 1
     except click.ClickException as error:
         message = error.format_message()
@@ -85,43 +85,47 @@ def app() -> None:
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help=f"Write the keypoints; the suffix chooses: {', '.join(tables.SUFFIXES)}, an older file is "
-    f"replaced; of a store: {', '.join(writers.KINDS)}, see --overwrite.",
+    help=f"Write the keypoints to a file: {', '.join(tables.SUFFIXES)}. An existing file is "
+    f"replaced. For a store: {', '.join(writers.KINDS)}; see --overwrite.",
 )
 @click.option(
-    "--axes", help="The axes of a map, such as -3,-2 for channels-last.  [default: -2,-1]"
+    "--axes", help="The axes of one map, such as -3,-2 for channels-last.  [default: -2,-1]"
 )
 @decoder_options
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path),
-    help="Write a PNG of argmax and DARK on the photo, or on the maps.",
+    help="Draw argmax and DARK on the photo, or on the maps, into this PNG file.",
 )
 @click.option(
     "--image",
     type=click.Path(path_type=Path),
-    help="The photo behind the overlay; heatmap pixel i covers its pixels S i to S i + S - 1.",
+    help="The photo for --overlay. Heatmap pixel i covers its pixels S i to S i + S - 1.",
 )
-@click.option("--stride", type=float, help="S, photo pixels per heatmap pixel.")
+@click.option("--stride", type=float, help="S, the photo pixels for each heatmap pixel.")
 @click.option(
     "--key",
-    help="Which array of several, such as pred/maps.  [default: heatmaps, else the only one "
-    "that can be any]",
+    help="The name of an array in SOURCE, such as pred/maps.  [default: heatmaps, or the only "
+    "array that can hold maps]",
 )
-@click.option("--workers", type=int, help="Store: decode in this many processes, not in threads.")
+@click.option(
+    "--workers", type=int, help="Store: decode in this many processes instead of threads."
+)
 @click.option("--scheduler", help="Store: decode on this dask cluster, such as tcp://host:8786.")
-@click.option("--resume", is_flag=True, help="Store: go on where a run has ended.")
-@click.option("--overwrite", is_flag=True, help="Store: replace the target, once all is done.")
+@click.option("--resume", is_flag=True, help="Store: continue an unfinished run.")
+@click.option(
+    "--overwrite", is_flag=True, help="Store: replace the target, after the new one is complete."
+)
 @click.option(
     "--accept-changed-source",
     is_flag=True,
-    help="Store: with --resume, go on although the source's times or size have changed; only if "
-    "its values are the same, as after copying it.",
+    help="Store: with --resume, continue although the times or size of the source have changed. "
+    "Its values must be the same, as after copying it.",
 )
 @click.option(
     "--refuse-missing-chunks",
     is_flag=True,
-    help="Store: treat a chunk that is not stored as unreadable, not as the fill value (zeros).",
+    help="Store: treat a chunk that is not stored as unreadable, not as zeros (the fill value).",
 )
 def decode(
     source: Path | None,
@@ -134,23 +138,23 @@ def decode(
     key: str | None,
     **options: Any,
 ) -> None:
-    """Decode heatmaps to sub-pixel keypoints and print them, or write those of a store.
+    """Decode heatmaps to sub-pixel keypoints, and print them or write them to a file.
 
-    SOURCE is a .npy or .npz of shape [H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]
-    (B images, I instances, J joints); without it, the sample that comes with the package: a
-    real network's maps of a photograph.
+    SOURCE is a .npy or .npz file of shape [H, W], [J, H, W], [B, J, H, W] or [B, I, J, H, W]
+    (B images, I instances, J joints), or a store. Without SOURCE, the sample of the package is
+    decoded: the maps of a real network for a photograph.
 
-    The columns of a table: image, instance and joint count from 0; name is the joint's; x and
-    y are pixels of the heatmap, from the centre of the first; score is the maximum of the map;
-    status says whether the keypoint is refined, or why not; cxx, cxy and cyy are its covariance
-    in pixels squared, with --covariance or --decoder fit; moved is its distance from the
-    integer peak, which the tables of a store and of --decoder peaks do not have. The peaks of a
-    map are instances, and SOURCE is then [H, W], [B, H, W] or [B, J, H, W].
+    The columns of a table: image, instance and joint count from 0. name is the name of the joint.
+    x and y are in heatmap pixels, and the centre of the first pixel is 0. score is the maximum of
+    the map. status is REFINED, or the reason why the keypoint is not refined. cxx, cxy and cyy
+    are the covariance in pixels squared, with --covariance or --decoder fit. moved is the
+    distance from the integer peak; tables of a store and of --decoder peaks do not have it. The
+    peaks of a map are instances, and SOURCE is then [H, W], [B, H, W] or [B, J, H, W].
 
-    A store is a Zarr directory or an HDF5 file, or a .npy with a .zarr target or one of the
-    options for stores. It is decoded block by block, whatever its size; TARGET.incomplete
-    keeps what is done until all is. Where chunks cannot be read, they are named and the exit
-    status is 1.
+    A store is a Zarr directory or an HDF5 file. A .npy file is one too with a .zarr target or with
+    an option for stores. It is decoded block by block, so it may be larger than memory. Unfinished
+    results are kept in TARGET.incomplete. Chunks that cannot be read are named, and the exit
+    status is then 1.
     """
     chosen = take_decoder(decoder, options, axes=_axes(axes))
     given = (name for name, value in options.items() if value not in (None, False))
@@ -288,7 +292,7 @@ def _decode_store(
                 **store_options,
             )
     except KeyboardInterrupt:
-        click.echo("dark-jax: interrupted; --resume goes on", err=True)
+        click.echo("dark-jax: interrupted; continue with --resume", err=True)
         raise click.exceptions.Abort from None
     with _terminal.printing():
         click.echo(f"wrote {output}")

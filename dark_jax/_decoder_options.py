@@ -24,7 +24,7 @@ class _Numbers(click.ParamType):
         try:
             numbers = tuple(float(each) for each in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is no number, nor some with commas between.", param, ctx)
+            self.fail(f"{value!r} is not a number, or numbers with commas between.", param, ctx)
         return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -44,7 +44,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
             [rule.name for rule in (rules.GUARDED, *rules.PUBLISHED)], case_sensitive=False
         ),
         "metavar": "NAME",
-        "help": "whose decoder.  [default: GUARDED]",
+        "help": "the rule of a published decoder.  [default: GUARDED]",
     },
     "kernel_size": {
         "type": int,
@@ -53,27 +53,36 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "blur_sigma": {
         "type": _Numbers(),
-        "help": "blur with a true Gaussian of this many pixels instead; one number, or one an "
-        "axis, such as 2,2,1 for x, y and z.",
+        "help": "blur with a true Gaussian of this sigma in pixels instead; one number, or one for "
+        "each axis, such as 2,2,1 for x, y and z.",
     },
     "covariance": {"is_flag": True, "help": "estimate the covariance of the coordinates."},
     "sigma": {
         "type": _Numbers(),
-        "help": "of the blobs in pixels; one number, or one an axis. A fit needs it.",
+        "help": "sigma of the blobs in pixels; one number, or one for each axis. Required.",
     },
-    "radius": {"type": int, "help": "pixels of the window to each side of the maximum."},
+    "radius": {
+        "type": int,
+        "help": "how many pixels the window reaches to each side of the maximum.",
+    },
     "background": {
         "type": _Background(),
-        "help": "what a map is where no blob is; none lets a fit estimate it.  [default: 0]",
+        "help": "value of a map far from any blob; a fit estimates it with none.  [default: 0]",
     },
     "from_blurred": {
         "is_flag": True,
-        "help": "start at the maximum of the blurred map: for one blob a map in strong noise.",
+        "help": "start at the maximum of the blurred map; for maps with one blob and strong noise.",
     },
-    "temperature": {"type": float, "help": "of the softmax; .1 or less for maps up to 1."},
-    "max_peaks": {"type": int, "help": "slots a map, which the highest peaks take."},
-    "threshold": {"type": float, "help": "a peak is higher than this. Peaks need it."},
-    "min_distance": {"type": int, "help": "peaks are further apart, in pixels."},
+    "temperature": {
+        "type": float,
+        "help": "temperature of the softmax; 0.1 or less for maps up to 1. Required.",
+    },
+    "max_peaks": {"type": int, "help": "the most peaks of a map; the highest are kept."},
+    "threshold": {"type": float, "help": "a peak is higher than this. Required."},
+    "min_distance": {
+        "type": int,
+        "help": "two peaks differ by more than this many pixels along an axis.",
+    },
 }
 
 
@@ -104,8 +113,8 @@ def decoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice([*DECODERS], case_sensitive=False),
         default="dark",
         metavar="NAME",
-        help="One keypoint a map: dark (DARK and the published rules), fit (Gaussians of a known "
-        "--sigma), soft-argmax. Several: peaks.  [default: dark]",
+        help="For one keypoint in each map: dark (DARK and the published rules), fit (Gaussians of "
+        "a known --sigma) or soft-argmax. For several: peaks.  [default: dark]",
     )
     return choose(command)
 
@@ -130,7 +139,7 @@ def take_decoder(name: str, options: dict[str, Any], *, axes: tuple[int, ...]) -
         if parameter not in given:
             option = _name(parameter)
             raise ValueError(
-                f"--decoder {name} needs {option}: give {option} {_EXAMPLES[parameter]}, for one"
+                f"--decoder {name} needs {option}, for example {option} {_EXAMPLES[parameter]}"
             )
     values = {parameter: None if value == "none" else value for parameter, value in given.items()}
     if "rule" in given:

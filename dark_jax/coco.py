@@ -65,7 +65,7 @@ def results(
 
     Returns:
         A list of dictionaries with ``image_id``, ``category_id``, ``keypoints``
-        ``[x1, y1, score1, x2, ...]`` and ``score``, which hold plain Python numbers.
+        (``x1, y1, score1, x2, ...``) and ``score``, which hold plain Python numbers.
 
     Notes:
         A joint without a keypoint (``NO_PEAK``, ``NOT_FINITE``) becomes ``0, 0, 0``, as in COCO. A

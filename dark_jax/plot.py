@@ -129,7 +129,7 @@ def overlay(
         coords, status, maps = coords[None], status[None], maps[None]
     if photo is not None and (len(maps) > 1 or np.ndim(photo) != 3):
         raise ValueError(
-            f"photo must be [H, W, 3], of the only image, got shape {np.shape(photo)} "
+            f"photo must be [H, W, 3] and for a single image, got shape {np.shape(photo)} "
             f"for {len(maps)} images"
         )
     if ax is not None and len(maps) != 1:

@@ -1,33 +1,33 @@
 """Published decoders as rows of data.
 
-Eight functions are called DARK, or stand where it stands, and hardly two agree everywhere. A
-:class:`Rule` says what one of them does; ``decode(heatmaps, rule=...)`` does it. Published rules
-are frozen: a checkpoint decodes tomorrow as it does today. Only ``GUARDED`` may improve, with a
-version that says so.
-
-Unless a row says otherwise, the blur is OpenCV's with a kernel of 11 pixels (5 for ``GUARDED``),
-and the map is padded with zeros. ``vars(rule)`` shows every number of a rule.
+Published functions that are called DARK, or are used in its place, give slightly different
+results. A :class:`Rule` describes one of them, and ``decode(heatmaps, rule=...)`` runs it.
+Published rules never change, so that a checkpoint always decodes in the same way. Only
+``GUARDED`` may improve, in a new version of this package.
 
 {rules}
 - ``PUBLISHED``: all but ``GUARDED``, a tuple.
 
-Two stencils for a rule of your own:
+Unless a row says otherwise, the blur is OpenCV's with a kernel of 11 pixels (5 for ``GUARDED``),
+and the map is padded with zeros. ``vars(rule)`` shows every number of a rule.
 
-- ``TAYLOR``: second differences over two pixels, mixed ones of four diagonal neighbours
-- ``COMPACT``: over one pixel, mixed ones of two diagonal neighbours
+Two stencils for your own rules:
 
-Where an original breaks, its rule does the sane thing:
+- ``TAYLOR``: second differences over two pixels, mixed differences of four diagonal neighbours
+- ``COMPACT``: second differences over one pixel, mixed differences of two diagonal neighbours
 
-- a map without a positive maximum gives the sentinel itself, also where the original returns NaN
-  for a zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``) or goes on to add a step
-  read from another map's memory (``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``, ``VITPOSE``,
-  ``HF_VITPOSE``, ``SAPIENS2``); a map with a NaN gives the sentinel too;
-- no argument is overwritten (``DARKPOSE``, ``VITPOSE`` and mmpose's functions do);
-- one joint is as good as many (the originals of ``VITPOSE`` and ``HF_VITPOSE`` squeeze that axis
-  away), and a kernel of 1 blurs nothing (``DARKPOSE`` and mmpose's functions raise);
-- a Hessian that is singular even with the ridge on its diagonal leaves the integer peak, where
-  NumPy's ``inv`` raises;
-- at kernel 9 the coefficients are OpenCV 4's formula, whichever OpenCV the original runs on.
+Faults of the original code are not copied:
+
+- A map without a positive maximum gives the sentinel of the rule. Some originals return NaN for a
+  zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``), or add a step to the sentinel
+  that they read from another map's memory (``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``, ``VITPOSE``,
+  ``HF_VITPOSE``, ``SAPIENS2``). A map with a NaN gives the sentinel too.
+- No argument is overwritten, as it is by ``DARKPOSE``, ``VITPOSE`` and the functions of mmpose.
+- A single joint works (``VITPOSE`` and ``HF_VITPOSE`` squeeze its axis away). A kernel of 1 does
+  not blur (``DARKPOSE`` and the functions of mmpose raise an error).
+- A Hessian that is singular, even with the ridge on its diagonal, keeps the integer peak, where
+  NumPy's ``inv`` raises an error.
+- At kernel size 9 the coefficients are those of OpenCV 4, whichever OpenCV the original uses.
 """
 
 from __future__ import annotations
@@ -50,15 +50,17 @@ _EPS32 = float(np.finfo(np.float32).eps)
 
 
 class Rescale(enum.Enum):
-    """What a blurred map is multiplied by.
-
-    Under a logarithm that is a constant the step does not see, unless ``floor`` or ``ceiling``
-    bites: then the whole map is blurred for its maximum.
+    """How a blurred map is rescaled.
 
     Attributes:
-        NO: by nothing.
-        TO_OLD_MAXIMUM: by what gives it the maximum it had before the blur.
+        NO: it is not rescaled.
+        TO_OLD_MAXIMUM: its maximum becomes the maximum before the blur.
         TO_OLD_MAXIMUM_IF_POSITIVE: the same, unless the blurred maximum is not above zero.
+
+    Notes:
+        Rescaling adds a constant to the logarithm, which does not change the step. It matters
+        only for values at ``floor`` or ``ceiling``. Then the whole map is blurred, to know its
+        maximum.
 
     Example:
         >>> from dark_jax import rules
@@ -66,7 +68,8 @@ class Rescale(enum.Enum):
         ['VITPOSE', 'HF_VITPOSE', 'HRNET']
 
     References:
-        ``TO_OLD_MAXIMUM`` is that of DarkPose's ``gaussian_blur``, the last one ``SAPIENS2``'s.
+        ``TO_OLD_MAXIMUM`` is that of DarkPose's ``gaussian_blur``, and
+        ``TO_OLD_MAXIMUM_IF_POSITIVE`` that of ``SAPIENS2``.
     """
 
     NO = "no"
@@ -77,41 +80,44 @@ class Rescale(enum.Enum):
 @jax.tree_util.register_static
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a decoder does between the maximum of a map and the coordinate.
-
-    To JAX it is a pytree without leaves: it may be an argument of a function under ``jit``, which
-    is compiled once for each rule.
+    """How a decoder goes from the maximum of a map to the coordinate.
 
     Attributes:
-        name: its name here.
+        name: the name of the rule.
         source: where it is published.
-        summary: what it does, in a sentence.
-        dims: numbers of map axes it is defined for.
-        kernel: kernel size in pixels to the coefficients of the blur, float64, as many; None
-            does not blur.
-        kernel_size: the size where the caller names none; odd.
+        summary: what it does, in one sentence.
+        dims: the numbers of map axes that it is defined for.
+        kernel: a function from the kernel size in pixels to the coefficients of the blur,
+            float64, as many; None does not blur.
+        kernel_size: the default size of the kernel; odd.
         padding: what the blur sees outside the map.
-        rescale: what the blurred map is multiplied by.
-        floor: values below are raised to it before the logarithm; in the map's units.
-        ceiling: values above are lowered to it.
+        rescale: how the blurred map is rescaled.
+        floor: lower values are raised to this before the logarithm; in the unit of the map.
+        ceiling: higher values are lowered to this before the logarithm.
         scale_free: ``floor`` and ``ceiling`` are multiples of the map's maximum.
         stencil: the differences that make gradient and Hessian.
-        margin: pixels that must lie before and after the peak on every axis, or it stays
-            where it is; a stencil that reaches further sees the edge pixels repeated.
-        ridge: added to the Hessian's diagonal. Where it is singular the peak stays.
-        fixed_step: pixels towards the higher neighbour, instead of a Newton step.
-        refined_only: the step is taken only where the status is ``REFINED``, and elsewhere the
-            integer peak stays. If False, the step is taken whatever the status.
-        clip_infinity: infinite pixels around the peak count as the largest numbers that can be
-            blurred. If False, they spread over the stencil. Either way the status is
-            ``NOT_FINITE``.
-        covariance: whether ``decode(..., covariance=True)`` estimates the covariance of the
-            step; only of Newton steps with ``refined_only``, of maps that are not rescaled.
-        longest: the longest credible step in pixels; the blur's sigma, or the blob's sigma of at
-            most 3 pixels, where that is longer. The status of a longer one is ``STEP_TOO_LONG``.
-        missing: both coordinates of a map without a positive maximum; None keeps its argmax.
-        flat_top: where pixels tie for the maximum the step starts at the middle of those that
-            touch the first, within 7 pixels of it. If False, at the first in row-major order.
+        margin: how many pixels the peak must have before it and after it on every axis. Otherwise
+            no step is taken. If the stencil reaches further, the edge pixels are repeated.
+        ridge: added to the diagonal of the Hessian.
+        fixed_step: a step of so many pixels towards the higher neighbour, instead of a Newton
+            step.
+        refined_only: take the step only if the status is ``REFINED``, and keep the integer peak
+            otherwise. If False, the step is taken whatever the status.
+        clip_infinity: treat infinite pixels around the peak as the largest numbers that can be
+            blurred. If False, they spread over the stencil. The status is ``NOT_FINITE`` in both
+            cases.
+        covariance: whether ``decode(..., covariance=True)`` is supported. It needs Newton steps,
+            ``refined_only`` and maps that are not rescaled.
+        longest: the status of a longer step, in pixels, is ``STEP_TOO_LONG``. Steps up to the
+            sigma of the blur, and up to that of the blob or 3 pixels, are allowed too.
+        missing: the coordinates of a map without a positive maximum; None keeps its argmax.
+        flat_top: start at the middle of a flat top: of the pixels that share the maximum, touch,
+            and are within 7 pixels of the first. If False, start at the first of them in
+            row-major order.
+
+    Notes:
+        If the Hessian is singular, no step is taken. For JAX, a rule is a pytree without leaves.
+        So it may be an argument of a function under ``jit``, which is compiled once for each rule.
 
     Example:
         >>> import dataclasses
@@ -122,8 +128,8 @@ class Rule:
         [[20.25, 30.5], [24.0, 18.75]]
 
     References:
-        The ``source`` of each; Zhang et al., CVPR 2020, arXiv:1910.06278 (``DARKPOSE``); Huang et
-        al., CVPR 2020, arXiv:1911.07524 (UDP).
+        The ``source`` of each rule; Zhang et al., CVPR 2020, arXiv:1910.06278 (``DARKPOSE``);
+        Huang et al., CVPR 2020, arXiv:1911.07524 (UDP).
     """
 
     name: str
@@ -149,7 +155,7 @@ class Rule:
     flat_top: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what ``decode`` would not do."""
+        """Check the fields: a wrong one raises an error."""
         self._check_fields()
         if self.rescale is not Rescale.NO and self.padding is not Padding.ZEROS:
             raise ValueError(
@@ -174,14 +180,14 @@ class Rule:
         newton = self.fixed_step is None and self.rescale is Rescale.NO
         if self.covariance and not (self.refined_only and newton):
             raise ValueError(
-                f"rule {self.name}: covariance must be False but for Newton steps with "
-                f"refined_only=True and rescale=Rescale.NO, got covariance=True, "
+                f"rule {self.name}: covariance=True needs Newton steps with refined_only=True and "
+                f"rescale=Rescale.NO, got "
                 f"refined_only={self.refined_only}, fixed_step={self.fixed_step}, "
                 f"rescale={self.rescale}"
             )
 
     def _check_fields(self) -> None:
-        """Each by itself; lists become tuples, for a rule is hashed."""
+        """Check each field on its own. Lists become tuples, because a rule is hashed."""
         what = f"rule {self.name}:"
         for name, kind in {"padding": Padding, "rescale": Rescale, "stencil": Stencil}.items():
             if not isinstance(value := getattr(self, name), kind):
@@ -208,7 +214,7 @@ class Rule:
             checks.flag(f"{what} {name}", getattr(self, name))
 
     def __repr__(self) -> str:
-        """The name alone: a table says the rest."""
+        """Return the name only; ``vars`` shows the fields."""
         return f"rules.{self.name}"
 
 
@@ -230,8 +236,8 @@ GUARDED = Rule(
     name="GUARDED",
     source="dark_jax",
     summary=(
-        "ours and the default: ``DARKPOSE``'s step, taken only where it leads to a maximum "
-        "nearby. Scale-free; the only one for volumes."
+        "the default, and our own: the step of ``DARKPOSE``, taken only where it leads to a "
+        "maximum nearby. It does not depend on the scale of the map. The only rule for volumes."
     ),
     dims=(1, 2, 3),
     kernel_size=5,
@@ -245,8 +251,8 @@ DARKPOSE = Rule(
     name="DARKPOSE",
     source="DarkPose: get_final_preds",
     summary=(
-        "DarkPose's ``get_final_preds``: Newton's step over differences of two pixels; a "
-        "peak within two pixels of an edge stays."
+        "DarkPose's ``get_final_preds``: a Newton step with differences over two pixels. A peak "
+        "within two pixels of an edge keeps its integer place."
     ),
     rescale=Rescale.TO_OLD_MAXIMUM,
     missing=0.0,
@@ -254,22 +260,22 @@ DARKPOSE = Rule(
 MMPOSE_DARK = Rule(
     name="MMPOSE_DARK",
     source="mmpose: refine_keypoints_dark",
-    summary="the same in mmpose (``MSRAHeatmap`` with ``unbiased=True``).",
+    summary="mmpose's ``MSRAHeatmap`` with ``unbiased=True``: as ``DARKPOSE``.",
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
 MMPOSE_UDP = _udp(
     name="MMPOSE_UDP",
     source="mmpose: refine_keypoints_dark_udp",
     summary=(
-        "mmpose's ``UDPHeatmap``: values clamped from 1e-3 to 50, direct neighbours only, "
-        "up to the edge."
+        "mmpose's ``UDPHeatmap``: values are clamped to 1e-3 and 50, differences are over one "
+        "pixel, and peaks at the edge are refined too."
     ),
     rescale=Rescale.TO_OLD_MAXIMUM,
 )
 MMPOSE_SIMCC_DARK = Rule(
     name="MMPOSE_SIMCC_DARK",
     source="mmpose: refine_simcc_dark",
-    summary="mmpose's SimCC with ``use_dark``, of rows of bins; a kernel of 37.",
+    summary="mmpose's SimCC with ``use_dark``, for rows of bins, with a kernel of 37.",
     dims=(1,),
     kernel_size=37,
     rescale=Rescale.TO_OLD_MAXIMUM,
@@ -281,14 +287,14 @@ MMPOSE_SIMCC_DARK = Rule(
 VITPOSE = _udp(
     name="VITPOSE",
     source="ViTPose, rtmlib: post_dark_udp",
-    summary="as ``MMPOSE_UDP``, not rescaled, mirrored at the edge; rtmlib's too.",
+    summary="ViTPose and rtmlib: as ``MMPOSE_UDP``, not rescaled, mirrored at the edge.",
     padding=Padding.REFLECT,
     clip_infinity=True,
 )
 HF_VITPOSE = _udp(
     name="HF_VITPOSE",
     source="transformers: VitPoseImageProcessor",
-    summary="Hugging Face's VitPose: as ``VITPOSE``, a narrower Gaussian (sigma 0.8 px).",
+    summary="Hugging Face's VitPose: as ``VITPOSE`` with a narrower Gaussian (sigma 0.8 px).",
     kernel=_hf_vitpose_kernel,
     padding=Padding.SYMMETRIC,
     clip_infinity=True,
@@ -296,14 +302,14 @@ HF_VITPOSE = _udp(
 SAPIENS2 = _udp(
     name="SAPIENS2",
     source="transformers: Sapiens2ImageProcessor",
-    summary="Hugging Face's Sapiens2: as ``MMPOSE_UDP``, OpenCV's formula at every size.",
+    summary="Hugging Face's Sapiens2: as ``MMPOSE_UDP``, with OpenCV's formula at every size.",
     kernel=formula_kernel,
     rescale=Rescale.TO_OLD_MAXIMUM_IF_POSITIVE,
 )
 HRNET = Rule(
     name="HRNET",
     source="HRNet, SimpleBaseline: get_final_preds",
-    summary="HRNet and SimpleBaseline: no blur, a quarter of a pixel towards the higher neighbour.",
+    summary="HRNet, SimpleBaseline: a quarter pixel towards the higher neighbour; no blur.",
     kernel=None,
     kernel_size=1,
     stencil=COMPACT,

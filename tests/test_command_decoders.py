@@ -124,14 +124,14 @@ def test_every_parameter_is_an_option() -> None:
     ("options", "message"),
     [
         ("--sigma 2", "--sigma is for --decoder fit, got --decoder dark, which takes --rule, --k"),
-        ("--decoder fit", "--decoder fit needs --sigma: give --sigma 2, for one"),
-        ("--decoder soft-argmax", "--decoder soft-argmax needs --temperature: give --temp"),
-        ("--decoder peaks", "--decoder peaks needs --threshold: give --threshold 0.2, for one"),
+        ("--decoder fit", "--decoder fit needs --sigma, for example --sigma 2"),
+        ("--decoder soft-argmax", "--decoder soft-argmax needs --temperature, for example --temp"),
+        ("--decoder peaks", "--decoder peaks needs --threshold, for example --threshold 0.2"),
         (
             "--decoder peaks --threshold 1 --radius 2",
             "--radius is for --decoder fit or soft-argmax, got --decoder peaks",
         ),
-        ("--decoder fit --sigma 1,x", "'1,x' is no number, nor some with commas between"),
+        ("--decoder fit --sigma 1,x", "'1,x' is not a number, or numbers with commas between"),
         ("--decoder fit --sigma 1,2,3", "--sigma must broadcast to (2, 3, 2), got shape (3,)"),
         ("--decoder fit --sigma 2 --radius 0", "--radius must be an integer of at least 1, got 0"),
         ("--decoder fit --sigma 2 --background a", "'a' is not a valid float"),

@@ -328,7 +328,7 @@ def test_errors_of_single_arguments() -> None:
         r"head_boxes must broadcast to \(4, 4\), got": lambda: metrics.pckh(
             pose, pose, threshold=0.5, head_boxes=np.ones((3, 4))
         ),
-        "thresholds must be at least one number in a row, got": lambda: metrics.auc(
+        "thresholds must be a list of at least one number, got": lambda: metrics.auc(
             pose, pose, thresholds=()
         ),
     }.items():

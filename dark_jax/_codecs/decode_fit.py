@@ -196,8 +196,8 @@ def decode_fit(
     Args:
         heatmaps: array of real numbers ``[..., H, W]``. Other layouts are described by ``axes``.
             Apply ``jax.nn.sigmoid`` to logits first.
-        sigma: sigma of the blobs in pixels, mostly that of the training targets. Numbers that
-            broadcast to the coordinates ``[..., dim]``: ``2.0`` is for all, ``(2.0, 2.0, 1.0)``
+        sigma: sigma of the blobs in pixels, mostly that of the training targets: numbers that
+            broadcast to the coordinates ``[..., dim]``. ``2.0`` is for all, ``(2.0, 2.0, 1.0)``
             for x, y and z, ``[[1.0], [3.0]]`` for each of two joints. It may be traced if
             ``radius`` is given.
         radius: the window reaches so many pixels to each side; static. The default is
@@ -259,7 +259,7 @@ def decode_fit(
     if known is None and (radius is None or from_blurred):
         raise TypeError(
             "sigma must not be traced without a radius, or with from_blurred=True: give a radius, "
-            "such as ceil(2 sigma); or sigma is static: bind it before jit, as by "
+            "such as ceil(2 sigma); or sigma is static: bind it before jit, for example with "
             f"functools.partial; got radius={radius}, from_blurred={from_blurred}"
         )
     radii = () if radius is None else (checks.at_least_one("radius", radius),) * dim

@@ -369,7 +369,7 @@ def decode_peaks(
     threshold = checks.not_nan("threshold", threshold, others)
     if background is None:
         raise TypeError(
-            "background must be a number or an array, got None: decode_fit alone fits one"
+            "background must be a number or an array, got None: only decode_fit can fit it"
         )
     known = isinstance(background, int | float) and background == 0  # zero costs nothing
     floor = None if known else checks.not_nan("background", background, others)

@@ -70,7 +70,7 @@ def encode(
         coords: ``[..., 2]`` real numbers, ``(x, y)`` in heatmap pixels, pixel centres at
             integers. With one or three ``axes``, ``[..., dim]``: ``(x,)`` or ``(x, y, z)``.
         size: the size ``(H, W)`` of the maps, or ``(W,)`` or ``(D, H, W)``; static.
-        sigma: standard deviation in pixels. Numbers that broadcast to ``coords``: ``2.0`` is for
+        sigma: standard deviation in pixels: numbers that broadcast to ``coords``. ``2.0`` is for
             all, ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of two joints.
             May be traced.
         visible: booleans or numbers that broadcast to ``coords.shape[:-1]``. Keypoints whose

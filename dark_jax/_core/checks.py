@@ -24,7 +24,7 @@ _SMALLEST, _LARGEST = (float(getattr(np.finfo(np.float32), end)) for end in ("ti
 # float32 counts exactly up to the first number, and int32 up to the second.
 _LONGEST_SIDE, _LARGEST_MAP = 2**24, 2**31 - 1
 _COUNTABLE = f"at most {_LONGEST_SIDE} pixels along an axis and {_LARGEST_MAP} in all"
-_BIND = "it is static: bind it before jit, as by functools.partial"
+_BIND = "it is static: bind it before jit, for example with functools.partial"
 
 
 def real_array(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.ndarray:
@@ -181,7 +181,9 @@ def other_axis(name: str, value: Any, ndim: int, axes: tuple[int, ...]) -> int:
     axis = integer(name, value, "an axis")
     if not -ndim <= axis < ndim or axis % ndim in axes:
         others = sorted(set(range(ndim)) - set(axes))
-        raise ValueError(f"{name} must be one of {others}, the axes that are no map's, got {axis}")
+        raise ValueError(
+            f"{name} must be one of {others}, the axes that do not belong to a map, got {axis}"
+        )
     return axis % ndim
 
 
@@ -194,7 +196,7 @@ def map_sides(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have maps of at least one pixel, got shape {shape}")
     sides = [shape[axis] for axis in axes if isinstance(shape[axis], int)]
     if max(sides, default=0) > _LONGEST_SIDE or math.prod(sides) > _LARGEST_MAP:
-        raise ValueError(f"{name} must have maps of {_COUNTABLE}, got shape {shape}: cut them up")
+        raise ValueError(f"{name} must have maps of {_COUNTABLE}, got shape {shape}: divide them")
 
 
 def coordinates(name: str, value: ArrayLike, *, layout: str) -> jax.Array | np.ndarray:
@@ -266,8 +268,8 @@ def _no_blob(name: str, number: float) -> str:
     if name not in ("sigma", "blur_sigma") or number != math.inf:
         return ""
     return (
-        ", which estimate_sigma gives where it finds no clear blob: look at the maps "
-        "(logits go through jax.nn.sigmoid first), or give the sigma of the training"
+        ", which estimate_sigma returns if it finds no clear blob: look at the maps "
+        "(apply jax.nn.sigmoid to logits first), or give the sigma of the training"
     )
 
 
@@ -357,7 +359,7 @@ def map_size(name: str, value: Any, dim: int) -> tuple[int, ...]:
     if min(sides) < 1:
         raise ValueError(f"{name} must be {layout}, each at least 1, got {sides}")
     if max(sides) > _LONGEST_SIDE or math.prod(sides) > _LARGEST_MAP:
-        raise ValueError(f"{name} must be that of maps of {_COUNTABLE}, got {sides}: cut them up")
+        raise ValueError(f"{name} must be that of maps of {_COUNTABLE}, got {sides}: divide them")
     return sides
 
 

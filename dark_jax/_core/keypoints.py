@@ -87,7 +87,7 @@ class Keypoints:
     Notes:
         Floats are float32, or float64 if the maps are float64.
 
-        An index selects keypoints, as in ``keypoints[0]`` or ``keypoints[keypoints.refined]``. It
+        An index selects keypoints. It may be a number, a slice or a mask, as in the example. It
         applies to the axes of ``scores`` and never reaches the last axes of a field, such as x
         and y. ``len`` is the length of the first of these axes.
 
@@ -150,21 +150,21 @@ class Keypoints:
     def __iter__(self) -> NoReturn:
         """Raise a TypeError that names the fields."""
         raise TypeError(
-            "keypoints cannot be iterated or unpacked: take keypoints.coords, or index them, as "
+            "keypoints cannot be iterated or unpacked: use keypoints.coords, or an index such as "
             "keypoints[0]"
         )
 
     def __bool__(self) -> NoReturn:
         """Raise a TypeError that names the fields."""
         raise TypeError(
-            "keypoints have no truth value: take one of keypoints.refined, keypoints.found and "
-            "keypoints.coords, or len(keypoints)"
+            "keypoints have no truth value: use keypoints.refined, keypoints.found, "
+            "keypoints.coords or len(keypoints)"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise a TypeError that names the fields."""
         raise TypeError(
-            "keypoints are not an array: take keypoints.coords, or another of their fields"
+            "keypoints are not an array: use keypoints.coords, or another of their fields"
         )
 
 

@@ -28,7 +28,7 @@ def takes_convention(function: Callable[_P, _T]) -> Callable[_P, _T]:
             names = ", ".join(str(convention) for convention in CONVENTIONS)
             got = repr(kwargs["convention"]) if "convention" in kwargs else "none"
             raise TypeError(
-                f"convention must be named, there is no default: one of {names}, got {got}"
+                f"convention must be given, there is no default: one of {names}, got {got}"
             )
         return function(*args, **kwargs)
 

@@ -25,7 +25,8 @@ def check_target(
             raise IsADirectoryError(f"{option} {path} is a directory: name a file in it")
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise FileExistsError(
-                f"{option} {path} is no file but a device, a pipe or a socket: choose another path"
+                f"{option} {path} is not a file but a device, a pipe or a socket: choose another "
+                "path"
             )
     folder = path.resolve().parent
     if not folder.is_dir():

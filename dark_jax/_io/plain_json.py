@@ -20,12 +20,12 @@ class _UnsayableError(Exception):
 
 def _refused(value: Any) -> Any:
     if isinstance(value, float):
-        problem = f"must be a finite number or None, as JSON has them, got {value}"
+        problem = f"must be a finite number or None, which JSON can represent, got {value}"
         raise _UnsayableError(ValueError, problem)
     raise _UnsayableError(
         TypeError,
-        "must be what JSON can say (text, numbers, True, False, None, lists and dictionaries of "
-        f"them), got {type(value).__name__}: give str(value), for one",
+        "must be something that JSON can represent (text, numbers, True, False, None, lists and "
+        f"dictionaries of them), got {type(value).__name__}: give str(value), for example",
     )
 
 

@@ -263,44 +263,49 @@ def save(
     empty_slots: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write keypoints to a file, whole or not at all.
-
-    ``.csv``, ``.json`` and ``.parquet`` (extra ``parquet``) are long tables, a row a keypoint:
-    ``image``, ``instance`` and ``joint`` (counted from 0), the joint's ``name``, ``x``, ``y``,
-    ``score``, the name of the ``status``, and, if there is one, the covariance ``cxx``, ``cxy``,
-    ``cyy``. What is
-    missing is an empty cell, or null: the coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and
-    every number that is not finite. Rows and volumes have the columns of their axes. The command
-    ``dark-jax`` adds a column ``moved``, the distance of a refined keypoint from its integer peak
-    in pixels, for maps that fit memory. ``.npz`` has the arrays as they are:
-    ``coords``, ``scores``, ``covariance`` (if there is one) and ``status``, whose numbers count
-    from 0 in ``status_names``; beside them ``dims`` and ``joints``. COCO's own format is
-    :func:`dark_jax.coco.save`.
+    """Write keypoints to a file. The file is written completely or not at all.
 
     Args:
-        keypoints: what a decoder returned, on the host or a device.
-        path: its suffix chooses the format; an older file is replaced.
-        dims: what the axes of ``keypoints.scores`` are: each ``"image"``, ``"instance"`` or
-            ``"joint"``. The slots of :func:`decode_peaks` are instances: of ``[B, J, H, W]``
-            ``("image", "joint", "instance")``, of ``[B, H, W]`` ``("image", "instance")``, which
-            must be given then, and of ``[H, W]`` ``("instance",)``.
+        keypoints: the result of a decoder, on the host or on a device.
+        path: ends in ``.csv``, ``.json``, ``.npz`` or ``.parquet`` (extra ``parquet``). An
+            existing file is replaced.
+        dims: the meaning of each axis of ``keypoints.scores``: ``"image"``, ``"instance"`` or
+            ``"joint"``. The default is the last ones of (image, instance, joint). After
+            :func:`decode_peaks` the last axis is ``"instance"``: ``("image", "joint",
+            "instance")`` for maps ``[B, J, H, W]``, ``("image", "instance")`` for ``[B, H, W]``,
+            ``("instance",)`` for ``[H, W]``.
         joints: a name for each joint.
-        empty_slots: whether tables have rows for the empty slots of :func:`decode_peaks`:
+        empty_slots: whether tables have rows for empty slots of :func:`decode_peaks`, which are
             ``NO_PEAK`` where ``"instance"`` is the last of ``dims``.
-        about: whatever made the result: text, finite numbers, arrays, and lists and dictionaries
-            of them. Kept in all but ``.csv``, as JSON: under ``"about"`` in ``.json``, as text in
-            the array ``about`` of ``.npz`` and in the metadata ``about`` of ``.parquet``.
+        about: a dictionary that describes how the result was made: text, finite numbers, arrays,
+            and lists and dictionaries of them. All formats but ``.csv`` keep it as JSON: in
+            ``.json`` under ``"about"``, in ``.npz`` as text in the array ``about``, in
+            ``.parquet`` in the metadata ``about``.
 
     Returns:
         None.
 
+    Notes:
+        ``.csv``, ``.json`` and ``.parquet`` have one row for each keypoint, with the columns
+        ``image``, ``instance`` and ``joint`` (counted from 0), ``name``, ``x``, ``y``, ``score``,
+        ``status`` (as a word) and, if there is a covariance, ``cxx``, ``cxy`` and ``cyy``. 1-D
+        maps and volumes have the columns of their axes. Values that are not known are empty
+        cells or null: coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and numbers that are not
+        finite. The command ``dark-jax`` adds the column ``moved``, the distance of a refined
+        keypoint from its integer peak in pixels, for maps that fit memory.
+
+        ``.npz`` has the arrays ``coords``, ``scores``, ``status``, ``covariance`` (if there is
+        one), ``dims``, ``joints`` and ``status_names``, the name of each status number.
+
+        :func:`dark_jax.coco.save` writes COCO's format.
+
     Raises:
-        TypeError: ``keypoints`` are no :class:`Keypoints`, ``path`` is no path, ``dims`` or
-            ``joints`` are no names, ``empty_slots`` is no bool, ``about`` is no dictionary that
-            JSON can hold.
-        ValueError: ``path`` has another suffix; ``dims`` are not what the scores have;
-            ``joints`` are not one name each; a number in ``about`` is not finite; the arrays of
-            ``keypoints`` do not fit together, or a status is none.
+        TypeError: ``keypoints`` are not :class:`Keypoints`; ``path`` is not a path; ``dims`` or
+            ``joints`` are not names; ``empty_slots`` is not a bool; ``about`` is not a dictionary
+            that JSON can hold.
+        ValueError: ``path`` has another suffix; ``dims`` do not match the axes of the scores;
+            ``joints`` are not one name for each joint; a number in ``about`` is not finite; the
+            arrays of ``keypoints`` do not fit together, or a status is not a :class:`Status`.
         OSError: the file cannot be written; ``path`` is a folder, a device or a pipe.
         ImportError: pyarrow is not installed, and ``path`` ends in ``.parquet``.
 

@@ -16,14 +16,12 @@ Position = tuple[jax.Array, ...]
 
 
 class Padding(enum.Enum):
-    """What a blur sees outside the map: zeros, or the map mirrored.
-
-    NumPy's names.
+    """What a blur sees outside the map: zeros, or the mirrored map. The names are NumPy's.
 
     Attributes:
         ZEROS: zeros.
         REFLECT: the map mirrored at the centres of its edge pixels, which are not repeated.
-        SYMMETRIC: mirrored at its edges, so that the edge pixels come twice.
+        SYMMETRIC: the map mirrored at its edges, so that the edge pixels are repeated.
 
     Example:
         >>> from dark_jax import rules
@@ -31,8 +29,8 @@ class Padding(enum.Enum):
         ['VITPOSE', 'HF_VITPOSE']
 
     References:
-        ``numpy.pad``, whose modes they are; ``BORDER_REFLECT_101`` and ``BORDER_REFLECT`` of
-        OpenCV.
+        The modes of ``numpy.pad``. OpenCV calls them ``BORDER_REFLECT_101`` and
+        ``BORDER_REFLECT``.
     """
 
     ZEROS = "zeros"

@@ -38,16 +38,16 @@ Index = tuple[int, ...]
 
 LOCK, MARK = "dark_jax.lock", "dark_jax.txt"
 MARK_TEXT = (
-    "dark_jax.decode_store keeps here what it has decoded, until all of it is. The same call with "
-    "resume=True (dark-jax: --resume) goes on, with overwrite=True (--overwrite) it begins again.\n"
+    "dark_jax.decode_store keeps unfinished results here. Repeat the call with resume=True "
+    "(dark-jax: --resume) to continue, or with overwrite=True (--overwrite) to begin again.\n"
 )
 # The names of the files that dark_jax makes in the folders that it deletes.
 NOTES = re.compile(r"\d{8,}\.json")
 SPARES = re.compile(r"[0-9a-f]{32}")
 
 CHANGED = (
-    "begin again with overwrite=True, or go on with resume=True and accept_changed_source=True if "
-    "the values that are decoded already are the same, as after copying it or repairing a chunk"
+    "begin again with overwrite=True. If the decoded values are the same, as after copying it or "
+    "repairing a chunk, continue with resume=True and accept_changed_source=True"
 )
 
 
@@ -186,7 +186,9 @@ class Checkpoint:
         """Return the target's parameters; raise FileExistsError if dark_jax did not make it."""
         done = writers.read_about(self.target)
         if done is None:
-            made = "dark_jax did not make it" if self.target.is_dir() else "it is a file, no folder"
+            made = (
+                "dark_jax did not make it" if self.target.is_dir() else "it is a file, not a folder"
+            )
             raise FileExistsError(f"{self.target} {problem}: {made}; choose another target")
         return done
 
@@ -311,7 +313,7 @@ class Checkpoint:
         return self._notes / f"{self.writer.blocks.number(index):08d}.json"
 
     def _put(self, path: Path, contents: bytes) -> None:
-        cure = "what is done is kept, and resume=True goes on"
+        cure = "the results so far are kept; continue with resume=True"
         atomic.write_aside(path, contents, spare=self.folder / self.spare, cure=cure)
 
     def unread(self) -> list[Unread]:

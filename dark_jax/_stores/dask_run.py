@@ -44,7 +44,7 @@ def each(
         try:
             done(finished.get().result())
         except CancelledError as error:
-            raise RuntimeError("the dask cluster is gone; resume=True goes on") from error
+            raise RuntimeError("the dask cluster is gone; continue with resume=True") from error
         running -= 1
 
 
@@ -77,7 +77,9 @@ def cluster(*, workers: int | None, scheduler: str | None) -> Iterator[Executor]
         try:
             yield executor
         except distributed.KilledWorker as error:
-            raise RuntimeError(f"workers keep dying ({error}); resume=True goes on") from error
+            raise RuntimeError(
+                f"workers keep dying ({error}); continue with resume=True"
+            ) from error
         finally:
             executor.shutdown(wait=False)
 

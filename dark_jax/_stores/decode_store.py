@@ -30,12 +30,13 @@ Index = tuple[int, ...]
 
 
 class UnreadChunksError(RuntimeError):
-    """Chunks of a source cannot be read; everything else is decoded and kept.
+    """Some chunks of a source cannot be read. All other chunks are decoded and kept.
 
     Attributes:
-        unread: a tuple with ``path``, ``chunk`` (its index in the array's grid) and ``reason``
-            of each.
-        kept: the folder with what is there; its maps without a chunk are ``NOT_FINITE``.
+        unread: a tuple with one entry for each such chunk: ``path``, ``chunk`` (its index in the
+            grid of the array) and ``reason``.
+        kept: the folder with the results so far. Maps of chunks that cannot be read are
+            ``NOT_FINITE`` there.
 
     Example:
         >>> import dark_jax, pathlib, tempfile, zarr
@@ -55,7 +56,7 @@ class UnreadChunksError(RuntimeError):
         [0, 0, 1, 1]
 
     References:
-        Where chunks lie: Zarr's specification, version 3.
+        Zarr's specification, version 3, defines the grid of chunks.
     """
 
     def __init__(self, unread: list[Unread], kept: Path) -> None:
@@ -85,69 +86,74 @@ def decode_store(
     refuse_missing_chunks: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Decode a store of heatmaps that need not fit memory.
+    """Decode a store of heatmaps, which may be larger than memory.
 
-    The store is read in blocks of whole chunks, about 32 MB of maps each or one chunk; each is
-    decoded and written by itself. ``TARGET.incomplete`` keeps what is done, until all is and it
-    becomes TARGET: whatever stands there is complete. A run that was killed, interrupted or
-    short of a chunk is resumed, to the same bytes as if nothing had happened. Needs the extra
-    ``store``.
+    The store is read in blocks of whole chunks, of about 32 MB or one chunk. Each block is decoded
+    and written on its own. Results are collected in ``TARGET.incomplete``, which is renamed to
+    TARGET when all are there. So a TARGET is always complete. Needs the extra ``store``.
 
     Args:
-        source: a Zarr array or group (a directory), an HDF5 file or a ``.npy`` file in C order;
-            real, ``[..., H, W]`` or laid out as ``axes`` say. Without a map in it, the results
-            are empty.
-        target: ``.zarr``, a group of ``coords``, ``scores``, ``status`` (numbers, whose names are
-            the group's attribute ``status``) and, where the decoder estimates it, ``covariance``,
-            as of :class:`Keypoints`; or ``.parquet``, a folder of long tables
-            as :func:`save` writes them, for ``[B, I, J, H, W]`` (I instances an image) and
-            whatever lacks the first of these axes. There the slots of :func:`decode_peaks` are
-            instances, of ``[B, J, H, W]`` or ``[B, H, W]``, and empty ones have no row. Both keep
-            the parameters and the version.
+        source: a Zarr array or group (a directory), an HDF5 file, or a ``.npy`` file in C order,
+            of real numbers ``[..., H, W]``. Other layouts are described by ``axes``.
+        target: a ``.zarr`` group or a ``.parquet`` folder; see the notes.
         decoder: :func:`decode`, :func:`decode_fit`, :func:`decode_peaks`,
             :func:`decode_soft_argmax`, or a ``functools.partial`` of one that binds its
-            parameters, such as ``functools.partial(dark_jax.decode_fit, sigma=2.0)``. Of a
-            parameter that differs from map to map each block takes its part; such a ``sigma``
-            needs ``radius``, too.
-        axes: the axes of a map, as for :func:`decode`. Those of ``decoder`` if not given.
-        key: which array of a group or an HDF5 file, by its name or path; if not given,
-            "heatmaps", or the only array at any depth that has real numbers and the axes of a map.
-        workers: decode in so many processes on this machine instead of in threads of this one;
-            called from a script, under its ``if __name__ == "__main__":``.
+            parameters, such as ``functools.partial(dark_jax.decode_fit, sigma=2.0)``.
+        axes: the axes of one map, as for :func:`decode`. The default is that of ``decoder``.
+        key: the name or path of an array in a group or an HDF5 file. The default is "heatmaps",
+            or the only array, at any depth, that has real numbers and the axes of a map.
+        workers: decode in this many processes instead of threads. In a script, call the function
+            under ``if __name__ == "__main__":``.
         scheduler: decode on the workers of the dask scheduler at this address, such as
-            ``"tcp://host:8786"``. They need dark_jax, and see both paths as they are here.
-        resume: go on with an unfinished target, where there is one. Nothing is left to do
-            where the target is complete.
-        overwrite: replace a target that dark_jax made, once the new one is complete, and
-            whatever is unfinished.
-        accept_changed_source: with ``resume``, go on although the source looks changed. Only if
-            the values that are decoded already are the same: copying a store changes its times,
-            and so does repairing a chunk of an HDF5 file.
-        refuse_missing_chunks: a chunk of a Zarr array or an HDF5 file that is not stored counts
-            as one that cannot be read. It reads as the fill value, mostly zeros, and so its maps
-            are ``NO_PEAK`` if this is False; writers leave out chunks of nothing but that value.
-            Of a sharded Zarr array a shard counts as its chunks.
-        progress: called with the number of maps done and of all maps, first with those that
-            are done already, then after each block.
+            ``"tcp://host:8786"``. The workers need dark_jax, and must find source and target
+            under the same paths.
+        resume: continue an unfinished target, if there is one. A complete target is left as it
+            is.
+        overwrite: replace a target that dark_jax made, after the new one is complete; and
+            discard an unfinished one.
+        accept_changed_source: with ``resume``, continue although the source looks changed. Use
+            this only if the values that are already decoded are the same. Copying a store
+            changes its times, and so does repairing a chunk of an HDF5 file.
+        refuse_missing_chunks: treat a chunk that is not stored as one that cannot be read. Zarr
+            and HDF5 leave out chunks that hold only the fill value, which is mostly zero. By
+            default such chunks are read as that value, so their maps are ``NO_PEAK``.
+        progress: a function that is called with the number of maps done and of all maps: first
+            at the start, then after each block.
 
     Returns:
         None.
 
+    Notes:
+        A ``.zarr`` target is a group with the arrays of :class:`Keypoints`: ``coords``,
+        ``scores``, ``status`` (numbers, named by the group's attribute ``status``) and, if the
+        decoder estimates it, ``covariance``. A ``.parquet`` target is a folder of tables like
+        those of :func:`save`. It is for maps ``[B, I, J, H, W]`` or with fewer of these axes, from
+        the left. The slots of :func:`decode_peaks` become instances there, for ``[B, J, H, W]`` or
+        ``[B, H, W]``, and empty slots have no row. Both targets keep the parameters and the
+        version.
+
+        A run that was interrupted, or that could not read a chunk, can be resumed. The result
+        has the same bytes as that of one run. A store without maps gives empty results.
+
+        If a parameter differs from map to map, each block takes its part of it. Such a
+        ``sigma`` needs ``radius`` too. A missing shard of a sharded Zarr array counts as its
+        chunks.
+
     Raises:
-        TypeError: the source does not hold real numbers; ``decoder`` is not one of those, lacks a
-            parameter, or has one of the wrong type or one that cannot be pickled.
-        ValueError: a parameter is wrong, as for the decoders; the source is no store, or its maps
-            have no pixel, or ``key`` does not choose one of its arrays; source and target lie
-            in one another; what is to be resumed was begun with other parameters or another
-            source, or the source has changed since, or while it was decoded: the size or
-            modification time of a file that holds it, or of the one that describes a Zarr array.
+        TypeError: the source does not hold real numbers; ``decoder`` is not one of those above,
+            lacks a parameter, or has one of the wrong type or one that cannot be pickled.
+        ValueError: a parameter is wrong, as for the decoders; the source is not a store, its
+            maps are empty, or ``key`` does not name one of its arrays; source and target
+            contain one another; an unfinished target was begun with other parameters or another
+            source; or the source has changed since then or during the run, by the size or
+            modification time of its files.
         OSError: the source cannot be opened; the target exists, is unfinished, or cannot be
-            written; it or ``TARGET.incomplete`` holds what dark_jax did not make; another run
-            is writing it (BlockingIOError); no scheduler answers.
+            written; target or ``TARGET.incomplete`` holds something that dark_jax did not make;
+            another run is writing it (BlockingIOError); no scheduler answers.
         UnreadChunksError: chunks of the source could not be read. All others are decoded and
-            kept; resume when they can be.
+            kept. Resume when the chunks are repaired.
         ImportError: a package of the extra ``store`` is not installed.
-        RuntimeError: the workers of a cluster died again and again.
+        RuntimeError: the workers of a cluster died repeatedly.
 
     Example:
         >>> import dark_jax, numpy, pathlib, tempfile, zarr

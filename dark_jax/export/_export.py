@@ -140,28 +140,30 @@ def export_function(
     platforms: tuple[str, ...] = PLATFORMS,
     parameters: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A function of yours as an artefact: a network and its decoder, SimCC, an encoder.
-
-    What the function closes over, a network's weights for one, becomes part of the artefact,
-    up to 2 GB; pass them as an argument to keep them apart.
+    """Export a function of arrays, such as a network with its decoder.
 
     Args:
-        function: of arrays; :class:`dark_jax.Keypoints` in what it returns become
+        function: a function of arrays. :class:`dark_jax.Keypoints` in its result become
             dictionaries.
-        *arguments: its arguments as ``jax.ShapeDtypeStruct`` or as arrays, whose shapes and
-            dtypes alone are taken, or dictionaries, lists and tuples of them. Sizes left open
-            come from ``jax.export.symbolic_shape``.
-        platforms: as for :func:`export_decode`.
-        parameters: to be kept in the artefact, for who reads it later: names and values that
-            JSON has, arrays, or anything else by its ``repr``.
+        *arguments: the arguments of ``function``: ``jax.ShapeDtypeStruct``, or arrays of which
+            only shape and dtype are used, or dictionaries, lists and tuples of them. Use
+            ``jax.export.symbolic_shape`` for sizes that may vary.
+        platforms: where the artefact can run, as for :func:`export_decode`.
+        parameters: names and values to keep in the artefact for later readers. Values that JSON
+            cannot represent are kept as their ``repr``.
 
     Returns:
-        The artefact, for :func:`save` and :func:`load`.
+        The artefact as bytes, for :func:`save` and :func:`load`.
+
+    Notes:
+        Arrays that the function closes over, such as the weights of a network, become part of
+        the artefact, up to 2 GB. Pass them as an argument to keep them apart.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.
         TypeError: ``function`` takes or returns something else than arrays in dictionaries,
-            lists and tuples; ``platforms`` is no tuple; ``parameters`` do not go by names.
+            lists and tuples; ``platforms`` is not a tuple; ``parameters`` is not a dictionary
+            with names as keys.
         ValueError: a platform is unknown, or ``function`` refuses its arguments.
 
     Example:

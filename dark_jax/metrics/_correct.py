@@ -47,7 +47,7 @@ def _numbers(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.nd
     """Return ``value`` as a row of one or more numbers, none of them NaN when not traced."""
     array = checks.real_array(name, value)
     if len(array.shape) != 1 or not array.shape[0]:
-        raise ValueError(f"{name} must be at least one number in a row, got {tuple(array.shape)}")
+        raise ValueError(f"{name} must be a list of at least one number, got {tuple(array.shape)}")
     return checks.not_nan(name, array, tuple(array.shape))
 
 

@@ -37,7 +37,7 @@ DOCUMENTED = {
 # Brackets in a docstring, except those that hold an index: a slice or a quoted name.
 SHAPE = re.compile(r"\[([^\[\]:'\"]*)\]")
 
-SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
+SECTIONS = ("Args", "Attributes", "Returns", "Notes", "Raises", "Example", "References")
 
 
 def sections(value: Any) -> dict[str, str]:
@@ -125,13 +125,14 @@ def test_docstrings_are_complete(name: str) -> None:
     """Every section is present, in a fixed order, and describes every name."""
     value = PUBLIC[name]
     found = sections(value)
+    notes = ["Notes"] if "Notes" in found else []
     if inspect.isclass(value):
-        assert [*found] == ["", "Attributes", "Example", "References"]
+        assert [*found] == ["", "Attributes", *notes, "Example", "References"]
         assert [*entries(found["Attributes"])] == attributes(value)
     else:
         parameters = [*inspect.signature(value).parameters]
         before = ["", "Args"] if parameters else [""]
-        assert [*found] == [*before, "Returns", "Raises", "Example", "References"]
+        assert [*found] == [*before, "Returns", *notes, "Raises", "Example", "References"]
         assert [*entries(found.get("Args", ""))] == parameters
         for error in entries(found["Raises"]):
             assert issubclass(getattr(builtins, error, None) or PUBLIC[error], Exception)

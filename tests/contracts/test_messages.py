@@ -180,7 +180,9 @@ class TestUnderJit:
     def test_the_others_are_bound_before(
         self, function: Callable[..., Any], arguments: dict[str, Any]
     ) -> None:
-        with pytest.raises((TypeError, ValueError), match=r"bind it before jit, as by functools"):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"bind it before jit, for example with functools"
+        ):
             jax.jit(function)(**arguments)
 
     @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ class TestUnderJit:
         assert found.tolist() == [2.5, 4.5]
 
 
-NO_BLOB = "which estimate_sigma gives where it finds no clear blob: look at the maps"
+NO_BLOB = "which estimate_sigma returns if it finds no clear blob: look at the maps"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,10 @@ def test_special_files_are_left_alone(
     (tmp_path / f"null{suffix}").symlink_to(os.devnull)
     os.mkfifo(tmp_path / f"pipe{suffix}")
     (tmp_path / f"folder{suffix}").mkdir()
-    for name, message in {"null": "is no file but a device", "pipe": "is no file but a"}.items():
+    for name, message in {
+        "null": "is not a file but a device",
+        "pipe": "is not a file but a",
+    }.items():
         with pytest.raises(FileExistsError, match=rf"path .*{name}\{suffix} {message}"):
             write(tmp_path / f"{name}{suffix}")
     with pytest.raises(IsADirectoryError, match=r"path .* is a directory"):
@@ -97,6 +100,6 @@ def test_a_pipe_is_no_photo_and_no_target_of_the_command(
     for option, name in (("--output", "out.csv"), ("--overlay", "out.png")):
         assert _cli.run(["decode", option, str(tmp_path / name)]) == 2
         assert capsys.readouterr().err == (
-            f"dark-jax: {option} {tmp_path / name} is no file but a device, a pipe or a "
+            f"dark-jax: {option} {tmp_path / name} is not a file but a device, a pipe or a "
             "socket: choose another path\n"
         )

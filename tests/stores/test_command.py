@@ -204,7 +204,7 @@ def test_what_cannot_be_read_is_named(stores: Path, capsys: pytest.CaptureFixtur
     assert second.startswith(f"dark-jax: {stores / 'array.zarr'}: chunk (4, 0, 0, 0): ")
     assert kept == (
         f"dark-jax: the rest is kept in {stores / 'out.zarr.incomplete' / 'result'}; "
-        "--resume goes on"
+        "continue with --resume"
     )
 
 
@@ -248,6 +248,6 @@ def test_an_interrupt_that_python_loses(
         gc.callbacks.remove(press)
         left = signal.signal(signal.SIGINT, ours)
     assert left is signal.default_int_handler
-    assert capsys.readouterr().err == "dark-jax: interrupted; --resume goes on\n"
+    assert capsys.readouterr().err == "dark-jax: interrupted; continue with --resume\n"
     assert not target.exists()
     assert _cli.run(["decode", str(stores / "maps.npy"), "-o", str(target), "--resume"]) == 0

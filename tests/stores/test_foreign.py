@@ -49,7 +49,9 @@ def test_a_file_is_no_folder_of_results(stores: Path, expected: Keypoints, suffi
     else:
         (stores / "out.zarr").write_text("a file")
     for options in WAYS:
-        message = r"out\.\w+ (exists|cannot be resumed|is not replaced): it is a file, no folder;"
+        message = (
+            r"out\.\w+ (exists|cannot be resumed|is not replaced): it is a file, not a folder;"
+        )
         with pytest.raises(FileExistsError, match=message):
             decode_store(stores / "maps.npy", stores / f"out{suffix}", **options)
     assert (stores / f"out{suffix}").is_file()

@@ -181,7 +181,7 @@ def test_ctrl_c(
     status, out, err = end(process)
     assert status == 130
     assert out == ""
-    line = "dark-jax: interrupted; --resume goes on\n"
+    line = "dark-jax: interrupted; continue with --resume\n"
     assert err.endswith(line) if workers else err == line
     assert not target.exists()
     last = started(SMALL + COMMAND, *command(source, target, "--resume"), cache=True)
