@@ -39,7 +39,8 @@ def published(sigma: float) -> dict[str, Decoder]:
         for rule in (rules.HRNET, rules.DARKPOSE, rules.MMPOSE_UDP, rules.VITPOSE, rules.HF_VITPOSE)
     }
     decoders["decode"] = dark_jax.decode
-    decoders["decode, kernel_size=3"] = functools.partial(dark_jax.decode, kernel_size=3)
+    for k in (3, 11):
+        decoders[f"decode, kernel_size={k}"] = functools.partial(dark_jax.decode, kernel_size=k)
     decoders["decode, sigma"] = functools.partial(dark_jax.decode, blur_sigma=sigma)
     decoders["decode_fit, sigma"] = functools.partial(dark_jax.decode_fit, sigma=sigma)
     return decoders
@@ -110,7 +111,7 @@ def second_peak_rows() -> list[Row]:
         fit = functools.partial(dark_jax.decode_fit, sigma=sigma)
         decoders: dict[str, Decoder] = {
             f"decode, kernel_size={k}": functools.partial(dark_jax.decode, kernel_size=k)
-            for k in (1, 3, 7, 11)
+            for k in (1, 3, 5, 7, 11)
         }
         decoders["decode_fit"] = fit
         decoders |= {f"decode_fit, radius={r}": functools.partial(fit, radius=r) for r in (1, 2)}
@@ -133,7 +134,8 @@ def wrong_model_rows() -> list[Row]:
     spread = (2.0 * 1.25, 2.0 / 1.25)  # half as long again as wide
     oval = np.array(dark_jax.encode(truth.astype(np.float32), size=SIZE, sigma=spread))
     oval += 0.02 * synthetic.noise(8, len(oval), SIZE, zero_mean=True)
-    decoders: dict[str, Decoder] = {"decode": dark_jax.decode}
+    wide = functools.partial(dark_jax.decode, kernel_size=11)
+    decoders: dict[str, Decoder] = {"decode": dark_jax.decode, "decode, kernel_size=11": wide}
     for told in (1.5, 1.8, 2.0, 2.2, 2.5):
         name = f"decode_fit, sigma={told:g}"
         decoders[name] = functools.partial(dark_jax.decode_fit, sigma=told)
@@ -177,6 +179,10 @@ def coverage_rows() -> list[Row]:
             cases.append(("decode_fit", "border", fit, (noisy, on_edge)))
             if sigma < 6:
                 cases.append(("decode, sigma", "interior", dark, inside))
+                for k in (5, 11):
+                    options = {"kernel_size": k, "covariance": True}
+                    of_kernel = functools.partial(dark_jax.decode, **options)
+                    cases.append((f"decode, kernel_size={k}", "interior", of_kernel, inside))
             for name, where, decoder, (maps, points) in cases:
                 row = {"decoder": name, "where": where, "sigma": f"{sigma:g}"}
                 row["noise"] = f"{noise:g}"

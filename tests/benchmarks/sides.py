@@ -1,6 +1,7 @@
 """Side by side: every decoder and blur people run today, and ours, on the same arrays in one run.
 
-NumPy arrays in and NumPy arrays out on both sides. Blobs of sigma 2 on 64 x 48, kernels of 11.
+NumPy arrays in and NumPy arrays out on both sides. Blobs of sigma 2 on 64 x 48. Kernels are 11,
+except the default of ``decode``.
 """
 
 import functools
@@ -85,6 +86,7 @@ def sides() -> list[Side]:
         Side("kornia, soft-argmax", "decode_soft_argmax", soft, kornia),
         Side("dsntnn, soft-argmax", "decode_soft_argmax", soft, dsntnn),
         Side(None, "decode", decoding(dark_jax.decode)),
+        Side(None, "decode, kernel_size=11", decoding(dark_jax.decode, kernel_size=KERNEL)),
         Side(None, "decode, sigma", decoding(dark_jax.decode, blur_sigma=SIGMA)),
         Side(None, "decode_fit, sigma", decoding(dark_jax.decode_fit, sigma=SIGMA)),
         Side("OpenCV blur, a loop", "gaussian_blur", blur, opencv_blur, blurs=True),

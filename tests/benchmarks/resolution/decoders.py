@@ -37,6 +37,7 @@ def decoders(setting: Setting) -> Mapping[str, Decoder]:
         "argmax": along(dark_jax.decode, rule=ARGMAX),
         "quarter step": along(dark_jax.decode, rule=rules.HRNET),
         "DARK, k = 3": along(dark_jax.decode, kernel_size=3),
+        "DARK, k = 5": along(dark_jax.decode),
         "DARK, k = 11": along(dark_jax.decode, kernel_size=11),
         "fit": along(dark_jax.decode_fit, sigma=setting.sigma),
         "fit, sigma estimated": functools.partial(_estimated, setting=setting),

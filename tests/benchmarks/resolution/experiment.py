@@ -19,8 +19,8 @@ from tests.benchmarks.resolution.views import SETTINGS, Seen, Setting, look, pre
 NEAR = 4.0
 # A point is localised if the map's maximum is this near, in heatmap pixels.
 LOCALISED = 3.0
-# The others are DARK with less to do.
-TIMED = ("DARK, k = 11", "fit", "fit, sigma estimated")
+# The other decoders are DARK with another kernel or with less to do.
+TIMED = ("DARK, k = 5", "fit", "fit, sigma estimated")
 
 
 class Outcome(NamedTuple):

@@ -10,7 +10,7 @@ from tests.benchmarks.resolution.decoders import decoders
 from tests.benchmarks.resolution.experiment import Outcome, by_setting, score
 from tests.benchmarks.resolution.frames import Frames
 
-SHOWN = ("argmax", "DARK, k = 11", "fit")
+SHOWN = ("argmax", "DARK, k = 5", "fit")
 COLOURS = ("#ffffff", "#ff9f1c", "#00e5ff")
 
 
