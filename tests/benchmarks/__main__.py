@@ -4,15 +4,15 @@
 
 What each part measures:
 
-- sides, speed, accuracy, crowds: every figure of the README; these four where no part is named.
-  Peers that are not installed are named as such; ``pip install --group bench`` and
-  ``pip install --no-deps mmpose`` bring them (torch is several GB on Linux).
-- device: answers and times of the accelerator that JAX finds, in five minutes. Needs JAX, NumPy
-  and chex, nothing else. The exit status is 1 where a row tells of a fault.
-- kernels: what a GPU would run, counted on a machine without one; ``pip install --group kernels``.
+- sides, speed, accuracy, crowds: every figure of the README. These four run if no part is named.
+  Peers that are not installed are marked as such. ``pip install --group bench`` and
+  ``pip install --no-deps mmpose`` install them (torch is several GB on Linux).
+- device: answers and times of the accelerator that JAX finds, in five minutes. It needs only
+  JAX, NumPy and chex. The exit status is 1 if a row has a fault.
+- kernels: what a GPU would run, counted without a GPU. Needs ``pip install --group kernels``.
 
-The page is tests/benchmarks/README.md for device and kernels, none for accuracy, and the
-README for the others.
+The page of device and kernels is tests/benchmarks/README.md. The page of sides, speed and crowds
+is the README. There is no page for accuracy.
 """
 
 import argparse
@@ -37,7 +37,14 @@ Rows = Callable[[], list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Part:
-    """Tables by their titles; the page that ``--write`` puts them in; what is above them."""
+    """One part of the benchmarks.
+
+    Attributes:
+        tables: functions that make the rows of a table, by its title.
+        page: the page that ``--write`` puts the tables in, or None.
+        stamp: makes the line above the tables.
+        slot: makes the name of the slot in the page, if this is not the name of the part.
+    """
 
     tables: dict[str, Rows]
     page: Path | None = README
@@ -72,7 +79,7 @@ USUAL = ("sides", "speed", "accuracy", "crowds")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; the exit status is 1 where a row tells of a fault."""
+    """Measure and print; return the exit status, which is 1 if a row has a fault."""
     options = _options(arguments)
     found: dict[str, Any] = {}
     faults = []
@@ -80,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         part = PARTS[name]
         try:
             stamp = f"{datetime.now(UTC):%Y-%m-%d}; {part.stamp()}"
-        except (ImportError, RuntimeError) as error:  # what the part needs is not there
+        except (ImportError, RuntimeError) as error:  # something that the part needs is missing
             raise SystemExit(f"{name}: {error}") from error
         print(f"{stamp}\n")
         found[name] = {"stamp": stamp, "tables": {}}
@@ -88,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
             found[name]["tables"][title] = made = rows()
             print(f"{title}\n\n{table(made)}\n", flush=True)
             faults += [row for row in made if row.get("fault")]
-            _keep(options, name, found)  # what comes next may fail, or be cut off
+            _keep(options, name, found)  # the next table may fail or be cut off
         if options.write and name == "sides":
             sides.chart(stamp).savefig(CHART, dpi=110)
     for row in faults:
@@ -97,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _keep(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None:
-    """Write what was found so far into the files that were asked for."""
+    """Write the figures so far to the files that were asked for."""
     part, contents = PARTS[name], {}
     if options.json:
         contents[options.json] = plain_json.json_bytes(
@@ -132,7 +139,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.parts) - set(PARTS)):
         parser.error(f"part must be one of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    try:  # before minutes of measuring, not after
+    try:  # check now, and not after minutes of measuring
         if isinstance(options.write, Path):
             atomic.check_target(options.write, suffixes=(".md",), option="--write")
         if options.json:

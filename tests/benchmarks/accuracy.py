@@ -1,6 +1,7 @@
-"""How exact every decoder is, against the limit, at borders, beside others, and as it says.
+"""The accuracy of every decoder, and of the covariances that decoders estimate.
 
-Errors are in heatmap pixels; the limit is Cramer and Rao's.
+Errors are in heatmap pixels. They are compared with the Cramer-Rao bound, and measured at borders
+and beside other peaks.
 """
 
 import functools
@@ -23,7 +24,7 @@ Row = dict[str, str]
 
 
 def error(decoder: Decoder, maps: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """``[N, 2]``."""
+    """``[N, 2]``, the decoded minus the true coordinates."""
     return np.asarray(decoder(maps).coords) - points
 
 
@@ -33,7 +34,7 @@ def mean(errors: np.ndarray) -> str:
 
 
 def published(sigma: float) -> dict[str, Decoder]:
-    """The published rules with the kernels of their original code, and ours with the same."""
+    """The published rules with the kernels of their original code, and decoders of dark_jax."""
     decoders: dict[str, Decoder] = {
         f"rules.{rule.name}": functools.partial(dark_jax.decode, rule=rule)
         for rule in (rules.HRNET, rules.DARKPOSE, rules.MMPOSE_UDP, rules.VITPOSE, rules.HF_VITPOSE)
@@ -51,7 +52,7 @@ def _estimated(maps: np.ndarray, factor: float = 1.0) -> dark_jax.Keypoints:
 
 
 def limit_rows() -> list[Row]:
-    """Root mean square over the bound, in the interior; without noise the mean in pixels."""
+    """The RMS error over the bound, in the interior. Without noise, the mean error in pixels."""
     found = []
     for sigma in (1.0, 1.5, 2.0, 3.0, 6.0):
         size, count, margin = (SIZE, COUNT, 10.0) if sigma < 6 else ((256, 192), 300, 30.0)
@@ -73,7 +74,7 @@ def limit_rows() -> list[Row]:
 
 
 def lost_peak_rows() -> list[Row]:
-    """Noise so strong that the maximum is often somewhere else."""
+    """The RMS error over the bound, in noise so strong that the maximum is often elsewhere."""
     found = []
     for sigma in (1.5, 2.0, 3.0):
         row = {"sigma": f"{sigma:g}"}
@@ -105,7 +106,7 @@ def border_rows() -> list[Row]:
 
 
 def second_peak_rows() -> list[Row]:
-    """Mean error beside a second peak of .6 of the height."""
+    """Mean error beside a second peak of 0.6 times the height."""
     found = []
     for sigma in (1.5, 2.0):
         fit = functools.partial(dark_jax.decode_fit, sigma=sigma)
@@ -127,11 +128,11 @@ def second_peak_rows() -> list[Row]:
 
 
 def wrong_model_rows() -> list[Row]:
-    """Blobs of sigma 2 that are not what the fit was told: mean error at noise .02."""
+    """Mean error for sigma 2 and noise 0.02, if the blobs differ from the model of the fit."""
     inside, truth = synthetic.gaussians(5, COUNT, SIZE, sigma=2.0, noise=0.02, margin=10.0)
     edges, on_edge = synthetic.border(6, SIZE, sigma=2.0)
     edges += 0.02 * synthetic.noise(7, len(edges), SIZE, zero_mean=True)
-    spread = (2.0 * 1.25, 2.0 / 1.25)  # half as long again as wide
+    spread = (2.0 * 1.25, 2.0 / 1.25)  # 1.56 times as long as wide
     oval = np.array(dark_jax.encode(truth.astype(np.float32), size=SIZE, sigma=spread))
     oval += 0.02 * synthetic.noise(8, len(oval), SIZE, zero_mean=True)
     wide = functools.partial(dark_jax.decode, kernel_size=11)
@@ -152,7 +153,7 @@ def wrong_model_rows() -> list[Row]:
 
 
 def coverage(keypoints: dark_jax.Keypoints, points: np.ndarray) -> Row:
-    """Which share of the errors the ellipses hold, where there is one."""
+    """The share of the errors inside the ellipses, for keypoints with a finite covariance."""
     squared, known = synthetic.squared_deviations(keypoints, points)
     return {
         "known": f"{100 * known.mean():.1f} %",
@@ -163,7 +164,7 @@ def coverage(keypoints: dark_jax.Keypoints, points: np.ndarray) -> Row:
 
 
 def coverage_rows() -> list[Row]:
-    """At least 5000 maps a row."""
+    """The coverage of the covariances, with at least 5000 maps per row."""
     found = []
     for sigma in (1.0, 2.0, 3.0, 6.0):
         parts = [synthetic.border(seed, SIZE, sigma=sigma) for seed in range(8)]
@@ -191,7 +192,10 @@ def coverage_rows() -> list[Row]:
 
 
 def real_rows() -> list[Row]:
-    """Real frames, where ``DARK_JAX_OPENFIELD`` names their folder: points argmax finds."""
+    """Errors in real frames, for points that argmax finds within 3 px.
+
+    The environment variable ``DARK_JAX_OPENFIELD`` names their folder.
+    """
     folder = os.environ.get("DARK_JAX_OPENFIELD")
     if not folder:
         return [{"real frames": "DARK_JAX_OPENFIELD does not name their folder"}]

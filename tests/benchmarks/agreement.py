@@ -1,8 +1,8 @@
-"""Whether a device gives the CPU's answers: to the bit, or within a bound.
+"""Compare the answers of a device with those of the CPU, to the bit or within a bound.
 
-Rounding alone determines some answers, such as the step from a saddle of noise. An answer counts
-where the CPU gives it again when the pixels move by a few units of their last digit; the table
-has the share of these.
+Only rounding determines some answers, such as the step from a saddle of noise. So an answer counts
+only if the CPU repeats it when the pixels move by a few units of their last digit. The table has
+the share of such answers.
 """
 
 import math
@@ -16,22 +16,22 @@ import numpy as np
 from dark_jax import Keypoints
 from tests.support import synthetic, tolerances
 
-# How far a device may be from the CPU: lengths in pixels, all else as a share of the largest
-# value of a keypoint or map. Maps of bfloat16 are computed in float32, and have its bounds.
+# How far a device may differ from the CPU. Lengths are in pixels, all else is a share of the
+# largest value of a keypoint or map. Maps of bfloat16 are computed in float32 and have its bounds.
 LENGTHS = ("coords", "sigma")
 BOUNDS = {"coords": 1e-4, "sigma": 1e-4, "covariance": 1e-2, "gradient": 1e-3, "values": 1e-5}
-# Pixels move by so many units of float32's last digit, in so many draws.
+# Pixels move by up to UNITS units in the last digit of float32, in each of DRAWS random draws.
 UNITS = 8
 DRAWS = 3
-# How far they may move an answer that counts, as a share of the bound.
+# How far this may move an answer that counts, as a share of the bound.
 STEADY = 0.25
-# Less is too little to judge by.
+# The least share of answers that must count, because fewer are too few to judge by.
 LEAST = 0.4
 
-# Where all of a map is less, it is zero: a device may flush such numbers.
+# A map whose values are all smaller counts as zero, because a device may flush such numbers.
 NOTHING = 1e-30
 
-# Axes of one keypoint, or of one map, in each field.
+# The number of axes of one keypoint or one map in each field.
 AXES = {"coords": 1, "sigma": 0, "covariance": 2, "gradient": 2, "values": 2}
 
 EXACT = ("peaks", "scores", "status")
@@ -51,7 +51,7 @@ def maps(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def answers(result: Any) -> Answers:
-    """The fields of a function's result by what they are."""
+    """The fields of a function's result, by name."""
     if isinstance(result, Keypoints):
         fields = {"coords": result.coords, "scores": result.scores, "status": result.status}
         if result.covariance is not None:
@@ -66,9 +66,9 @@ def answers(result: Any) -> Answers:
 
 
 def shaken(heatmaps: np.ndarray) -> Iterator[np.ndarray]:
-    """The maps, float32, with every finite pixel moved by a few units of its last digit.
+    """Yield float32 maps with every finite pixel moved by a few units of its last digit.
 
-    The first maximum stays, and stays the maximum: it is what all decoders begin with.
+    The first maximum keeps its value and stays the maximum, because all decoders begin with it.
     """
     maps = heatmaps.reshape(-1, math.prod(heatmaps.shape[-2:]))
     first = np.arange(len(maps)), maps.argmax(axis=1)
@@ -82,7 +82,7 @@ def shaken(heatmaps: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def difference(name: str, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """How far apart a field is, of each keypoint or map; infinite where only one is finite."""
+    """The difference of a field per keypoint or map. It is infinite if only one value is finite."""
     axes = tuple(range(-AXES[name], 0))
     with np.errstate(invalid="ignore"):
         apart = np.abs(found.astype(np.float64) - expected)
@@ -95,7 +95,7 @@ def difference(name: str, found: np.ndarray, expected: np.ndarray) -> np.ndarray
 
 
 def same_bits(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Whether each value is the other's, the sign of a zero included; one NaN is as another."""
+    """Whether the values are equal, with the sign of zeros. All NaN count as equal."""
     if not np.issubdtype(found.dtype, np.floating):
         return found == expected
     equal = (found == expected) & (np.signbit(found) == np.signbit(expected))
@@ -103,9 +103,9 @@ def same_bits(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def compared(found: Answers, expected: Answers, again: list[Answers]) -> dict[str, Any]:
-    """A row of the table: what differs, and in ``fault`` what should not.
+    """A row of the table. It has the differences, and ``fault`` says what is wrong.
 
-    ``again`` is what the CPU answers to maps that are shaken.
+    ``again`` has the answers of the CPU for shaken maps.
     """
     row: dict[str, Any] = {}
     counted, faults = [], []
@@ -138,7 +138,7 @@ def compared(found: Answers, expected: Answers, again: list[Answers]) -> dict[st
 
 
 def gradient(run: Callable[..., Any]) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """The gradient in the maps of a weighted sum of what a function finds."""
+    """A function of maps that returns the gradient of a weighted sum of the result of ``run``."""
 
     def weighted(heatmaps: jax.Array) -> jax.Array:
         result = run(heatmaps)

@@ -1,4 +1,4 @@
-"""How many of a crowd's peaks are found, and how exactly, over how near they stand."""
+"""How many peaks of a crowd are found, and how exactly, by the distance between them."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ NEAR = 1.5
 
 
 def rows() -> list[dict[str, str]]:
-    """One row a separation: over the blobs' sigma, and over ``min_distance``."""
+    """One row per separation, for several sigmas of the blobs and several ``min_distance``."""
     cases = [(sigma, 3) for sigma in (1.0, 1.5, 2.0)] + [(1.5, distance) for distance in (1, 2, 5)]
     found = []
     for sigma, distance in cases:
@@ -31,7 +31,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def score(peaks: dark_jax.Keypoints, centres: list[np.ndarray]) -> dict[str, str]:
-    """Precision and recall, a match being the nearest free centre within 1.5 px, and its error."""
+    """Precision, recall and mean error. A peak matches the nearest free centre within 1.5 px."""
     errors, decoded = [], 0
     for coords, scores, truth in zip(
         np.asarray(peaks.coords), np.asarray(peaks.scores), centres, strict=True

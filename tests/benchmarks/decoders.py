@@ -1,4 +1,4 @@
-"""Every decoder and rule as a function of a batch of maps, for what is measured of each."""
+"""Every decoder and rule as a function of a batch of maps, for measurements of each."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ SHAPE = (64, 17, 64, 48)
 
 
 def bare_max(maps: jax.Array) -> jax.Array:
-    """One read of the maps: what every decoder is measured against."""
+    """One read of the maps, with which every decoder is compared."""
     return jnp.max(maps, (-2, -1))
 
 
@@ -23,15 +23,15 @@ def _integer_peaks(maps: jax.Array) -> dict[str, jax.Array]:
     return {"peaks": peaks, "scores": scores}
 
 
-# In the list for another reason than their speed.
+# FUNCTIONS lists these for other reasons than their speed.
 _VARIANTS = ("decode narrow", "decode rule", "fit background")
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
     **{name: run for name, run in FUNCTIONS.items() if name not in _VARIANTS},
     "get_max_preds": _integer_peaks,
-    # Coordinates made of pixels: in float32, whatever the maps are.
+    # The coordinates are made of pixels, in float32 for maps of any type.
     "encode": lambda maps: FUNCTIONS["encode"](maps.astype(jnp.float32)),
-    # With its own kernel, 37.
+    # The rule's own kernel is 37.
     "simcc rule": lambda maps: dark_jax.decode_simcc(*bins(maps)),
     "decode covariance": functools.partial(dark_jax.decode, covariance=True),
     "decode volumes": functools.partial(dark_jax.decode, axes=(-3, -2, -1)),

@@ -1,7 +1,7 @@
-"""Whether an accelerator gives the CPU's answers, and how long it takes.
+"""Compare the answers of an accelerator with those of the CPU, and measure its times.
 
-On whatever JAX finds, within five minutes; what there was no time for is named. Needs JAX, NumPy
-and chex, nothing else.
+The device is the one that JAX finds. All is done within five minutes, and a row says so if there
+was no time for it. Only JAX, NumPy and chex are needed.
 """
 
 import functools
@@ -29,7 +29,7 @@ Device = Any  # jax.Device
 
 SHAPES = ((1, 17, 64, 48), SHAPE, (1024, 17, 64, 48), (2, 308, 256, 192))
 DTYPES = ("float32", "bfloat16")
-# The functions timed at every shape; the others are timed at the one that they are compared at.
+# These functions are timed at every shape. The others are timed at the shape of the comparison.
 TIMED = ("decode", "fit", "soft argmax", "peaks")
 DIFFERENTIATED = (
     *("decode", "fit", "soft argmax", "soft argmax window", "peaks", "get_final_preds"),
@@ -41,14 +41,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"gradient of {name}": agreement.gradient(PROGRAMS[name]) for name in DIFFERENTIATED},
 }
 
-# Seconds of each table, after which nothing more is begun, and the share that is for compiling.
+# The seconds after which a table begins nothing new, and the share of them for compiling.
 COMPARING, TIMING = 165.0, 115.0
 COMPILING = 0.75
-# At most so many calls in a row, behind work of so many seconds. JAX lets 32 wait for a GPU.
+# At most QUEUE calls in a row wait behind FRONT seconds of work. JAX lets 32 wait for a GPU.
 QUEUE = 20
 FRONT = 0.02
 SIDE = 4096
-# What the runs of one shape may take, and how many they are.
+# The seconds that the runs of one shape may take, and the least and the most runs.
 SECONDS, FEWEST, MOST = 1.0, 3, 101
 
 OVER: Row = {"fault": "not run: the time was over"}
@@ -58,12 +58,12 @@ COLUMNS = (
 )
 PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "jax-rocm7-plugin", "libtpu")
 
-Program = Any  # jax.stages.Compiled: its call takes and gives what the function does
+Program = Any  # jax.stages.Compiled: takes and returns what the function does
 Job = tuple[str, Shape, str]
 
 
 def device() -> Device:
-    """What JAX computes on.
+    """The device that JAX computes on.
 
     Raises:
         RuntimeError: there is a plugin for an accelerator, but JAX has not found one.
@@ -79,10 +79,10 @@ def device() -> Device:
 
 
 def cpu() -> Device:
-    """The process's CPU device.
+    """The CPU device of this process.
 
     Raises:
-        RuntimeError: JAX was told to leave it out.
+        RuntimeError: JAX_PLATFORMS leaves the CPU out.
     """
     try:
         return jax.devices("cpu")[0]
@@ -100,7 +100,10 @@ def program(name: str, shape: Shape, dtype: str, where: Device) -> Program:
 
 
 def prepared(jobs: list[Job], places: Iterable[Device], *, until: float) -> dict[Job, Row]:
-    """Compile jobs for places before a time of ``monotonic``; a row of each that has a fault."""
+    """Compile the jobs for the devices; return the rows of the jobs that have a fault.
+
+    Nothing new is compiled after ``until``, a time of ``time.monotonic``.
+    """
     places = list(dict.fromkeys(places))
 
     def compile_for_all(job: Job) -> Row:
@@ -117,7 +120,7 @@ def prepared(jobs: list[Job], places: Iterable[Device], *, until: float) -> dict
 
 
 def tried(run: Callable[..., Row], *args: Any) -> Row:
-    """What ``run`` returns, or why it fails: that is a finding too, and the rest goes on."""
+    """Return the row of ``run``, or a row that says why it fails, so that the others still run."""
     try:
         return run(*args)
     except Exception as error:
@@ -137,7 +140,7 @@ def agreement_rows(
     dtypes: Iterable[str] = DTYPES,
     seconds: float = COMPARING,
 ) -> list[Row]:
-    """One row a function and type of the maps; gradients of float32 maps."""
+    """One row per function and type of maps. Gradients are only for float32 maps."""
     until = time.monotonic() + seconds
     jobs: list[Job] = [
         (name, shape, dtype)
@@ -165,7 +168,7 @@ def _compared(name: str, shape: Shape, dtype: str) -> Row:
 
 @functools.cache
 def _maps(shape: Shape, dtype: str) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Maps of a type; and shaken, in float32, in which other types are computed too."""
+    """Maps of a type, and shaken maps in float32, as other types are computed in float32 too."""
     maps = agreement.maps(shape).astype(jnp.dtype(dtype))
     return maps, list(agreement.shaken(maps.astype(np.float32)))
 
@@ -178,7 +181,7 @@ def time_rows(
     others: Iterable[str] = tuple(name for name in PROGRAMS if name not in TIMED),
     seconds: float = TIMING,
 ) -> list[Row]:
-    """One row a function, shape and type of the maps; of ``others`` for ``SHAPE`` in float32."""
+    """One row per function, shape and type of maps. ``others`` use only ``SHAPE`` in float32."""
     until = time.monotonic() + seconds
     groups = {(shape, dtype): ["jnp.max", *names] for shape in shapes for dtype in dtypes}
     if others := list(others):
@@ -199,7 +202,7 @@ def time_rows(
 
 
 def _timed(names: list[str], shape: Shape, dtype: str) -> Row:
-    """The rows, by name, of functions of the same maps, ``jnp.max`` among them."""
+    """The rows of functions of the same maps, by name. ``jnp.max`` is one of the functions."""
     maps = jax.device_put(speed.batch(shape).astype(jnp.dtype(dtype)), device())
     programs = {name: program(name, shape, dtype, device()) for name in names}
     calls = {name: functools.partial(run, maps) for name, run in programs.items()}
@@ -229,13 +232,13 @@ def _done(call: Callable[[], Any]) -> Row:
 
 
 def _queued(call: Callable[[], Any], alone: float) -> tuple[float, bool | None]:
-    """Seconds a call takes among many, and whether most of them found the device at work.
+    """Seconds of one call among many, and whether most calls found the device at work.
 
-    The calls stand behind other work, so that they wait for the device and not it for them. What
-    it takes to see the end of that work is in the time of few calls as in that of many, and so
-    it is not in their difference; calls that are over by then look too short. A function that
-    waits for the device itself, and a CPU, which may run calls beside each other, are timed from
-    the first call on.
+    The calls wait behind other work, so that the device never waits for a call. The time until
+    the end of that work is seen is the same for few and for many calls, and so is not in their
+    difference. Calls that end before this look too short. If a function waits for the device
+    itself, the time starts at the first call. So it does on a CPU, which may run calls in
+    parallel.
     """
     many = int(np.clip(2 * FRONT / alone, 4, QUEUE))
     few = many // 4
@@ -265,9 +268,9 @@ def _seconds(call: Callable[[], Any], count: int) -> float:
 
 
 def _work(where: Device) -> Any:
-    """Begin about ``FRONT`` seconds of work on a device; the array that is ready when it ends."""
+    """Begin about ``FRONT`` seconds of work on a device; return an array that is ready after it."""
     product, square, once = _product(where)
-    # Few enough for the calls behind them to be let in.
+    # There are at most 8, so that the calls behind them still fit into JAX's queue.
     return [product(square) for _ in range(int(np.clip(np.ceil(FRONT / once), 1, 8)))][-1]
 
 
@@ -281,7 +284,7 @@ def _product(where: Device) -> tuple[Callable[[jax.Array], jax.Array], jax.Array
 
 
 def _copied(maps: jax.Array) -> float:
-    """Seconds to bring the maps to the host, each time anew: JAX keeps what it has brought."""
+    """Seconds to copy the maps to the host. Each array is new, because JAX keeps the copies."""
     seconds = []
     for _ in range(FEWEST):
         fresh = jax.block_until_ready(jnp.copy(maps))
@@ -292,7 +295,7 @@ def _copied(maps: jax.Array) -> float:
 
 
 def memory_rows() -> list[Row]:
-    """The most that was in use on the device so far, as it tells."""
+    """The most memory in use on the device so far, as the device reports it."""
     stats = tried(lambda: device().memory_stats() or {})
     names = {"peak_bytes_in_use": "most in use, MiB", "bytes_limit": "to be had, MiB"}
     return [
@@ -309,7 +312,7 @@ def stamp() -> str:
     """Device, driver and versions.
 
     Raises:
-        RuntimeError: the device, or the CPU beside it, is not there.
+        RuntimeError: JAX does not find the device, or the CPU beside it.
     """
     where, _ = device(), cpu()
     told = [f"{where.device_kind} ({where.platform})", f"driver {_driver()}"]
@@ -337,5 +340,5 @@ def _driver() -> str:
 
 
 def slot() -> str:
-    """The name of this device's place in the benchmarks' page."""
+    """The name of the slot for this device in the page of the benchmarks."""
     return f"device, {device().device_kind}"

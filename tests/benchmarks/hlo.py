@@ -1,12 +1,12 @@
-"""What a compiled program consists of, read from XLA's text of it."""
+"""Read from XLA's text what a compiled program consists of."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# Instructions that are no work on a device.
+# Instructions that are not work for a device.
 FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element"}
-# Instructions that hand on every value of their operand: inside a kernel they cost no read.
+# Instructions that pass on every value of their operand. Inside a kernel they do not cost a read.
 PASSING = {"bitcast", "convert", "copy", "reshape", "transpose"}
 # Instructions that read only some values of their operand.
 PICKING = {"gather", "dynamic-slice", "slice"}
@@ -19,7 +19,7 @@ _OP = re.compile(r" ([a-z][\w\-]*)\(")
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line: ``arguments`` is the text in its parentheses, ``attributes`` what follows."""
+    """One line. ``arguments`` is the text in its parentheses, ``attributes`` the text after it."""
 
     name: str
     op: str
@@ -44,18 +44,18 @@ class Program:
     entry: str = ""
 
     def kernels(self) -> list[Instruction]:
-        """What the entry computation launches; a branch or a loop counts as one."""
+        """The kernels that the entry computation launches. A branch or a loop counts as one."""
         return [each for each in self.computations[self.entry] if each.op not in FREE]
 
     def readers(self) -> list[Instruction]:
         """The kernels that read all values of the first argument.
 
-        Those inside a branch or a loop are not among them.
+        Kernels inside a branch or a loop are not among them.
         """
         return list(self._readers(self.entry, "0"))
 
     def custom_calls(self) -> list[str]:
-        """The names of what XLA calls instead of compiling it."""
+        """The names of the functions that XLA calls instead of compiling code for them."""
         return [
             each.attribute(r'custom_call_target="([^"]+)"') or "?"
             for each in self._all("custom-call")
@@ -106,7 +106,7 @@ def parsed(text: str) -> Program:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """What is before the parenthesis that closes a call, and what is after it."""
+    """The text before the parenthesis that closes a call, and the text after it."""
     depth = 0
     for at, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

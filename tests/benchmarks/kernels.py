@@ -1,6 +1,6 @@
-"""What a GPU would run: every decoder compiled for an H100, on a machine that needs none.
+"""Compile every decoder for an H100, on a machine without one, and count what it would run.
 
-XLA's own compiler makes the code; nothing is executed.
+XLA's own compiler makes the code, and nothing is executed.
 """
 
 import collections
@@ -26,18 +26,18 @@ ABSENT = "XLA's CUDA compiler is not installed: pip install --group kernels"
 
 @functools.cache
 def h100() -> NamedSharding:
-    """Where programs are compiled for.
+    """The device that programs are compiled for.
 
     Raises:
         ImportError: the compiler is not installed.
     """
-    # Without it the compiler is not found where there is no driver.
+    # Without this variable, the compiler is not found on a machine without a driver.
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     try:
         topology = topologies.get_topology_desc(
             platform="cuda", target_config=H100.read_text(), topology="1x1x1"
         )
-    except NotImplementedError as error:  # what JAX raises where no plugin brings the compiler
+    except NotImplementedError as error:  # JAX raises this if no plugin has the compiler
         raise ImportError(ABSENT) from error
     return NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())
 
@@ -45,13 +45,13 @@ def h100() -> NamedSharding:
 def compiled(
     function: Callable[..., Any], shape: tuple[int, ...] = SHAPE, dtype: Any = jnp.float32
 ) -> Any:
-    """The function of one array of maps as an H100 would run it."""
+    """Compile a function of one array of maps for an H100."""
     maps = jax.ShapeDtypeStruct(shape, dtype, sharding=h100())
     return jax.jit(function).lower(maps).compile()
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row a decoder, and the bare maximum that all are measured against."""
+    """One row per decoder, and one for the bare maximum, with which all are compared."""
     functions = {"jnp.max": bare_max, **PROGRAMS}
     return [_row(name, function) for name, function in functions.items()]
 

@@ -1,14 +1,14 @@
-"""Figures in a page of Markdown: each part stands between two comments and comes from one run."""
+"""Figures in a page of Markdown. Each part is between two comments, and comes from one run."""
 
 import re
 
 FIGURES = re.compile(r"(<!-- figures: ([^>]+?) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-# Before it stand the devices that were measured; a new one is added to them.
+# The devices that were measured come before this marker. A new device is added there.
 DEVICES = "<!-- end of devices -->"
 
 
 def replaced(text: str, slot: str, stamp: str, tables: list[str]) -> str:
-    """The text with the figures of a slot in place; those of other slots stay."""
+    """Return the text with new figures in this slot. Other slots stay as they are."""
     body = "\n\n".join([f"{stamp}.", *tables])
 
     def figures(match: re.Match[str]) -> str:
@@ -19,7 +19,10 @@ def replaced(text: str, slot: str, stamp: str, tables: list[str]) -> str:
 
 
 def with_slot(text: str, slot: str) -> str:
-    """The text with a slot of this name: where it has none, among the devices or at its end."""
+    """Return the text with a slot of this name.
+
+    A new slot is added after the devices, or at the end of a text without devices.
+    """
     if slot in (name for _, name, _ in FIGURES.findall(text)):
         return text
     before, marker, after = text.partition(DEVICES)

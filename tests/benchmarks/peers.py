@@ -1,4 +1,4 @@
-"""What people decode and blur with today: each loads what it needs, or raises ImportError."""
+"""Decoders and blurs that people use today. Each loads what it needs, or raises ImportError."""
 
 import importlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Peer = Callable[[np.ndarray], np.ndarray]
 
 
 def loaded(load: Callable[[], Peer]) -> Peer | None:
-    """None where what it needs is not installed."""
+    """Return the peer, or None if a package that it needs is not installed."""
     try:
         return load()
     except ImportError:
@@ -20,13 +20,13 @@ def loaded(load: Callable[[], Peer]) -> Peer | None:
 
 
 def home(rule: str, kernel: int) -> Peer:
-    """The live home of a published rule."""
+    """The original implementation of a published rule."""
     decode = homes.HOMES[rule]()
     return lambda maps: decode(maps, kernel)
 
 
 def opencv_loop(kernel: int) -> Peer:
-    """The reference as it is run: argmax and logarithm at once, the rest map by map."""
+    """The reference as people run it: argmax and logarithm at once, the rest map by map."""
     cv2 = importlib.import_module("cv2")
     edge = (kernel - 1) // 2
 
@@ -80,7 +80,7 @@ def dsntnn_soft_argmax(temperature: float) -> Peer:
 
 
 def opencv_blur(kernel: int) -> Peer:
-    """Whole maps blurred and rescaled by OpenCV, map by map, with as little else as can be."""
+    """OpenCV blurs and rescales whole maps, one by one, with as little other work as possible."""
     cv2 = importlib.import_module("cv2")
 
     def blur(maps: np.ndarray) -> np.ndarray:
@@ -97,7 +97,10 @@ def opencv_blur(kernel: int) -> Peer:
 
 
 def dm_pix_blur(kernel: int) -> Peer:
-    """Joints as channels, and the old maximum restored as OpenCV's users do; jitted."""
+    """The jitted blur of dm-pix, with joints as channels.
+
+    It restores the old maximum, as users of OpenCV do.
+    """
     jax, pix = map(importlib.import_module, ("jax", "dm_pix"))
     sigma = 0.3 * ((kernel - 1) / 2 - 1) + 0.8
 

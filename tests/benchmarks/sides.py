@@ -1,6 +1,6 @@
-"""Side by side: every decoder and blur people run today, and ours, on the same arrays in one run.
+"""Compare the decoders and blurs that people run today with ours, on the same arrays in one run.
 
-NumPy arrays in and NumPy arrays out on both sides. Blobs of sigma 2 on 64 x 48. Kernels are 11,
+Both sides take and return NumPy arrays. Blobs have sigma 2 on maps of 64 x 48. Kernels are 11,
 except the default of ``decode``.
 """
 
@@ -29,7 +29,15 @@ TEMPERATURE = 0.05
 
 @dataclass(frozen=True)
 class Side:
-    """What is run today, None where we have no counterpart; its sibling here; how to load it."""
+    """A decoder or blur of dark_jax, and its counterpart that people run today.
+
+    Attributes:
+        theirs: the name of the counterpart, or None if there is none.
+        ours: the name of the function of dark_jax.
+        run: the function of dark_jax.
+        load: loads the counterpart.
+        blurs: whether both return blurred maps, and not coordinates.
+    """
 
     theirs: str | None
     ours: str
@@ -40,9 +48,10 @@ class Side:
 
 @dataclass
 class Outcome:
-    """What was measured of one side: seconds of the runs, mean errors and greatest difference.
+    """The measurements of one side: seconds of the runs, mean errors and greatest difference.
 
-    Theirs are None and empty where they are absent; the difference is over all conditions.
+    Without a counterpart, ``theirs`` is None and ``their_error`` is empty. The difference is the
+    greatest over all conditions.
     """
 
     side: Side
@@ -95,7 +104,7 @@ def sides() -> list[Side]:
 
 
 def conditions(shape: Shape) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Maps ``[B, J, H, W]`` and the places of their blobs."""
+    """Maps ``[B, J, H, W]`` and the positions of their blobs, by condition."""
     size, count = (shape[2], shape[3]), shape[0] * shape[1]
     inside = functools.partial(synthetic.gaussians, 0, count, size, sigma=SIGMA, margin=10.0)
     parts = [synthetic.border(seed, size, sigma=SIGMA) for seed in range(2)]
@@ -143,7 +152,7 @@ def _mean(errors: np.ndarray) -> float:
 
 @functools.cache
 def outcomes() -> list[Outcome]:
-    """Of the README's table and of its chart."""
+    """Measure once for the table and the chart of the README."""
     return measured(SHAPE, runs=RUNS)
 
 
@@ -152,7 +161,7 @@ def rows() -> list[dict[str, str]]:
 
 
 def described(outcomes: list[Outcome]) -> list[dict[str, str]]:
-    """One row a side; errors are ours."""
+    """One row per side. The errors are those of dark_jax."""
     found = []
     for outcome in outcomes:
         side = outcome.side
@@ -183,7 +192,7 @@ COLUMNS = (
 
 
 def chart(stamp: str) -> Any:
-    """Time and error of every decoder that ran, as a matplotlib figure."""
+    """Plot time and error of every decoder that ran, as a matplotlib figure."""
     from matplotlib.figure import Figure
 
     bars: list[tuple[str, np.ndarray, dict[str, float], bool]] = []

@@ -1,4 +1,4 @@
-"""How long decoding takes, as multiples of one read of the maps and against the peers."""
+"""The time of decoding, as a multiple of one read of the maps and compared with the peers."""
 
 import functools
 import time
@@ -25,7 +25,7 @@ SHAPES = (
 
 
 def batch(shape: tuple[int, ...], *, cut: bool = False) -> np.ndarray:
-    """Noisy bumps on a floor of background, or ReLU-cut ones; a few, repeated."""
+    """Noisy bumps on a background, or bumps cut as by a ReLU. A few maps are repeated."""
     size = (shape[-2], shape[-1])
     maps, _ = synthetic.gaussians(0, 34, size, sigma=2.0, noise=0.02)
     maps = synthetic.cut(maps, threshold=0.9) if cut else maps
@@ -33,7 +33,7 @@ def batch(shape: tuple[int, ...], *, cut: bool = False) -> np.ndarray:
 
 
 def rows() -> list[dict[str, str]]:
-    """One row a shape."""
+    """One row per shape."""
     return [_row(shape, dtype) for shape, dtype in SHAPES]
 
 
@@ -82,7 +82,7 @@ def _first_call(maps: jax.Array) -> float:
 
 
 def decoder_rows() -> list[dict[str, str]]:
-    """Every decoder on the same maps, in multiples of ``decode``."""
+    """The time of every decoder on maps of one shape, as a multiple of that of ``decode``."""
     shape = (64, 17, 64, 48)
     maps = jnp.asarray(batch(shape))
     last = jnp.moveaxis(maps, 1, -1)
@@ -129,7 +129,7 @@ def decoder_rows() -> list[dict[str, str]]:
 
 
 def other_rows() -> list[dict[str, str]]:
-    """Blur of whole maps, the reference where its clamp bites, and the cost of one call."""
+    """The blur of whole maps, the reference on maps that its clamp changes, and a single call."""
     maps = jnp.asarray(batch((128, 17, 64, 48)))
     host = np.asarray(maps)
     found = []

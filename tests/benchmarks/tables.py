@@ -1,4 +1,4 @@
-"""How figures are printed."""
+"""Print figures as Markdown tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Numbers to three digits, None as nothing."""
+    """Show numbers with three digits, and None as an empty cell."""
     if value is None:
         return ""
     if not isinstance(value, float):

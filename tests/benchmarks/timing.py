@@ -1,4 +1,4 @@
-"""Medians of interleaved runs: what disturbs the machine disturbs every candidate alike."""
+"""Medians of interleaved runs, so that a disturbance affects every candidate alike."""
 
 import importlib
 import platform
@@ -21,7 +21,7 @@ Candidates = Mapping[str, Callable[[], Any]]
 
 
 def interleaved(candidates: Candidates, *, runs: int = RUNS) -> dict[str, np.ndarray]:
-    """Seconds of each run of each candidate, which take turns; one run before does not count."""
+    """Seconds of each run of each candidate. They take turns, after one run that is not timed."""
     for candidate in candidates.values():
         jax.block_until_ready(candidate())
     seconds = {name: np.empty(runs) for name in candidates}
@@ -34,7 +34,7 @@ def interleaved(candidates: Candidates, *, runs: int = RUNS) -> dict[str, np.nda
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> str:
-    """Ratio of the medians, with the quartiles of the ratios run by run."""
+    """The ratio of the medians, with the quartiles of the ratios of each run."""
     low, high = np.percentile(numerator / denominator, [25, 75])
     middle = np.median(numerator) / np.median(denominator)
     digits = 2 if middle < 10 else 0
@@ -42,8 +42,8 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> str:
 
 
 def machine() -> str:
-    """Processor, cores and versions, to stand above every table."""
-    try:  # of the module: several packages bring it
+    """Processor, cores and versions, for the line above every table."""
+    try:  # the version of the module, because several packages contain it
         opencv = f"OpenCV {importlib.import_module('cv2').__version__}"
     except ImportError:
         opencv = "OpenCV absent"
@@ -52,7 +52,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """Cores and their name."""
+    """The number of cores and their name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -60,12 +60,12 @@ def processor() -> str:
 
 
 def installed(packages: Iterable[str]) -> list[str]:
-    """Those that are not absent, each with its version."""
+    """The installed ones of these packages, each with its version."""
     return [known for known in versions(packages) if not known.endswith(" absent")]
 
 
 def versions(packages: Iterable[str]) -> list[str]:
-    """Each with its version, or as absent."""
+    """Each package with its version, or marked as absent."""
     found = []
     for package in packages:
         try:

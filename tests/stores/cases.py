@@ -1,4 +1,4 @@
-"""Small stores for the tests of what reads and writes them, and what is in them."""
+"""Small stores for the tests of reading and writing them, and their contents."""
 
 import functools
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from tests.support import tolerances
 
 SHAPE = (11, 3, 24, 20)
 CHUNKS = (2, 1, 24, 20)
-BLOCK = 2  # images of a block, see conftest.py
-# Other parameters than the defaults: one program for whatever needs any such.
+BLOCK = 2  # images per block, see conftest.py
+# Parameters that differ from the defaults. All tests that need such share this program.
 OTHER = functools.partial(decode, rule=rules.VITPOSE, kernel_size=5)
 TARGETS = (".zarr", ".parquet")
 
@@ -29,7 +29,7 @@ def write_zarr(path: Path, values: np.ndarray, chunks: tuple[int, ...] = CHUNKS)
 
 
 def write_stores(folder: Path, maps: np.ndarray) -> None:
-    """The same maps in every kind of store, and others beside them."""
+    """Write the same maps to every kind of store, with other arrays beside them."""
     import h5py
     import zarr
 
@@ -44,7 +44,7 @@ def write_stores(folder: Path, maps: np.ndarray) -> None:
 
 
 def damaged_chunk(stores: Path, name: str) -> tuple[Path, tuple[int, ...], tuple[int, int], str]:
-    """Damage a store: the file, the chunk, the range of the images it spoils, the array's path."""
+    """Damage a chunk; return its file, its index, the range of its images and the array's path."""
     import h5py
 
     if name == "array.zarr":
@@ -63,7 +63,7 @@ def damaged_chunk(stores: Path, name: str) -> tuple[Path, tuple[int, ...], tuple
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file by its name."""
+    """The contents of every file, by its path in the folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -81,7 +81,10 @@ def group_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same(found: dict[str, np.ndarray], expected: Keypoints) -> None:
-    """As one program decodes them all at once, but for the last digit of float32."""
+    """Assert that ``found`` equals ``expected``, but for the last digit of float32.
+
+    The expected keypoints may come from one program that decodes all maps at once.
+    """
     np.testing.assert_array_equal(found["status"], expected.status)
     np.testing.assert_array_equal(found["scores"], expected.scores)
     np.testing.assert_allclose(
@@ -90,7 +93,7 @@ def assert_same(found: dict[str, np.ndarray], expected: Keypoints) -> None:
 
 
 def decode_and_stop(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
-    """Two blocks."""
+    """Decode two blocks, and stop because the disk is full."""
     full_after(9)
     with pytest.raises(FullError):
         decode_store(source, target, resume=True)

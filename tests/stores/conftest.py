@@ -1,4 +1,4 @@
-"""The same maps in every kind of store, decoded in several blocks; a disk that fills up."""
+"""Fixtures: the same maps in every kind of store, small blocks, and a disk that fills up."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from tests.support.batches import in_batches
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two images a block: six blocks, the last of which is shorter."""
+    """Blocks have two images. There are six blocks, the last of which is shorter."""
     monkeypatch.setattr(blocks, "GOAL", cases.BLOCK * 3 * 24 * 20 * 4)
 
 
@@ -37,7 +37,7 @@ def expected(maps: np.ndarray) -> Keypoints:
 
 @pytest.fixture(scope="session")
 def expected_fit(maps: np.ndarray) -> Keypoints:
-    """Decoded a block at a time: a fit of all at once is one more program of seconds."""
+    """The fit, one block at a time. A fit of all maps at once would compile for seconds."""
     fit = functools.partial(dark_jax.decode_fit, sigma=2.0)
     return in_batches(fit, maps, size=cases.BLOCK)
 
@@ -51,7 +51,7 @@ def stores(tmp_path: Path, maps: np.ndarray) -> Path:
 
 @pytest.fixture
 def scheduler() -> Iterator[str]:
-    """The address of one that runs already, with a worker in this process."""
+    """The address of a running scheduler, with a worker in this process."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
@@ -61,7 +61,7 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture
 def full_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """A disk that is full after so many files of blocks."""
+    """A function that sets how many files of blocks fit on the disk. None means no limit."""
     put, written = Checkpoint._put, []
 
     def limit(count: int | None) -> None:

@@ -1,10 +1,10 @@
-"""Kill a run at every line of its checkpoint, and let another run go on: a script.
+"""Kill a run at every line of its checkpoint, and let another run continue.
 
-``python -m tests.stores.every_line SUFFIX SCENARIO FOLDER [WAYS]`` prints how many lines it was
-killed at. Each victim is a process of its own that ends without another instruction, as by
-``kill -9``. SCENARIO is what there is before: "new", nothing; "overwrite", old results; "restart",
-these and an unfinished run of their kind. After each victim, the next run goes on in one of four
-ways in turn, or in all of them.
+``python -m tests.stores.every_line SUFFIX SCENARIO FOLDER [WAYS]`` prints the number of lines at
+which a run was killed. Each victim is a separate process that stops at once, as after ``kill -9``.
+SCENARIO says what exists before the run: nothing for "new", old results for "overwrite", and old
+results with an unfinished run of the same parameters for "restart". After each victim, the next
+run continues in one of four ways in turn, or in all of them if WAYS is "all".
 """
 
 import json
@@ -26,21 +26,21 @@ from tests.stores.cases import tree
 
 KILLED = 9
 BLOCKS = Blocks((2, 1, 8, 8), (2, 3), (1, 1))
-# The lines that count: ours, and those of the removal of folders.
+# Lines count in the files of dark_jax that write results, and in shutil, which removes folders.
 FILES = {each.__file__ for each in (checkpoint, writers, atomic, shutil)}
-# How the next run goes on; the last one resumes with what the old results were made with.
+# How the next run continues. The last way resumes with the parameters of the old results.
 WAYS = ("neither", "resume", "overwrite", "resume the old")
 
 
 def job(target: Path, scores: float) -> Checkpoint:
-    """A run that writes such scores."""
+    """The checkpoint of a run that writes these scores."""
     about = {"dark_jax": "0", "decoder": "none", "blocks": [1, 1], "scores": scores}
     writer = writers.KINDS[target.suffix](BLOCKS, np.dtype(np.float32), False, about)
     return Checkpoint(target, writer, {"size": 1})
 
 
 def run(target: Path, scores: float, **options: bool) -> None:
-    """What ``decode_store`` does, without decoding."""
+    """Do what ``decode_store`` does, without decoding."""
     mine, options = job(target, scores), {"resume": False, "overwrite": False} | options
     with mine.claimed():
         if not mine.check(**options, accept_changed_source=False):
@@ -51,7 +51,7 @@ def run(target: Path, scores: float, **options: bool) -> None:
 
 
 def keypoints(scores: float) -> Keypoints:
-    """Those of a block."""
+    """The keypoints of one block."""
     values = np.full((1, 1), scores, np.float32)
     arrays = {
         "coords": np.stack([values] * 2, -1),
@@ -62,7 +62,7 @@ def keypoints(scores: float) -> Keypoints:
 
 
 def killed_at(line: int, victim: Callable[[], None]) -> bool:
-    """Whether a process died at so many lines; if not, it has come to its end."""
+    """Run ``victim`` in a process that dies at this line; return False if it ran to its end."""
     if pid := os.fork():
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         assert status in (0, KILLED), status
@@ -88,7 +88,7 @@ def killed_at(line: int, victim: Callable[[], None]) -> bool:
 
 
 def survives(scenario: str, target: Path, line: int, way: str) -> bool:
-    """Kill a run at a line, and go on in a way. Whether there was such a line."""
+    """Kill a run at a line and continue in this way; return False if the run has fewer lines."""
     folder = target.parent
     old = {} if scenario == "new" else tree(folder / "old")
     new = tree(folder / "new")
@@ -110,7 +110,7 @@ def survives(scenario: str, target: Path, line: int, way: str) -> bool:
     except (FileExistsError, ValueError) as error:
         refused = error
     if refused is not None:
-        # The old results, or the new ones, whole; or none while they are begun.
+        # The target holds complete results, old or new. In the scenario "new", old means none.
         assert tree(target) in (old, new), line
         about = beside / "about.json"
         begun = json.loads(about.read_text())["about"]["scores"] if about.exists() else None
@@ -126,7 +126,7 @@ def survives(scenario: str, target: Path, line: int, way: str) -> bool:
 
 
 def main(suffix: str, scenario: str, folder: str, ways: str = "in turn") -> None:
-    """Every line, until a victim comes to its end."""
+    """Kill a run at each line, until a victim reaches its end; print the number of lines."""
     made = Path(folder) / f"made{suffix}"
     run(made, 2.0)
     os.rename(made, Path(folder) / "new")

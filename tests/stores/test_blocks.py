@@ -1,4 +1,4 @@
-"""How arrays are cut: blocks of the right size, and every map in exactly one."""
+"""Arrays are cut into blocks of the right size, and every map is in exactly one block."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ class TestBlocks:
             ((100, 3, 10, 10), None, (2, 3), (6, 3)),  # 7200 of 8000 bytes
             ((100, 3, 10, 10), (4, 3, 10, 10), (2, 3), (4, 3)),  # a whole chunk
             ((100, 3, 10, 10), (2, 1, 10, 10), (2, 3), (6, 3)),  # three by three chunks
-            ((100, 3, 10, 10), (50, 1, 5, 5), (2, 3), (50, 1)),  # no less than a chunk
-            ((1, 100, 10, 10), None, (2, 3), (1, 20)),  # not along the first axis
+            ((100, 3, 10, 10), (50, 1, 5, 5), (2, 3), (50, 1)),  # at least one chunk
+            ((1, 100, 10, 10), None, (2, 3), (1, 20)),  # cut along the second axis
             ((2, 100, 10, 10), None, (2, 3), (1, 20)),
             ((100, 10, 10, 3), None, (1, 2), (6, 3)),  # channels-last
             ((10, 10), None, (0, 1), ()),
-            ((3, 100, 100), None, (1, 2), (1,)),  # no less than a map
+            ((3, 100, 100), None, (1, 2), (1,)),  # at least one map
             ((5, 2, 10, 10), (64, 64, 64, 64), (2, 3), (5, 2)),
         ],
     )

@@ -1,4 +1,4 @@
-"""What is resumed, and what is presented, was decoded from one state of its source."""
+"""All results are decoded from one state of the source, also those of a resumed run."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ pytest.importorskip("dask")
 
 
 def accept_and_stop(source: Path, target: Path, full_after: Callable[[int | None], None]) -> None:
-    """Told so once, a run knows it ever after."""
+    """Accept the changed source in a run that then stops. Later runs need not accept it again."""
     full_after(2)
     with pytest.raises(FullError):
         decode_store(source, target, resume=True, accept_changed_source=True)
@@ -26,7 +26,7 @@ def accept_and_stop(source: Path, target: Path, full_after: Callable[[int | None
 
 
 class TestChangedSource:
-    """What is resumed is still what was begun; else the results would be a mixture."""
+    """A run resumes only if its source is unchanged. Otherwise the results would be a mixture."""
 
     @pytest.mark.parametrize("name", ["maps.npy", "maps.h5", "array.zarr", "group.zarr"])
     def test_described_anew(
@@ -44,21 +44,21 @@ class TestChangedSource:
             decode_store(source, target, resume=True)
         assert tree(stores) == before
         accept_and_stop(source, target, full_after)
-        decode_store(source, target, resume=True)  # is the one that was accepted
+        decode_store(source, target, resume=True)  # this state was accepted
         assert tree(target) == tree(stores / "whole.zarr")
 
     @pytest.mark.parametrize("name", ["array.zarr", "group.zarr"])
     def test_a_chunk_written_anew(
         self, stores: Path, name: str, full_after: Callable[[int | None], None]
     ) -> None:
-        """Of a block that is done; a Zarr array's description stays when its values change."""
+        """Writing a chunk of a finished block leaves the metadata of a Zarr array unchanged."""
         source, target = stores / name, stores / "out.zarr"
         decode_and_stop(source, target, full_after)
         node = zarr.open(source, mode="r+")
         node = node["heatmaps"] if name == "group.zarr" else node
         values = node[10:11]
         time.sleep(0.02)
-        node[10:11] = values  # not done yet: decoded as it is now
+        node[10:11] = values  # not decoded yet, so the new chunk is used
         decode_and_stop(source, target, full_after)
         node[0:1, 1:2] = node[0:1, 1:2]
         with pytest.raises(ValueError, match=r"has changed since .* a chunk of the block \(0, 0\)"):
@@ -72,7 +72,7 @@ class TestChangedSource:
     def test_a_chunk_that_looks_old(
         self, stores: Path, how: str, full_after: Callable[[int | None], None]
     ) -> None:
-        """One that Zarr has dropped, as it is all zeros now; one copied with its times."""
+        """The chunk is deleted, as Zarr does with zeros, or replaced by a copy of an old time."""
         source, target = stores / "array.zarr", stores / "out.zarr"
         chunk, other = (source / "c" / "0" / joint / "0" / "0" for joint in "01")
         os.utime(other, ns=(0, 10**18))
@@ -85,7 +85,7 @@ class TestChangedSource:
     def test_the_files_of_hdf5(
         self, stores: Path, maps: np.ndarray, kind: str, full_after: Callable[[int | None], None]
     ) -> None:
-        """Values that lie in other files than the one that is opened."""
+        """The values may lie in other files than the one that is opened."""
         import h5py
 
         source, target = stores / "view.h5", stores / "out.zarr"
@@ -112,7 +112,7 @@ class TestChangedSource:
 
     @pytest.mark.parametrize("name", ["maps.npy", "array.zarr"])
     def test_while_it_is_decoded(self, stores: Path, name: str) -> None:
-        """A mixture is not presented."""
+        """If the source changes during the run, the results are not presented."""
         source, target = stores / name, stores / "out.zarr"
 
         def meanwhile(done: int, total: int) -> None:
@@ -129,7 +129,7 @@ class TestChangedSource:
     def test_another_folder_meanwhile(
         self, stores: Path, maps: np.ndarray, monkeypatch: pytest.MonkeyPatch, expected: Keypoints
     ) -> None:
-        """A relative source is that of the folder it was given in, also when others change it."""
+        """A relative source stays the same if the working directory changes during the run."""
         (stores / "other").mkdir()
         np.save(stores / "other" / "maps.npy", np.zeros_like(maps))
         monkeypatch.chdir(stores)
@@ -141,7 +141,7 @@ class TestChangedSource:
             decode_store(stores / "maps.npy", stores / "o.zarr", accept_changed_source=True)
 
     def test_of_another_key(self, stores: Path, full_after: Callable[[int | None], None]) -> None:
-        """The default is a choice too."""
+        """The default ``key`` does not resume a run of another key."""
         source, target = stores / "group.zarr", stores / "out.zarr"
         full_after(2)
         with pytest.raises(FullError):

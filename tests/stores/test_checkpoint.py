@@ -1,4 +1,4 @@
-"""Nothing is lost on the way: full disks, interruptions, and runs at the same time."""
+"""Full disks, interruptions and simultaneous runs do not lose results."""
 
 import functools
 import os
@@ -32,7 +32,10 @@ class TestNothingIsLost:
     def test_resumed(
         self, stores: Path, suffix: str, count: int, full_after: Callable[[int | None], None]
     ) -> None:
-        """What is there is not done again, and the bytes are an uninterrupted run's."""
+        """Finished blocks are not decoded again.
+
+        The bytes of the results equal those of an uninterrupted run.
+        """
         source, target = stores / "array.zarr", stores / f"out{suffix}"
         decode_store(source, stores / f"whole{suffix}")
         whole = tree(stores / f"whole{suffix}")
@@ -55,7 +58,7 @@ class TestNothingIsLost:
     def test_a_torn_block_is_done_again(
         self, stores: Path, full_after: Callable[[int | None], None]
     ) -> None:
-        """What a file system may leave when the power goes: files without contents."""
+        """A file system may leave files without contents when the power fails."""
         full_after(14)
         with pytest.raises(FullError):
             decode_store(stores / "maps.npy", stores / "out.zarr")
@@ -69,14 +72,14 @@ class TestNothingIsLost:
         assert tree(stores / "out.zarr") == tree(stores / "whole.zarr")
 
     def test_resume_begins_and_ends(self, stores: Path) -> None:
-        """As a job script calls it: from nothing, and again when all is done."""
+        """A job script can always pass ``resume=True``, also to begin, and when all is done."""
         decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
         before = {p: p.stat().st_mtime_ns for p in (stores / "out.zarr").rglob("*")}
         decode_store(stores / "maps.npy", stores / "out.zarr", resume=True)
         assert before == {p: p.stat().st_mtime_ns for p in (stores / "out.zarr").rglob("*")}
 
     def test_complete_and_read_only(self, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """There is nothing to write: resuming leaves it as it is, whoever it belongs to."""
+        """Resuming complete results writes nothing, and needs no permission to write."""
         target = stores / "out.zarr"
         decode_store(stores / "maps.npy", target)
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != target)
@@ -121,7 +124,7 @@ class TestNothingIsLost:
         begun: bool,
         full_after: Callable[[int | None], None],
     ) -> None:
-        """Neither what is unfinished nor what is complete."""
+        """Results, unfinished or complete, need the same parameters and source to resume."""
         source, target = stores / "maps.npy", stores / "out.zarr"
         if begun:
             full_after(3)
@@ -152,7 +155,7 @@ class TestNothingIsLost:
         monkeypatch: pytest.MonkeyPatch,
         full_after: Callable[[int | None], None],
     ) -> None:
-        """A relative path is that of the folder it was given in: the same store or another."""
+        """A relative source is resolved in the working directory, to the same store or another."""
         other = stores / "other"
         other.mkdir()
         shutil.copy(stores / "maps.npy", other)
@@ -169,7 +172,7 @@ class TestNothingIsLost:
         assert target.exists()
 
     def test_two_runs(self, stores: Path) -> None:
-        """The second refuses, whatever it asks for, and spoils nothing."""
+        """The second run is refused with any options, and does not affect the first."""
         source, target = stores / "maps.npy", stores / "out.zarr"
         refused = []
 
@@ -186,7 +189,7 @@ class TestNothingIsLost:
         assert tree(target) == tree(stores / "whole.zarr")
 
     def test_interrupted(self, stores: Path) -> None:
-        """Ctrl-C: no block is under way any more when the error arrives, and it resumes."""
+        """After Ctrl-C, no block is running when the error arrives, and the run can be resumed."""
         source, target = stores / "maps.npy", stores / "out.zarr"
 
         def stop(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""``dark-jax decode`` of stores, and the one line it says of bad input."""
+"""``dark-jax decode`` of stores, and the one line that it prints for bad input."""
 
 import gc
 import json
@@ -80,7 +80,10 @@ def test_a_row_of_bins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_bar(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal: the share, the rate and what is left. Elsewhere nothing (tested above)."""
+    """A terminal shows the share, the rate and the time left.
+
+    Elsewhere nothing is shown, as the tests above check.
+    """
     import io
 
     stream = io.StringIO()
@@ -96,7 +99,7 @@ def test_the_bar(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_bar(
     stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not in a pipe either where colours are forced, as Jupyter does for what it starts."""
+    """A pipe shows no bar, even if colours are forced, as Jupyter does for its processes."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
     assert _cli.run(arguments) == 0
@@ -209,7 +212,7 @@ def test_what_cannot_be_read_is_named(stores: Path, capsys: pytest.CaptureFixtur
 
 
 def test_in_a_thread(stores: Path) -> None:
-    """Which has no signals to be told of."""
+    """The command also works in a thread, although only the main thread can handle signals."""
     arguments = ["decode", str(stores / "maps.npy"), "-o", str(stores / "out.zarr")]
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(_cli.run, arguments).result() == 0
@@ -218,7 +221,10 @@ def test_in_a_thread(stores: Path) -> None:
 def test_an_interrupt_that_python_loses(
     stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it does in a callback of the garbage collector: the run stops after its block."""
+    """Python loses a KeyboardInterrupt in a callback of the garbage collector.
+
+    The run still stops after its block.
+    """
     target = stores / "out.zarr"
     commit, done = Checkpoint.commit, []
 
@@ -231,7 +237,7 @@ def test_an_interrupt_that_python_loses(
         commit(self, index, *others)
         done.append(index)
 
-    # In one thread, the one that Python gives its signals.
+    # All blocks run in the main thread, because Python handles signals only there.
     monkeypatch.setattr(
         dask_run,
         "each",
@@ -239,7 +245,7 @@ def test_an_interrupt_that_python_loses(
     )
     monkeypatch.setattr(Checkpoint, "commit", committed)
     monkeypatch.setattr(sys, "unraisablehook", lambda error: None)
-    # Whoever runs the tests in the background of a shell has taught them to ignore Ctrl-C.
+    # A process in the background of a shell ignores Ctrl-C, so this sets the default.
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.callbacks.append(press)
     try:

@@ -1,4 +1,4 @@
-"""Blocks on threads and on a given scheduler."""
+"""Blocks run in threads, on a given scheduler, or in new workers."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def test_progress(stores: Path) -> None:
 
 
 def test_on_a_scheduler(stores: Path, scheduler: str) -> None:
-    """One that runs already, and stays; the same bytes as from threads."""
+    """The results have the same bytes as from threads, and the scheduler keeps running."""
     decode_store(stores / "maps.h5", stores / "threads.zarr")
     for _ in range(2):
         decode_store(stores / "maps.h5", stores / "out.zarr", scheduler=scheduler, overwrite=True)
@@ -43,7 +43,7 @@ def test_no_scheduler(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("address", ["foo://host:8786", "host", "tcp://host"])
 def test_no_address(stores: Path, address: str) -> None:
-    """It is said at once, and nobody is waited for."""
+    """The error is raised at once, without waiting for a scheduler."""
     with pytest.raises(ValueError, match=rf"scheduler must be an address, .*, got '{address}' \("):
         decode_store(stores / "maps.npy", stores / "o.zarr", scheduler=address)
     assert not (stores / "o.zarr.incomplete").exists()
@@ -51,7 +51,7 @@ def test_no_address(stores: Path, address: str) -> None:
 
 @pytest.mark.slow
 def test_workers_of_a_script_without_a_guard(stores: Path) -> None:
-    """Each worker begins the script again; it must not be read for a fault of dask's."""
+    """Each worker begins the script again. The error must not look like a fault of dask."""
     script = stores / "script.py"
     script.write_text("import dark_jax\ndark_jax.decode_store('maps.npy', 'o.zarr', workers=1)\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}

@@ -1,4 +1,4 @@
-"""Stores of heatmaps: any layout, type and decoder, as the maps in memory are decoded."""
+"""Stores of any layout, type and decoder are decoded like maps in memory."""
 
 import dataclasses
 import functools
@@ -65,11 +65,14 @@ def test_layouts(
     order: tuple[int, ...],
     axes: tuple[int, ...],
 ) -> None:
-    """Any axes may be the maps'; the others are cut. The command reads channels-last."""
+    """Any axes may be those of a map. The others are cut into blocks.
+
+    The tests of the command read channels-last.
+    """
     moved = np.ascontiguousarray(maps.transpose(order))
     write_zarr(tmp_path / "in.zarr", moved, tuple(CHUNKS[axis] for axis in order))
     np.save(tmp_path / "in.npy", moved)
-    others = [axis for axis in order if axis < 2]  # where those of the keypoints were
+    others = [axis for axis in order if axis < 2]  # the axes of the keypoints, in the new order
     there = jax.tree.map(lambda leaf: np.moveaxis(leaf, others, (0, 1)), expected)
     for name in ("in.zarr", "in.npy"):
         decode_store(tmp_path / name, tmp_path / "out.zarr", axes=axes, overwrite=True)
@@ -101,7 +104,7 @@ def test_ranks(
 def test_types(
     tmp_path: Path, maps: np.ndarray, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In blocks of two images too; decoded as the same numbers in float32 are."""
+    """Blocks of two images of any type are decoded like the same numbers in float32."""
     values = (200 * np.clip(maps, 0, 1)).astype(dtype)
     monkeypatch.setattr(blocks, "GOAL", values[:BLOCK].nbytes)
     np.save(tmp_path / "in.npy", values)
@@ -112,7 +115,7 @@ def test_types(
 
 
 class TestRules:
-    """A rule is data: any goes to a store, and what it does is kept with what it makes."""
+    """A rule is data. Any rule can decode a store, and its values are kept with the results."""
 
     @pytest.mark.parametrize("rule", [rules.GUARDED, *rules.PUBLISHED], ids=repr)
     def test_equal_after_a_pickle(self, rule: rules.Rule) -> None:
@@ -122,7 +125,7 @@ class TestRules:
         assert for_blocks(decoders[0], None).about() == for_blocks(decoders[1], None).about()
 
     def test_a_pickled_one(self, stores: Path) -> None:
-        """It decodes, and resumes, what the rule itself has begun."""
+        """An unpickled rule gives the same results, and resumes what the original began."""
         for name, rule in (("a", rules.VITPOSE), ("b", pickle.loads(pickle.dumps(rules.VITPOSE)))):
             decoder = functools.partial(dark_jax.decode, rule=rule, kernel_size=7)
             decode_store(stores / "maps.npy", stores / f"{name}.zarr", decoder=decoder)
@@ -130,7 +133,10 @@ class TestRules:
         decode_store(stores / "maps.npy", stores / "a.zarr", decoder=decoder, resume=True)
 
     def test_of_ones_own(self, stores: Path, maps: np.ndarray) -> None:
-        """A kernel that only this file knows; two rules of one name do not resume each other."""
+        """A rule may have a kernel of its own. Rules that differ do not resume each other.
+
+        This holds for rules of one name too.
+        """
         mine = dataclasses.replace(rules.GUARDED, name="MINE", kernel=_narrow, longest=3.0)
         target = stores / "o.zarr"
         decode = functools.partial(dark_jax.decode, rule=mine)
@@ -159,7 +165,7 @@ class TestRules:
         assert tree(stores / "o.zarr") == tree(stores / "threads.zarr")
 
     def test_that_cannot_travel(self, stores: Path) -> None:
-        """Before anything is read: the source need not even be there."""
+        """The error is raised before anything is read, so the source need not exist."""
         lock = threading.Lock()
         mine = dataclasses.replace(rules.GUARDED, kernel=lambda size: lock and np.ones(size))
         decode = functools.partial(dark_jax.decode, rule=mine)
@@ -189,7 +195,7 @@ def test_missing_extra(stores: Path, module: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_device_of_the_caller(stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JAX keeps it for a thread alone: it is that of every block."""
+    """JAX sets the default device per thread. The caller's device is used for every block."""
     found = set()
     decode = Decoder.__call__
 

@@ -1,4 +1,4 @@
-"""Every decoder on stores: named once, by the function or a partial of it."""
+"""Every decoder works on stores. It is given as a function or as a partial of one."""
 
 import functools
 from collections.abc import Callable
@@ -35,7 +35,10 @@ def test_soft_argmax(stores: Path, maps: np.ndarray) -> None:
 
 
 def test_peaks_have_an_axis_of_slots(stores: Path, maps: np.ndarray) -> None:
-    """In a group an axis after the joints; in a table instances, without the empty ones."""
+    """In a group, the slots are an axis after the joints. In a table, they are instances.
+
+    Empty slots have no row in a table.
+    """
     expected = in_batches(PEAKS, maps, size=BLOCK)
     for suffix in TARGETS:
         decode_store(stores / "array.zarr", stores / f"o{suffix}", decoder=PEAKS)
@@ -55,7 +58,7 @@ def test_peaks_have_an_axis_of_slots(stores: Path, maps: np.ndarray) -> None:
 
 
 def test_peaks_of_images(stores: Path, maps: np.ndarray) -> None:
-    """Of one map each: the slots are instances, and nothing is a joint."""
+    """If each image has one map, the slots are instances, and every row has joint 0."""
     np.save(stores / "film.npy", maps[:, 0])
     np.save(stores / "deep.npy", maps[None])
     decode_store(stores / "film.npy", stores / "o.parquet", decoder=PEAKS)
@@ -91,7 +94,7 @@ def test_peaks_are_resumed_and_what_is_damaged_is_not_finite(
 
 @pytest.mark.parametrize("shape", [(3, 1), (11, 1, 1), (11, 3, 1), (2,)], ids=str)
 def test_a_parameter_of_each_map(stores: Path, maps: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Every block takes its part of it, the last one, which is shorter, too."""
+    """Every block takes its part of the parameter, also the last block, which is shorter."""
     sigma = np.linspace(1.8, 2.2, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     floor = np.linspace(-0.01, 0.01, 11, dtype=np.float32)[:, None]
     options: dict[str, Any] = {"sigma": sigma, "background": floor, "radius": 5}

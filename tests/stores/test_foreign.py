@@ -1,4 +1,4 @@
-"""Nothing is deleted or overwritten that dark_jax did not make."""
+"""dark_jax does not delete or overwrite what it did not make."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ WAYS: tuple[dict[str, Any], ...] = ({}, {"resume": True}, {"overwrite": True})
 
 
 def assert_refused(stores: Path, source: Path, target: Path, error: type, message: str) -> None:
-    """However it is asked for, and nothing is touched."""
+    """Assert that ``decode_store`` raises with any options and leaves all files unchanged."""
     before = tree(stores)
     for options in WAYS:
         with pytest.raises(error, match=message):
@@ -43,7 +43,10 @@ def assert_refused(stores: Path, source: Path, target: Path, error: type, messag
 
 @pytest.mark.parametrize("suffix", TARGETS)
 def test_a_file_is_no_folder_of_results(stores: Path, expected: Keypoints, suffix: str) -> None:
-    """Such as a table that ``save`` has written: it is left as it is, and not called foreign."""
+    """A file at the target is kept, and the message does not say that dark_jax did not make it.
+
+    Such a file may be a table that ``save`` has written.
+    """
     if suffix == ".parquet":
         dark_jax.save(expected, stores / "out.parquet")
     else:
@@ -58,7 +61,7 @@ def test_a_file_is_no_folder_of_results(stores: Path, expected: Keypoints, suffi
 
 
 class TestSourceAndTarget:
-    """One must not be the other, or lie in it, by whatever name."""
+    """Source and target must not be the same or contain one another, under any name."""
 
     @pytest.mark.parametrize(
         ("source", "target"),
@@ -91,7 +94,10 @@ class TestSourceAndTarget:
         assert_refused(stores, stores / source, stores / target, ValueError, message)
 
     def test_links_of_other_names(self, stores: Path, scheduler: str) -> None:
-        """As in a cache that keeps files by their contents: the link's suffix says what it is."""
+        """The suffix of a link counts, not the name of the file or folder that it points to.
+
+        Some caches name files by their contents and link to them.
+        """
         (stores / "maps.npy").rename(stores / "blob")
         (stores / "maps.npy").symlink_to("blob")
         (stores / "out.zarr").symlink_to("folder")
@@ -99,7 +105,7 @@ class TestSourceAndTarget:
         assert group_of(stores / "folder").keys() == {"coords", "scores", "status"}
 
     def test_a_link_is_followed(self, stores: Path) -> None:
-        """What is written is what the link points to; the link stays."""
+        """The results are written where the link points, and the link stays."""
         (stores / "there").mkdir()
         (stores / "out.zarr").symlink_to("there/real.zarr")
         for options in WAYS[:1] + WAYS[:0:-1]:
@@ -180,7 +186,10 @@ class TestForeign:
     def test_what_comes_to_stand_there_after_a_kill(
         self, stores: Path, full_after: Callable[[int | None], None]
     ) -> None:
-        """A run has died between moving the old results away and presenting the new ones."""
+        """A foreign folder appears at the target after a run was killed.
+
+        The run died between moving the old results away and presenting the new ones.
+        """
         source, target = stores / "maps.npy", stores / "out.zarr"
         decode_store(source, target, decoder=OTHER)
         old = tree(target)
@@ -208,7 +217,7 @@ class TestForeign:
     def test_results_that_may_not_be_written(
         self, stores: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Protected by their owner: told before anything is decoded."""
+        """Old results that are write-protected raise an error before anything is decoded."""
         source, target = stores / "maps.npy", stores / "out.zarr"
         decode_store(source, target, decoder=OTHER)
         access = os.access
@@ -225,7 +234,7 @@ class TestForeign:
     def test_what_comes_to_stand_at_the_target(
         self, stores: Path, expected: Keypoints, made_by: str
     ) -> None:
-        """While a run that began without it decodes: it stays, and so do the results."""
+        """A folder that appears at the target during a run is kept, and so are the results."""
         source, target = stores / "maps.npy", stores / "out.zarr"
         decode_store(source, stores / "ours.zarr")
 
@@ -246,7 +255,7 @@ class TestForeign:
 
 
 def test_two_threads(stores: Path) -> None:
-    """Of one process: one run writes, the others are refused, at whatever moment."""
+    """Only one thread of a process can write a target. The others are refused at any moment."""
     ends: list[Any] = []
     start = threading.Barrier(4)
 
@@ -273,7 +282,7 @@ def test_two_threads(stores: Path) -> None:
 def test_a_worker_of_a_run_that_has_ended(
     stores: Path, monkeypatch: pytest.MonkeyPatch, expected: Keypoints
 ) -> None:
-    """A cluster's workers may outlive the run: they cannot write into the results of the next."""
+    """Workers of a cluster may outlive their run, but cannot write into the next one's results."""
     from dark_jax._stores import decode_store as module
 
     source, target = stores / "maps.npy", stores / "out.zarr"

@@ -1,4 +1,4 @@
-"""Stores under violence: killed runs, killed workers, Ctrl-C, and gigabytes."""
+"""Stores survive killed runs, killed workers, Ctrl-C, full disks and gigabytes of maps."""
 
 import contextlib
 import functools
@@ -26,14 +26,14 @@ pytest.importorskip("click")
 
 pytestmark = pytest.mark.slow
 
-# A block a chunk, as small as may be, so that there is much to kill.
+# Each block is one chunk, the smallest possible, so that there are many blocks to kill at.
 SMALL = "from dark_jax._stores import blocks; blocks.GOAL = 1; "
-# So slow that it is still at work when a busy machine gets to kill it; dask's workers stay fast.
+# Slow the run down, so that a busy machine can kill it before it ends. Dask's workers stay fast.
 SLOW = SMALL + (
     "import time; from dark_jax._stores.checkpoint import Checkpoint; put = Checkpoint._put; "
     "Checkpoint._put = lambda *each: (time.sleep(0.01), put(*each)); "
 )
-# Whoever runs the tests in the background of a shell has taught them to ignore Ctrl-C.
+# A process in the background of a shell ignores Ctrl-C, so this restores the default.
 COMMAND = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from dark_jax import _cli; sys.exit(_cli.run(sys.argv[1:]))"
@@ -47,18 +47,18 @@ if __name__ == "__main__":
     print(cluster.scheduler_address, flush=True)
     time.sleep(600)
 """
-KILLS = int(os.environ.get("DARK_JAX_KILLS", "6"))  # 50 for the figures of a release
+KILLS = int(os.environ.get("DARK_JAX_KILLS", "6"))  # the figures of a release use 50
 PROCESSES = ("--workers", "2")
-# Exit status of a run that ends by a signal.
+# The exit status of a run, by the signal that ends it.
 ENDS = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: 130}
 TIMEOUT = 120.0
-# Without a blur: every process compiles its program for itself.
+# Every process compiles its own program, so the tests use a rule without a blur.
 DECODER = functools.partial(decode, rule=rules.HRNET)
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four hundred chunks."""
+    """A Zarr array of 400 chunks."""
     values, _ = synthetic.gaussians(0, 200, (24, 20), sigma=2.0, noise=0.01)
     path = tmp_path_factory.mktemp("source") / "maps.zarr"
     array = zarr.create_array(path, shape=(1600, 5, 24, 20), chunks=(4, 5, 24, 20), dtype="f4")
@@ -69,7 +69,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(source: Path) -> dict[str, dict[str, bytes]]:
-    """The files of uninterrupted runs, by the suffix."""
+    """The files of uninterrupted runs, by suffix."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "GOAL", 1)
         for suffix in TARGETS:
@@ -82,7 +82,7 @@ def command(source: Path, target: Path, *options: str) -> list[object]:
 
 
 def started(code: str, *arguments: object, cache: bool = False) -> subprocess.Popen[str]:
-    """With ``cache``, the compiled programs on disk: of processes that nobody kills."""
+    """Start Python. ``cache`` uses compiled programs on disk, for runs that are not killed."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -101,7 +101,7 @@ def blocks_there(target: Path) -> int:
 
 
 def wait_for_blocks(process: subprocess.Popen[str], target: Path, count: int) -> None:
-    """Until so many are there, or the run has ended."""
+    """Wait until ``count`` blocks are there, or the run has ended."""
     end = time.monotonic() + TIMEOUT
     while blocks_there(target) < count and process.poll() is None:
         assert time.monotonic() < end
@@ -109,7 +109,7 @@ def wait_for_blocks(process: subprocess.Popen[str], target: Path, count: int) ->
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr; nothing of its session is left."""
+    """Return the exit status, stdout and stderr. Fail if processes of the session are left."""
     out = err = ""
     try:
         out, err = process.communicate(timeout=TIMEOUT)
@@ -144,7 +144,10 @@ def test_kill_and_resume(
     suffix: str,
     workers: tuple[str, ...],
 ) -> None:
-    """At random points, threads and processes; the bytes are an uninterrupted run's."""
+    """Runs of threads or processes are killed at random points, and the last one completes.
+
+    The bytes of the results equal those of an uninterrupted run.
+    """
     target, random = tmp_path / f"out{suffix}", synthetic.rng(10 * sign + len(workers))
     kills = KILLS // 2 if workers else KILLS
     counts = []
@@ -153,7 +156,7 @@ def test_kill_and_resume(
         process = started(SLOW + COMMAND, *command(source, target, "--resume", *workers))
         wait_for_blocks(process, target, before + int(random.integers(1, 240 // KILLS + 1)))
         time.sleep(random.uniform(0, 0.02))
-        # Ctrl-C is a terminal's, to the whole group; others hit the run alone.
+        # A terminal sends Ctrl-C to the whole group. Other signals go only to the run.
         os.kill(-process.pid if sign == signal.SIGINT else process.pid, sign)
         status, _, err = end(process)
         assert status == ENDS[sign], (err, counts)
@@ -170,9 +173,9 @@ def test_kill_and_resume(
 def test_ctrl_c(
     source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
-    """As a terminal sends it, to the whole group: one line, no process left, resumable.
+    """Ctrl-C prints one line and leaves no process, and the run can be resumed.
 
-    What dask's own processes say on their way out is theirs.
+    A terminal sends it to the whole group, so dask's own processes may print lines too.
     """
     target = tmp_path / "out.zarr"
     process = started(SLOW + COMMAND, *command(source, target, *workers))
@@ -195,10 +198,10 @@ def test_killed_worker(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The job completes, with the same bytes as from threads."""
+    """The run completes without the killed worker, with the same bytes as from threads."""
     monkeypatch.setattr(blocks, "GOAL", 1)
     for name, value in compilation_cache.OFF.items():
-        monkeypatch.setenv(name, value)  # the workers'
+        monkeypatch.setenv(name, value)  # for the workers
     killed: list[int] = []
     with (
         distributed.LocalCluster(
@@ -234,9 +237,9 @@ print([line.split()[1] for line in Path("/proc/self/status").open() if "VmHWM" i
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("name", ["maps.zarr", "maps.npy"])
 def test_memory_does_not_grow_with_the_store(tmp_path: Path, name: str) -> None:
-    """Half a GB and 2 GB, which take no place on the disk.
+    """The stores have 0.5 GB and 2 GB, and use no disk space.
 
-    The large one first: it is the one that may have to compile, which takes memory too.
+    The large one is first, because the first run may have to compile, which needs memory too.
     """
     peaks = []
     for images in (9_600, 2_400):  # of 17 x 64 x 48 floats
@@ -261,7 +264,10 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path, name: str) -> None:
     ("suffix", "scenario"), [(".zarr", "new"), (".parquet", "overwrite"), (".parquet", "restart")]
 )
 def test_killed_at_every_line(tmp_path: Path, suffix: str, scenario: str) -> None:
-    """Of beginning, committing, finishing and clearing up: the next run completes them."""
+    """A run is killed at every line that begins, commits, finishes or deletes results.
+
+    The next run completes them.
+    """
     command = [sys.executable, "-m", "tests.stores.every_line", suffix, scenario, str(tmp_path)]
     found = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
@@ -272,7 +278,7 @@ def test_killed_at_every_line(tmp_path: Path, suffix: str, scenario: str) -> Non
 
 @contextlib.contextmanager
 def small_disk(path: Path) -> Iterator[Callable[[int], None]]:
-    """A file system of its own, and a function that gives it so many pages of 4 KB."""
+    """Mount a file system at ``path``, and yield a function that sets its pages of 4 KB."""
     path.mkdir()
     mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", path], capture_output=True, check=False
@@ -292,7 +298,10 @@ def small_disk(path: Path) -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("suffix", TARGETS)
 def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
-    """One page more each time: an error that says so, and resumed to the same bytes."""
+    """A full disk is an error that says so, and the resumed run has the same bytes.
+
+    The disk has one page more each time.
+    """
     maps, _ = synthetic.gaussians(0, 4, (24, 20), sigma=2.0, noise=0.01)
     source = tmp_path / "maps.npy"
     np.save(source, maps)
@@ -322,7 +331,10 @@ def test_full_disk_at_every_write(tmp_path: Path, suffix: str) -> None:
 def test_four_processes_on_one_target(
     source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
-    """One writes and the others are told so; a script that calls again until it is done ends."""
+    """One process writes, and the errors of the others say so.
+
+    So a script that repeats the call until it succeeds comes to an end.
+    """
     target = tmp_path / "out.zarr"
     running = [
         started(SMALL + COMMAND, *command(source, target, "--resume"), cache=True) for _ in range(4)
@@ -341,7 +353,7 @@ def test_a_worker_that_is_added(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It takes its share of a run that has begun without it."""
+    """The new worker takes its share of a run that began without it."""
     monkeypatch.setattr(blocks, "GOAL", 1)
     added: list[int] = []
     with distributed.LocalCluster(
@@ -366,7 +378,7 @@ def test_a_worker_that_is_added(
 def test_a_scheduler_that_goes(
     source: Path, whole: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
-    """The run ends and says so; what is done is kept."""
+    """The run ends with an error that says so, and finished blocks are kept."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "GOAL", 1)
         scheduler = started(SCHEDULER, cache=True)

@@ -1,4 +1,4 @@
-"""Which array of a file is decoded: the one that is named, or the only one that can be."""
+"""The decoded array of a file is the named one, or the only one that can be heatmaps."""
 
 import shutil
 import warnings
@@ -19,12 +19,12 @@ zarr: Any = pytest.importorskip("zarr")
 pytest.importorskip("pyarrow")
 pytest.importorskip("dask")
 
-# What stands beside heatmaps in the files of laboratories, and cannot be any.
+# Arrays that files of laboratories hold beside heatmaps, and that cannot be heatmaps.
 OTHERS = {"scores": np.ones(7, np.float32), "names": np.array([b"a", b"b"]), "count": np.int64(7)}
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """A file of these arrays, by its suffix; those of an ``.npz`` file lie in no folder."""
+    """Write the arrays in the format of the suffix. An ``.npz`` file cannot have folders."""
     if path.suffix == ".h5":
         with h5py.File(path, "w") as file:
             for name, values in arrays.items():
@@ -38,13 +38,13 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
             if values.dtype.kind != "S":
                 group.create_array(name, data=np.atleast_1d(values))
         if "flat" in path.name:
-            with warnings.catch_warnings(action="ignore"):  # no part of version 3 yet
+            with warnings.catch_warnings(action="ignore"):  # not part of version 3 yet
                 zarr.consolidate_metadata(path)
     return path
 
 
 def scores_of(path: Path, out: Path, **options: Any) -> np.ndarray:
-    """Of whatever array is chosen, through the reader of the file's kind."""
+    """The scores of the array that the reader of this kind of file chooses."""
     if path.suffix == ".npz":
         return heatmap_files.read_heatmaps(path, **options).max((-2, -1))
     decode_store(path, out, **options)
@@ -60,14 +60,17 @@ KINDS = ("in.h5", "in3.zarr", "in2.zarr", "in2_flat.zarr", "in3_flat.zarr", "in.
 def test_the_only_one_that_can_be(
     tmp_path: Path, maps: np.ndarray, expected: Keypoints, kind: str
 ) -> None:
-    """However deep it lies, whatever stands beside it."""
+    """The only array that can be heatmaps is found at any depth, beside any other arrays."""
     path = write(tmp_path / kind, {**OTHERS, "run/pred/maps": maps})
     np.testing.assert_array_equal(scores_of(path, tmp_path / "out.zarr"), expected.scores)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_several_none_is_taken(tmp_path: Path, maps: np.ndarray, kind: str) -> None:
-    """The error lists those that can be heatmaps; their own name, or being named, decides."""
+    """The error lists the arrays that can be heatmaps.
+
+    The ``key`` decides which one is decoded, or else the name "heatmaps".
+    """
     arrays = {**OTHERS, "ids": np.ones((3, 2)), "pred/maps": maps}
     path, dot = write(tmp_path / kind, arrays), "." if kind == "in.npz" else "/"
     with pytest.raises(
@@ -98,7 +101,7 @@ def test_none_can_be(tmp_path: Path, kind: str) -> None:
 def test_described_by_the_group_alone(
     tmp_path: Path, maps: np.ndarray, expected: Keypoints, version: int
 ) -> None:
-    """Zarr's consolidated metadata, where the arrays have none of their own."""
+    """Zarr's consolidated metadata is enough if the arrays have no metadata of their own."""
     path = write(tmp_path / f"in{version}_flat.zarr", {"pred/maps": maps, "ids": np.ones(3)})
     for name in (".zarray", ".zgroup", "zarr.json"):
         for own in (path / "pred").rglob(name):
@@ -113,7 +116,7 @@ def test_folders_in_a_circle(tmp_path: Path, maps: np.ndarray, expected: Keypoin
 
 
 def test_a_damaged_member_of_hdf5(tmp_path: Path, maps: np.ndarray, expected: Keypoints) -> None:
-    """Its header is zeros: it spoils no other, before or after it."""
+    """A member whose header is zeros does not affect the members before and after it."""
     path = write(tmp_path / "in.h5", {"a/one": np.ones(3), "b": np.ones((2, 2)), "c/maps": maps})
     with h5py.File(path) as file:
         at = h5py.h5o.get_info(file["b"].id).addr
@@ -138,7 +141,7 @@ def test_a_type_that_numpy_lacks(tmp_path: Path, maps: np.ndarray, expected: Key
 def test_each_member_is_met_once(
     tmp_path: Path, maps: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not compared with every other one: files have thousands."""
+    """A member is not compared with every other one, because files have thousands."""
     with h5py.File(tmp_path / "in.h5", "w") as file:
         for n in range(100):
             file[f"n{n}"] = n
@@ -158,11 +161,11 @@ def test_many_are_not_all_listed(tmp_path: Path) -> None:
 
 
 class TestLinks:
-    """Of HDF5, which may lead nowhere."""
+    """Links of HDF5 may lead nowhere."""
 
     @pytest.fixture
     def linked(self, tmp_path: Path, maps: np.ndarray) -> Path:
-        """A file whose other members are broken in every way."""
+        """A file with two arrays. None of its other members is a readable array."""
         path = write(tmp_path / "in.h5", {"heatmaps": maps, "pred/more": maps[:2]})
         with h5py.File(path, "a") as file:
             file["soft"] = h5py.SoftLink("/nowhere")
@@ -204,7 +207,7 @@ class TestLinks:
     def test_an_array_in_another_file(
         self, tmp_path: Path, maps: np.ndarray, expected: Keypoints
     ) -> None:
-        """Behind an external link, and by two names: it is one array."""
+        """An array behind an external link counts as one array, even if it has two names."""
         write(tmp_path / "real.h5", {"pred/maps": maps})
         with h5py.File(tmp_path / "in.h5", "w") as file:
             file["there"] = h5py.ExternalLink("real.h5", "/pred/maps")
@@ -217,7 +220,7 @@ class TestLinks:
 def test_broken_members_of_zarr(
     tmp_path: Path, maps: np.ndarray, expected: Keypoints, kind: str
 ) -> None:
-    """One spoils no other; by its name it is an error that says so."""
+    """A broken member does not affect the others. Naming it raises an error that says so."""
     path = write(tmp_path / kind, {"pred/maps": maps, "broken": np.ones((2, 2))})
     for name in (".zarray", "zarr.json"):
         if (path / "broken" / name).exists():
@@ -239,7 +242,7 @@ def test_broken_members_of_zarr(
 def test_one_key_in_many_ways(
     tmp_path: Path, maps: np.ndarray, full_after: Callable[[int | None], None]
 ) -> None:
-    """A run goes on where the same array is named otherwise."""
+    """A run resumes if its ``key`` is another spelling of the same path."""
     for kind in ("in.h5", "in3.zarr"):
         path = write(tmp_path / kind, {"a/b": maps, "c": maps})
         decode_store(path, tmp_path / "out.zarr", key="/a/b", overwrite=True)
@@ -252,7 +255,7 @@ def test_one_key_in_many_ways(
 
 
 def test_damaged_members_of_npz(tmp_path: Path, maps: np.ndarray) -> None:
-    """One spoils no other where it is not asked for; nor do files that are no arrays."""
+    """Damaged members and files that are not arrays do not affect others, unless they are named."""
     import zipfile
 
     path = tmp_path / "in.npz"
@@ -263,7 +266,7 @@ def test_damaged_members_of_npz(tmp_path: Path, maps: np.ndarray) -> None:
         archive.writestr("cut.npy", bytes(range(256)) * 9, zipfile.ZIP_DEFLATED)
         at = archive.getinfo("cut.npy").header_offset + 30 + len("cut.npy")
     contents = bytearray(path.read_bytes())
-    contents[at : at + 9] = b"\xff" * 9  # no deflate stream begins so
+    contents[at : at + 9] = b"\xff" * 9  # a deflate stream cannot begin like this
     path.write_bytes(contents)
     found = heatmap_files.read_heatmaps(path)
     np.testing.assert_array_equal(found, maps)

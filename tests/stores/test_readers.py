@@ -1,4 +1,4 @@
-"""Every kind of store read, whole and with chunks that cannot be."""
+"""Every kind of store is read, also if some of its chunks cannot be read."""
 
 import json
 import pickle
@@ -55,7 +55,7 @@ def test_every_source_to_zarr(stores: Path, name: str, expected: Keypoints) -> N
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_to_parquet(stores: Path, name: str, expected: Keypoints) -> None:
-    """The rows of a table written at once, in the same order."""
+    """The rows equal those of a table that is written at once, in the same order."""
     decode_store(stores / name, stores / "out.parquet")
     dark_jax.save(expected, stores / "at_once.parquet")
     found, whole = (parquet.read_table(stores / f"{n}.parquet") for n in ("out", "at_once"))
@@ -70,7 +70,7 @@ def test_every_source_to_parquet(stores: Path, name: str, expected: Keypoints) -
 
 
 def test_members(stores: Path, expected: Keypoints) -> None:
-    """Another array than the default, also deep in a file."""
+    """The ``key`` names another array than the default, also deep in a file."""
     for name, key, part in (
         ("group.zarr", "other", slice(2, 4)),
         ("maps.h5", "a/b", slice(None, None, -1)),
@@ -86,13 +86,16 @@ class TestUnreadChunks:
     def test_the_rest_is_kept(
         self, stores: Path, name: str, suffix: str, expected: Keypoints
     ) -> None:
-        """A chunk of one joint loses that joint alone; repaired and resumed, nothing is lost."""
+        """A damaged chunk of one joint loses only that joint.
+
+        After the chunk is repaired and the run resumed, nothing is lost.
+        """
         source, target = stores / name, stores / f"out{suffix}"
         decode_store(source, stores / f"whole{suffix}")
         sound = {path: path.read_bytes() for path in stores.rglob("*") if path.is_file()}
         damaged, chunk, (first, last), where = damaged_chunk(stores, name)
 
-        for resume in (False, True):  # a second try finds it no better
+        for resume in (False, True):  # the second try fails too
             with pytest.raises(UnreadChunksError, match=r"1 chunks cannot be read") as error:
                 decode_store(source, target, resume=resume)
             (unread,) = error.value.unread
@@ -117,14 +120,14 @@ class TestUnreadChunks:
                 )
 
         damaged.write_bytes(sound[damaged])
-        if name == "maps.h5":  # the file of every chunk has changed; who repaired it says so
+        if name == "maps.h5":  # the repair changes the file of all chunks
             with pytest.raises(ValueError, match="has changed since"):
                 decode_store(source, target, resume=True)
         decode_store(source, target, resume=True, accept_changed_source=name == "maps.h5")
         assert tree(target) == tree(stores / f"whole{suffix}")
 
     def test_what_has_no_chunks(self, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A part of a ``.npy`` file that a disk does not give: the block is named."""
+        """If a part of a ``.npy`` file cannot be read, the error names its block."""
         memmap = np.memmap
 
         def failing(*args: Any, offset: int, **named: Any) -> Any:
@@ -145,7 +148,7 @@ class TestUnreadChunks:
         assert tree(stores / "out.zarr") == tree(stores / "whole.zarr")
 
     def test_the_error_travels(self, stores: Path) -> None:
-        """From a process of the user's own, back to who waits for it."""
+        """The error can be pickled, so that it can return from a process that the user starts."""
         damaged_chunk(stores, "array.zarr")
         with pytest.raises(UnreadChunksError) as error:
             decode_store(stores / "array.zarr", stores / "out.zarr")
@@ -161,7 +164,7 @@ class TestUnreadChunks:
 
 
 class TestMissingChunks:
-    """What is not stored reads as the fill value, or is refused as what cannot be read."""
+    """A missing chunk is read as the fill value, or is refused like an unreadable one."""
 
     @pytest.mark.parametrize("name", ["array.zarr", "group.zarr", "sharded.zarr", "maps.h5"])
     def test_missing(self, stores: Path, maps: np.ndarray, name: str) -> None:
@@ -189,7 +192,7 @@ class TestMissingChunks:
 
 
 def _without_chunks(stores: Path, maps: np.ndarray, name: str) -> np.ndarray:
-    """A store with a hole, where the maps of the scores are lost."""
+    """Write a store that lacks a chunk; return a mask of the maps that are lost."""
     import h5py
 
     lost = np.zeros(SHAPE[:2], bool)
@@ -241,7 +244,10 @@ class TestHeaders:
         assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
 
     def test_sides_beyond_31_bits(self, tmp_path: Path) -> None:
-        """Of maps they are refused, as float32 cannot count them; of other axes not."""
+        """Maps of such sides are refused, because float32 cannot count their pixels.
+
+        Other axes may have this length.
+        """
         zarr.create_array(
             tmp_path / "wide.zarr", shape=(1, 2**31 + 8), chunks=(1, 2**20), dtype="u1"
         )
@@ -252,7 +258,7 @@ class TestHeaders:
         with (tmp_path / "long.npy").open("wb") as stream:
             header = {"descr": "|u1", "fortran_order": False, "shape": (2**31 + 8, 1, 1)}
             np.lib.format.write_array_header_1_0(stream, header)
-            stream.truncate(stream.tell() + 2**31 + 8)  # takes no place on the disk
+            stream.truncate(stream.tell() + 2**31 + 8)  # uses no disk space
         with readers.opened(tmp_path / "long.npy") as reader:
             last = reader.read((slice(2**31, 2**31 + 8), slice(0, 1), slice(0, 1)))
         assert last.shape == (8, 1, 1)

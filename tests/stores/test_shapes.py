@@ -1,4 +1,4 @@
-"""Stores of unusual shape or header: without a map, of version 3."""
+"""Stores of unusual shape or header, such as one without maps, or a ``.npy`` of version 3."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ def write(path: Path, values: np.ndarray) -> Path:
 @pytest.mark.parametrize("shape", NOTHING)
 @pytest.mark.parametrize("name", ["in.npy", "in.h5", "in.zarr"])
 def test_no_map(tmp_path: Path, shape: tuple[int, ...], name: str) -> None:
-    """As of a video in which nobody was found: results of the same kind, without a keypoint."""
+    """A store without maps gives results of the same kind, without a keypoint.
+
+    A video in which nobody was found is such a store.
+    """
     source = write(tmp_path / name, np.zeros((*shape, 24, 20), np.float32))
     seen: list[tuple[int, int]] = []
     for suffix in (".zarr", ".parquet"):
@@ -63,7 +66,7 @@ def test_maps_without_a_pixel(tmp_path: Path, axes: tuple[int, int]) -> None:
 
 
 def test_no_block() -> None:
-    """Of nothing: and every size is one that a store can have for its chunks."""
+    """An empty array has no blocks. Every block size is still valid as a chunk size."""
     for chunks in (None, (1, 1, 4, 4), (2, 1, 1, 1)):
         blocks = cut_into_blocks((0, 3, 8, 8), 4, chunks, (2, 3))
         assert [*blocks] == []
@@ -75,7 +78,7 @@ def test_no_block() -> None:
 def test_versions_of_npy(
     tmp_path: Path, maps: np.ndarray, expected: Keypoints, version: tuple[int, int]
 ) -> None:
-    """Whole or in blocks alike."""
+    """Every version decodes in blocks like the maps in memory."""
     with (tmp_path / "in.npy").open("wb") as stream:
         np.lib.format.write_array(stream, maps, version=version)
     decode_store(tmp_path / "in.npy", tmp_path / "out.zarr")
@@ -83,7 +86,7 @@ def test_versions_of_npy(
 
 
 def test_names_that_are_too_long(tmp_path: Path, maps: np.ndarray) -> None:
-    """The folder of what is unfinished has a longer one than the results."""
+    """The folder of unfinished results has a longer name than the target."""
     np.save(tmp_path / "in.npy", maps)
     for name in ("n" * 240 + ".zarr", "n" * 243 + ".parquet", "n" * 249 + ".zarr"):
         if len(name) + len(".incomplete") <= 255:
@@ -115,7 +118,7 @@ def test_names_that_are_too_long(tmp_path: Path, maps: np.ndarray) -> None:
 def test_arguments_of_other_types(
     tmp_path: Path, maps: np.ndarray, arguments: dict[str, Any], error: type, message: str
 ) -> None:
-    """None does anything, least of all a flag that is no flag to results that are there."""
+    """A wrong type has no effect. In particular, a wrong flag keeps the results that exist."""
     np.save(tmp_path / "in.npy", maps[:2])
     decode_store(tmp_path / "in.npy", tmp_path / "out.zarr")
     before = (tmp_path / "out.zarr" / "zarr.json").stat().st_ino

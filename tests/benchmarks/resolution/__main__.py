@@ -1,4 +1,4 @@
-"""Command line; see the package."""
+"""The command line that the package describes."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The ways a map is decoded, and the whole way from a frame to its keypoints."""
+"""The decoders that are compared, and the whole step from a frame to its keypoints."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ from tests.benchmarks.resolution.views import AXES, Setting
 
 Decoder = Callable[[jax.Array], Keypoints]
 
-# The quarter step of length zero: the maximum itself.
+# A quarter step of length zero gives the maximum itself.
 ARGMAX = dataclasses.replace(rules.HRNET, name="ARGMAX", source="no step", fixed_step=0.0)
 
 
 def _estimated(maps: jax.Array, *, setting: Setting) -> Keypoints:
-    """By the sigma of the blobs the network gives, whatever it was trained with."""
+    """Fit with the sigma of the blobs in the maps, and not with that of the training."""
     sigma = dark_jax.estimate_sigma(maps, axes=AXES)
     sigma = jnp.where(jnp.isfinite(sigma), sigma, setting.sigma)
     radius = math.ceil(REACH * setting.sigma)
@@ -31,7 +31,7 @@ def _estimated(maps: jax.Array, *, setting: Setting) -> Keypoints:
 
 @functools.cache
 def decoders(setting: Setting) -> Mapping[str, Decoder]:
-    """Name to function from maps ``[B, H, W, J]``."""
+    """Functions of maps ``[B, H, W, J]``, by name."""
     along = functools.partial(functools.partial, axes=AXES)
     return {
         "argmax": along(dark_jax.decode, rule=ARGMAX),
@@ -48,12 +48,15 @@ def decoders(setting: Setting) -> Mapping[str, Decoder]:
 def evaluate(
     network: UNet, inputs: jax.Array, affine: jax.Array, *, ways: tuple[Decoder, ...]
 ) -> list[Keypoints]:
-    """Network, decoders and the way back to the frame: one program; one result a decoder."""
+    """Run network, decoders and the way back to the frame in one program.
+
+    There is one result per decoder.
+    """
     maps = network(inputs)
     return [dark_jax.to_image(decoder(maps), affine) for decoder in ways]
 
 
 @nnx.jit
 def answer(network: UNet, inputs: jax.Array) -> jax.Array:
-    """The maps alone."""
+    """Only the maps."""
     return network(inputs)

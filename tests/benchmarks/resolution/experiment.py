@@ -1,4 +1,4 @@
-"""Folds, resolutions and decoders: what is trained, and the figures."""
+"""Train a network per fold and resolution, and compute the figures of each decoder."""
 
 import functools
 import time
@@ -17,24 +17,24 @@ from tests.benchmarks.resolution.network import UNet, parameters, random_key, tr
 from tests.benchmarks.resolution.views import SETTINGS, Seen, Setting, look, prepare, to_map
 
 NEAR = 4.0
-# A point is localised if the map's maximum is this near, in heatmap pixels.
+# A point is localised if the map's maximum is this near to it, in heatmap pixels.
 LOCALISED = 3.0
 # The other decoders are DARK with another kernel or with less to do.
 TIMED = ("DARK, k = 5", "fit", "fit, sigma estimated")
 
 
 class Outcome(NamedTuple):
-    """One network's test.
+    """The test of one network.
 
     Attributes:
-        setting: its resolution.
-        fold: which half of the frames it was tested on.
-        chosen: ``[n]``, those frames.
-        network: itself.
-        losses: of its training, ``[steps]``.
-        seconds: its training, compilation included.
-        coords: decoder to ``[n, J, 2]`` in pixels of the frame.
-        truth: ``[n, J, 2]``.
+        setting: the resolution of the network.
+        fold: the number of the part of the frames that it was tested on.
+        chosen: ``[n]``, the indices of these frames.
+        network: the network.
+        losses: ``[steps]``, the losses of its training.
+        seconds: the time of its training, with compilation.
+        coords: for each decoder ``[n, J, 2]``, in pixels of the frame.
+        truth: ``[n, J, 2]``, the true coordinates.
         localised: ``[n, J]``, whether the map's maximum is near the truth.
     """
 
@@ -50,19 +50,19 @@ class Outcome(NamedTuple):
 
 
 def folds(count: int, *, parts: int = 2, seed: int = 0) -> list[np.ndarray]:
-    """Indices of the frames in parts of about one size, at random."""
+    """The indices of the frames, divided at random into parts of about equal size."""
     order = np.random.default_rng(seed).permutation(count)
     return [np.sort(part) for part in np.array_split(order, parts)]
 
 
 def part(seen: Seen, chosen: np.ndarray) -> Seen:
-    """Some of the frames."""
+    """The chosen frames."""
     some = {name: getattr(seen, name)[chosen] for name in ("images", "points", "boxes")}
     return seen._replace(**some)
 
 
 def test(network: UNet, seen: Seen, setting: Setting) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Each decoder's coordinates in the frames; and which points the network localised."""
+    """The coordinates of each decoder in the frames, and which points the network localised."""
     inputs, affine = look(seen, setting=setting)
     ways = decoders(setting)
     keypoints = evaluate(network, inputs, affine, ways=tuple(ways.values()))
@@ -75,7 +75,7 @@ def test(network: UNet, seen: Seen, setting: Setting) -> tuple[dict[str, np.ndar
 def run(
     frames: Frames, *, steps: int, parts: int = 2, settings: Sequence[Setting] = SETTINGS
 ) -> Iterator[Outcome]:
-    """Train on all parts but one, test on that one; for each part and resolution."""
+    """Train on all parts but one, and test on that one, for each part and resolution."""
     split = folds(len(frames.images), parts=parts)
     for setting in settings:
         seen = prepare(frames, setting)
@@ -105,13 +105,13 @@ def run(
 
 
 class Score(NamedTuple):
-    """Of some frames.
+    """The score of a decoder on some frames.
 
     Attributes:
-        error: mean distance in pixels of the frame, each frame's mean counting alike.
-        deviation: the standard error of that over frames.
-        gain: what the error of argmax is more, frame by frame.
-        gain_deviation: its standard error.
+        error: the mean over frames of the mean distance in a frame, in pixels of the frame.
+        deviation: the standard error of ``error`` over frames.
+        gain: the error of argmax minus ``error``.
+        gain_deviation: the standard error of ``gain``, from the differences in each frame.
         near: the share of points nearer than ``NEAR`` pixels.
         localised: the mean distance of the localised points.
     """
@@ -125,7 +125,7 @@ class Score(NamedTuple):
 
 
 def score(outcomes: Sequence[Outcome], decoder: str) -> Score:
-    """All frames of ``outcomes`` together."""
+    """The score of a decoder on all frames of ``outcomes`` together."""
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([outcome.coords[name] for outcome in outcomes])
@@ -146,7 +146,7 @@ def score(outcomes: Sequence[Outcome], decoder: str) -> Score:
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    """Resolution x decoder: what each fold's error is, and what both together say."""
+    """One row per resolution and decoder, with the errors of each fold and the gain of all."""
     found = []
     for setting, same in by_setting(outcomes).items():
         height, width = setting.map_size
@@ -167,7 +167,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
 
 
 def training_rows(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    """How each network came to be."""
+    """One row per network, with its size and its training."""
     return [
         {
             "input": f"{o.setting.side}x{o.setting.side}",
@@ -185,13 +185,13 @@ def training_rows(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
 
 
 def by_setting(outcomes: Sequence[Outcome]) -> dict[Setting, list[Outcome]]:
-    """Outcomes of the same resolution together."""
+    """The outcomes, grouped by resolution."""
     settings = dict.fromkeys(outcome.setting for outcome in outcomes)
     return {s: [o for o in outcomes if o.setting == s] for s in settings}
 
 
 def cost_rows(outcomes: Sequence[Outcome], frames: Frames, *, runs: int) -> list[dict[str, str]]:
-    """What decoding adds to the time of the evaluation step, per resolution."""
+    """One row per resolution, with the time that decoding adds to the evaluation step."""
     found = []
     for setting, same in by_setting(outcomes).items():
         network, chosen = same[0].network, same[0].chosen

@@ -12,25 +12,25 @@ import numpy as np
 import dark_jax
 from dark_jax import conventions, samples
 
-# Photo pixels: what the network sees of a frame, a square around the middle of its keypoints.
+# The network sees a square of this side around the middle of the keypoints, in photo pixels.
 SIDE = 256
 FACE = ("nose", "right eye", "left eye", "right ear", "left ear")
-# The photograph is this much enlarged, and a little squeezed and turned; the last in degrees.
+# How much each view enlarges, shears, shifts (in pixels) and turns (in degrees) the photograph.
 ZOOM, SHEAR, SHIFT, TURN = (1.5, 2.2), 0.1, 20.0, 40.0
 CONTRAST, NOISE = (0.6, 1.4), 0.04
-# A disc of each view shows what is so many photo pixels below the face.
+# A disc of each view shows the part of the photograph that is COVER photo pixels further down.
 COVER, RADIUS = 110.0, (20.0, 50.0)
 
 
 class Frames(NamedTuple):
-    """Real pictures and where their keypoints are.
+    """Real pictures and the positions of their keypoints.
 
     Attributes:
         images: ``[N, H, W, C]`` float32, 0 to 1.
-        points: ``[N, J, 2]`` float32, ``(x, y)`` in pixels; NaN where there is none.
+        points: ``[N, J, 2]`` float32, ``(x, y)`` in pixels, NaN for a missing keypoint.
         joints: names of the ``J`` keypoints.
-        turn: degrees to each side by which an example may be turned: what could be a frame.
-        source: what they are, for people.
+        turn: the degrees to each side by which an example may be turned and still be a frame.
+        source: a description of the frames for people.
     """
 
     images: np.ndarray
@@ -41,14 +41,14 @@ class Frames(NamedTuple):
 
     @property
     def boxes(self) -> np.ndarray:
-        """``[N, 4]``, ``(x, y, w, h)``: around the middle of the keypoints, as crops are."""
+        """``[N, 4]``, ``(x, y, w, h)``: the squares to crop, around the middle of the keypoints."""
         ends = np.nanmin(self.points, axis=1), np.nanmax(self.points, axis=1)
         corner = (ends[0] + ends[1]) / 2 - (SIDE - 1) / 2
         return np.concatenate([corner, np.full_like(corner, SIDE)], axis=-1)
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Joints that change places in a mirror: ``left...`` and ``right...``."""
+        """Pairs of joints that a mirror swaps: ``left...`` and ``right...``."""
         places = {name: n for n, name in enumerate(self.joints)}
         lefts = [name for name in self.joints if name.startswith("left")]
         rights = [re.sub("^left", "right", name) for name in lefts]
@@ -60,13 +60,14 @@ class Frames(NamedTuple):
 
 
 def read(folder: Path) -> Frames:
-    """``labels.csv`` (``file``, and ``NAME_x, NAME_y`` a keypoint) and the pictures in ``crops``.
+    """Read ``labels.csv`` and the pictures in ``crops``.
 
-    ``crop_x, crop_y``, the corner of a picture in what it was cut from, are not looked at. An
-    animal seen from above may be turned all round.
+    The columns are ``file``, and ``NAME_x, NAME_y`` for each keypoint. ``crop_x, crop_y``, the
+    corner of a picture in the image that it was cut from, are ignored. Frames may be turned all
+    round, as those of an animal seen from above.
 
     Raises:
-        OSError: a file is not there.
+        OSError: a file is missing.
         ValueError: the table has no rows or no keypoints, or the pictures are not of one size.
     """
     from PIL import Image
@@ -97,7 +98,7 @@ def read(folder: Path) -> Frames:
 def landmarks(names: tuple[str, ...] = FACE) -> np.ndarray:
     """``[J, 2]``: joints of the shipped photograph, in its pixels, where a real network sees them.
 
-    Whatever they are of the person, they are points of the photograph, and so of each view.
+    Even if they miss the person's joints, they are points of the photograph, and so of each view.
     """
     sample = samples.load()
     chosen = sample.heatmaps[0, [sample.joints.index(name) for name in names]]
@@ -112,15 +113,15 @@ def landmarks(names: tuple[str, ...] = FACE) -> np.ndarray:
 
 
 def made(count: int = 116, *, seed: int = 0, photo: np.ndarray | None = None) -> Frames:
-    """Affine views of the shipped photograph's face: real content, truth known exactly.
+    """Make affine views of the face in the shipped photograph, with exactly known keypoints.
 
-    Each is turned, enlarged, sheared and shifted at random, lighter or darker, noisy, and a
-    disc of the photograph from elsewhere lies over it.
+    Each view is turned, enlarged, sheared and shifted at random. It has another contrast and
+    noise, and a disc from elsewhere in the photograph covers a part of it.
 
     Args:
-        count: how many.
-        seed: of all that is random.
-        photo: ``[H, W, C]``, 0 to 255, in place of the photograph.
+        count: the number of views.
+        seed: the seed of everything that is random.
+        photo: ``[H, W, C]``, 0 to 255, to use in place of the photograph.
     """
     photo = np.asarray(samples.load().image if photo is None else photo, np.float32) / 255
     points = landmarks()
@@ -156,7 +157,7 @@ def made(count: int = 116, *, seed: int = 0, photo: np.ndarray | None = None) ->
 
 @jax.jit
 def _views(photo: jax.Array, pushes: jax.Array) -> jax.Array:
-    """The photo as ``pushes`` from view to photo show it."""
+    """Views of the photo. ``pushes`` are the affine transforms from view to photo."""
     size = (SIDE, SIDE)
     convention = conventions.HALF_PIXEL
     fill = jnp.mean(photo, axis=(0, 1))

@@ -20,12 +20,12 @@ WARM_UP = 0.05
 
 
 def random_key(seed: int) -> jax.Array:
-    """Of XLA's own generator: the default one takes ten seconds more to compile."""
+    """A key of XLA's own generator. The default generator takes ten seconds more to compile."""
     return jax.random.key(seed, impl="rbg")
 
 
 class Block(nnx.Module):
-    """Twice: 3 x 3 convolution, normalisation, ReLU."""
+    """Two times a 3 x 3 convolution, a normalisation and a ReLU."""
 
     def __init__(self, inner: int, outer: int, *, rngs: nnx.Rngs) -> None:
         conv = functools.partial(nnx.Conv, kernel_size=(3, 3), use_bias=False, rngs=rngs)
@@ -41,7 +41,8 @@ class Block(nnx.Module):
 class UNet(nnx.Module):
     """Frames ``[B, H, W, C]`` to maps ``[B, H / 4, W / 4, J]``, without a last activation.
 
-    The first of ``widths`` is that of the maps' resolution, each further one of half the last.
+    The first of ``widths`` is for the resolution of the maps. Each further one is for half the
+    resolution of the one before.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ def _step(
     return value
 
 
-@functools.cache  # another one, though equal, would compile the step again
+@functools.cache  # another one, even if equal, would compile the step again
 def _adamw(steps: int) -> optax.GradientTransformation:
     warm_up = math.ceil(WARM_UP * steps)
     return optax.adamw(optax.warmup_cosine_decay_schedule(0.0, RATE, warm_up, steps))
@@ -95,9 +96,9 @@ def _adamw(steps: int) -> optax.GradientTransformation:
 def train(
     network: UNet, seen: Seen, setting: Setting, *, steps: int, seed: int, label: str = ""
 ) -> np.ndarray:
-    """Train ``network``; the loss of each step.
+    """Train ``network``; return the loss of each step.
 
-    AdamW, warmed up and then cooled down along a cosine; a bar shows how far it is.
+    The rate of AdamW warms up and then decays along a cosine. A bar shows the progress.
     """
     optimizer = nnx.Optimizer(network, _adamw(steps), wrt=nnx.Param)
     key = random_key(seed)
@@ -112,5 +113,5 @@ def train(
 
 
 def parameters(network: UNet) -> int:
-    """How many numbers it has learnt."""
+    """The number of values that the network learns."""
     return sum(p.size for p in jax.tree.leaves(nnx.state(network, nnx.Param)))

@@ -1,4 +1,4 @@
-"""Error over resolution, and frames with what was found in them."""
+"""Plot the errors over the resolution, and frames with the keypoints found in them."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ COLOURS = ("#ffffff", "#ff9f1c", "#00e5ff")
 
 
 def errors(outcomes: Sequence[Outcome], source: str) -> Figure:
-    """One line a decoder, all folds together; bars are standard errors over frames."""
+    """Plot one line per decoder for all folds together. Bars are standard errors over frames."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     grouped = by_setting(outcomes)
@@ -23,7 +23,7 @@ def errors(outcomes: Sequence[Outcome], source: str) -> Figure:
     names = list(decoders(next(iter(grouped))))
     for n, name in enumerate(names):
         scores = [score(same, name) for same in grouped.values()]
-        # Side by side: bars of nearly equal errors would hide each other.
+        # Shift each line sideways, because bars of nearly equal errors would hide each other.
         at = sides * 1.02 ** (n - (len(names) - 1) / 2)
         for axes, height, bar in (
             (left, [s.error for s in scores], [s.deviation for s in scores]),
@@ -42,7 +42,7 @@ def errors(outcomes: Sequence[Outcome], source: str) -> Figure:
 
 
 def predictions(outcomes: Sequence[Outcome], frames: Frames, *, count: int = 4) -> Figure:
-    """The first frames of the first fold: one row a resolution, a cross where the truth is."""
+    """Plot the first frames of the first fold, one row per resolution. Crosses are the truth."""
     grouped = by_setting(outcomes)
     figure = Figure(figsize=(2.6 * count, 2.7 * len(grouped) + 0.4), layout="constrained")
     grid = figure.subplots(len(grouped), count, squeeze=False)
@@ -64,7 +64,7 @@ def predictions(outcomes: Sequence[Outcome], frames: Frames, *, count: int = 4) 
 
 
 def png(figure: Figure, *, dpi: int = 90) -> bytes:
-    """As a picture."""
+    """The figure as a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi)
     return stream.getvalue()

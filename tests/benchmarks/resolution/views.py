@@ -1,4 +1,4 @@
-"""What a network sees of frames at a resolution, and what it should answer."""
+"""The inputs of a network at one resolution, and the maps that it should return."""
 
 import functools
 from typing import NamedTuple
@@ -14,25 +14,25 @@ from tests.benchmarks.resolution.frames import SIDE, Frames
 
 CONVENTION = conventions.HALF_PIXEL
 STRIDE = 4
-# The network's maps are [B, H, W, J], as its convolutions leave them.
+# The maps of the network are [B, H, W, J], in the layout of its convolutions.
 AXES = (-3, -2)
 LARGEST, SHIFT, CONTRAST, BRIGHTNESS = 1.25, 20.0, (0.7, 1.4), 0.3
 
 
 class Setting(NamedTuple):
-    """A resolution: pixels of the square input, and the targets' sigma in heatmap pixels."""
+    """A resolution: the side of the square input, and the target sigma in heatmap pixels."""
 
     side: int
     sigma: float
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """``(H, W)`` of what the network sees."""
+        """``(H, W)`` of the input of the network."""
         return self.side, self.side
 
     @property
     def map_size(self) -> tuple[int, int]:
-        """``(H, W)`` of what it answers."""
+        """``(H, W)`` of the maps of the network."""
         return self.side // STRIDE, self.side // STRIDE
 
 
@@ -43,12 +43,12 @@ class Seen(NamedTuple):
     """Frames on the device, ready to be read at one resolution.
 
     Attributes:
-        images: ``[N, H, W, C]``, each less its mean and over its deviation, and smoothed: a
-            crop reads it with gaps.
+        images: ``[N, H, W, C]``, each minus its mean and divided by its standard deviation.
+            They are smoothed, because a crop reads them with gaps.
         points: ``[N, J, 2]`` in pixels of the frame.
         boxes: ``[N, 4]``.
-        swap: ``[J]``, the joint that takes a joint's place in a mirror.
-        turn: degrees, as of :class:`Frames`.
+        swap: ``[J]``, the joint that each joint becomes in a mirror.
+        turn: degrees, as in :class:`Frames`.
     """
 
     images: jax.Array
@@ -59,7 +59,7 @@ class Seen(NamedTuple):
 
 
 def prepare(frames: Frames, setting: Setting) -> Seen:
-    """``frames`` for training and testing at one resolution."""
+    """Prepare ``frames`` for training and testing at one resolution."""
     swap = np.arange(len(frames.joints))
     for left, right in frames.pairs:
         swap[[left, right]] = right, left
@@ -83,7 +83,7 @@ def _smooth(images: jax.Array, *, sigma: float) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="setting")
 def look(seen: Seen, *, setting: Setting) -> tuple[jax.Array, jax.Array]:
-    """Each frame as the network sees it, ``[N, h, w, C]``; heatmap -> frame, ``[N, 2, 3]``."""
+    """The inputs of the network ``[N, h, w, C]``, and heatmap -> frame ``[N, 2, 3]``."""
     affine = dark_jax.box_to_affine(
         seen.boxes, map_size=setting.map_size, convention=CONVENTION, padding=1.0
     )
@@ -101,7 +101,7 @@ def _crop(images: jax.Array, affine: jax.Array, setting: Setting) -> jax.Array:
 
 
 def to_map(points: jax.Array, affine: jax.Array) -> jax.Array:
-    """Pixels of the frame to pixels of the heatmap."""
+    """Transform pixels of the frame to pixels of the heatmap."""
     return dark_jax.apply_affine(points, dark_jax.invert_affine(affine))
 
 
@@ -110,7 +110,7 @@ def examples(
 ) -> tuple[jax.Array, jax.Array]:
     """Inputs ``[count, h, w, C]`` and exact targets ``[count, H, W, J]`` to train on.
 
-    Frames at random: turned, mirrored, larger or smaller, shifted, of other contrast.
+    Frames are drawn, turned, mirrored, scaled, shifted and changed in contrast at random.
     """
     keys = iter(jax.random.split(key, 7))
 
@@ -138,12 +138,12 @@ def examples(
 
 
 def targets(points: jax.Array, affine: jax.Array, *, setting: Setting) -> jax.Array:
-    """Exact Gaussians ``[..., H, W, J]`` of points of the frame."""
+    """Exact Gaussians ``[..., H, W, J]`` at points of the frame."""
     coords = to_map(points, affine)
     return dark_jax.encode(coords, size=setting.map_size, sigma=setting.sigma, axes=AXES)
 
 
 def mirrored(affine: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Heatmap -> frame, of a heatmap that is mirrored: column x shows what W - 1 - x showed."""
+    """Heatmap -> frame for a mirrored heatmap: column x shows what W - 1 - x showed."""
     last = affine[..., 2] + (size[1] - 1) * affine[..., 0]
     return jnp.stack([-affine[..., 0], affine[..., 1], last], axis=-1)
