@@ -47,8 +47,8 @@ class Status(IntEnum):
 
     Notes:
         If the status is not ``REFINED``, the coordinates are the integer peak, or the middle
-        pixel of a flat top. They are NaN if the score is NaN. A published rule returns its own
-        coordinates whatever the status: the status then says what ``GUARDED`` would report.
+        pixel of a flat top. They are NaN if the score is NaN. A published rule takes its step
+        whatever the status, which then judges that step by the checks of ``GUARDED``.
 
     Example:
         >>> import dark_jax
@@ -123,11 +123,7 @@ class Keypoints:
 
     @property
     def found(self) -> jax.Array:
-        """``[...]`` bool: True where the map has a peak.
-
-        The status is then neither ``NO_PEAK`` nor ``NOT_FINITE``. Under a published rule the
-        status is what ``GUARDED`` would report.
-        """
+        """``[...]`` bool: True where the status is neither ``NO_PEAK`` nor ``NOT_FINITE``."""
         return (self.status != Status.NO_PEAK.value) & (self.status != Status.NOT_FINITE.value)
 
     def __len__(self) -> int:

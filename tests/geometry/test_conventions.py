@@ -217,7 +217,7 @@ class TestErrors:
     def test_no_convention_is_the_default(
         self, function: Callable[..., Any], options: dict[str, Any]
     ) -> None:
-        with pytest.raises(TypeError, match="convention must be named") as raised:
+        with pytest.raises(TypeError, match="convention must be given") as raised:
             function(**options)
         for convention in conventions.CONVENTIONS:
             assert f"conventions.{convention.name}" in str(raised.value)
