@@ -22,29 +22,30 @@ Functions by task:
 - run the flip test: ``flip_heatmaps``, ``merge_flipped``, with the mirror pairs of ``skeletons``
 - measure the error of a pose: ``metrics``
 - decode files that are larger than memory: ``decode_store``, ``UnreadChunksError``
-- get exactly the results of DarkPose: ``get_final_preds``, ``get_max_preds``,
-  ``gaussian_blur``, ``taylor``
-- import these modules by name when you need them: ``dark_jax.export`` (a decoder in one file,
-  for a server), ``dark_jax.plot`` (pictures), ``dark_jax.samples`` (heatmaps of a real network)
+- get exactly the results of DarkPose: ``get_final_preds``, ``get_max_preds``, ``gaussian_blur``,
+  ``taylor``
+- import these modules by name when you need them: ``dark_jax.export`` (a decoder in one file, for
+  a server), ``dark_jax.plot`` (pictures), ``dark_jax.samples`` (heatmaps of a real network)
 
-Coordinates are ``(x, y)``, or ``(x,)`` or ``(x, y, z)`` for maps of one or three dimensions.
-They are in heatmap pixels unless stated otherwise, and pixel centres are integers. Sizes are
+Coordinates are ``(x, y)``, or ``(x,)`` or ``(x, y, z)`` for maps of one or three dimensions. They
+are in heatmap pixels unless stated otherwise, and pixel centres are integers. Sizes are
 ``(H, W)``.
 
 Arrays may be JAX arrays, NumPy arrays or lists of numbers. Real numbers are booleans, integers
-and floats of at most 64 bits. Results are JAX arrays. They are computed in float32, or in
-float64 if an argument is float64 and x64 is enabled in JAX.
+and floats of at most 64 bits. Results are JAX arrays. They are computed in float32, or in float64
+if the maps or coordinates are float64 and x64 is enabled in JAX.
 
-A static argument is a Python value that ``jit`` treats as a constant. Bind it before ``jit``,
-for example with ``functools.partial``. All other arguments may be traced. A wrong value raises
-an error, but the value of a traced argument cannot be checked. Functions work inside ``jit``,
-``vmap``, ``grad`` and on sharded arrays.
+A static argument is a Python value that ``jit`` treats as a constant. Bind it before ``jit``, for
+example with ``functools.partial``. All other arguments of functions of arrays may be traced. A
+wrong value raises an error, but the value of a traced argument cannot be checked. Functions of
+arrays work inside ``jit``, ``vmap``, ``grad`` and on sharded arrays. ``save``, ``decode_store``,
+``coco``, ``export`` and ``plot`` do not.
 
-``decode_peaks``, ``get_final_preds`` and ``decode`` with a rule that rescales choose from the
-data whether a slower method is needed. Inside a ``vmap`` of yours, the faster and the slower
-method both run for every map. If the batch is sharded, the choice needs communication between
-devices on an automatic mesh, and an explicit mesh refuses it. Call these functions inside
-``jax.shard_map`` then.
+``decode_peaks``, ``get_final_preds``, and ``decode`` or ``decode_simcc`` with a rule that
+rescales choose from the data whether a slower method is needed. Inside your own ``vmap``, both
+methods run for every map. On a sharded batch, the choice needs communication between devices, and
+it raises an error on an explicit mesh. To avoid this, call these functions inside
+``jax.shard_map``.
 
 Shapes use the same letters everywhere, and ``...`` stands for any number of leading axes:
 

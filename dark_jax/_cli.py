@@ -39,7 +39,11 @@ def run(args: list[str] | None = None) -> int:
     except dark_jax.UnreadChunksError as error:
         for chunk in error.unread:
             click.echo(f"dark-jax: {chunk}", err=True)
-        click.echo(f"dark-jax: the rest is kept in {error.kept}; continue with --resume", err=True)
+        click.echo(
+            f"dark-jax: the other results are in {error.kept}; repair the chunks, then continue "
+            "with --resume",
+            err=True,
+        )
         return 1
     except click.ClickException as error:
         message = error.format_message()
@@ -79,7 +83,7 @@ def app() -> None:
     """Keypoint heatmaps to sub-pixel coordinates."""
 
 
-@app.command()
+@app.command(short_help="Decode heatmaps to sub-pixel keypoints.")
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -95,7 +99,7 @@ def app() -> None:
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path),
-    help="Draw argmax and DARK on the photo, or on the maps, into this PNG file.",
+    help="Draw integer peaks and points on the photo, or on the maps, into this PNG file.",
 )
 @click.option(
     "--image",
@@ -149,12 +153,13 @@ def decode(
     the map. status is REFINED, or the reason why the keypoint is not refined. cxx, cxy and cyy
     are the covariance in pixels squared, with --covariance or --decoder fit. moved is the
     distance from the integer peak; tables of a store and of --decoder peaks do not have it. The
-    peaks of a map are instances, and SOURCE is then [H, W], [B, H, W] or [B, J, H, W].
+    peaks of a map are instances with --decoder peaks. SOURCE is then [H, W], [B, H, W] or
+    [B, J, H, W].
 
-    A store is a Zarr directory or an HDF5 file. A .npy file is one too with a .zarr target or with
-    an option for stores. It is decoded block by block, so it may be larger than memory. Unfinished
-    results are kept in TARGET.incomplete. Chunks that cannot be read are named, and the exit
-    status is then 1.
+    A store is a Zarr directory or an HDF5 file. A .npy file counts as a store if --output ends in
+    .zarr, or if an option for stores is given. A store is decoded block by block, so it may be
+    larger than memory. Unfinished results are kept in PATH.incomplete, beside the PATH of
+    --output. Chunks that cannot be read are named, and the exit status is then 1.
     """
     chosen = take_decoder(decoder, options, axes=_axes(axes))
     given = (name for name, value in options.items() if value not in (None, False))
@@ -198,9 +203,9 @@ def _decode_maps(
         )
     if overlay is not None and (len(axes) != 2 or others > 2 or slots):
         raise ValueError(
-            "--overlay draws one keypoint for each map of two axes, of joints or of images and "
-            f"joints, got {len(axes)} axes and {others} beside them"
-            f"{', and several peaks' if slots else ''}"
+            "--overlay needs heatmaps [H, W], [J, H, W] or [B, J, H, W] and a decoder of one "
+            f"keypoint for each map, got {len(axes)} axes of a map, {others} others"
+            f"{' and --decoder peaks' if slots else ''}"
         )
     if image is not None and stride is not None:
         photo = _photo(image, stride, heatmaps.shape)

@@ -37,19 +37,19 @@ class _Background(click.ParamType):
         return value if value == "none" else click.FLOAT.convert(value, param, ctx)
 
 
+_RULES = [rule.name for rule in (rules.GUARDED, *rules.PUBLISHED)]
+
 # The settings of the command-line option for each parameter of the decoders.
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "rule": {
-        "type": click.Choice(
-            [rule.name for rule in (rules.GUARDED, *rules.PUBLISHED)], case_sensitive=False
-        ),
+        "type": click.Choice(_RULES, case_sensitive=False),
         "metavar": "NAME",
-        "help": "the rule of a published decoder.  [default: GUARDED]",
+        "help": f"one of {', '.join(_RULES)}.  [default: GUARDED]",
     },
     "kernel_size": {
         "type": int,
-        "help": "odd size of the blur in pixels.  [default: the rule's, "
-        f"{rules.GUARDED.kernel_size} without a rule]",
+        "help": "odd size of the blur in pixels.  [default: that of the rule, "
+        f"{rules.GUARDED.kernel_size} for GUARDED and for peaks]",
     },
     "blur_sigma": {
         "type": _Numbers(),
@@ -63,7 +63,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "radius": {
         "type": int,
-        "help": "how many pixels the window reaches to each side of the maximum.",
+        "help": "pixels of the window to each side of the maximum.  [default: 2 sigma, at least "
+        "3, for fit; the whole map for soft-argmax]",
     },
     "background": {
         "type": _Background(),
@@ -77,11 +78,14 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "type": float,
         "help": "temperature of the softmax; 0.1 or less for maps up to 1. Required.",
     },
-    "max_peaks": {"type": int, "help": "the most peaks of a map; the highest are kept."},
+    "max_peaks": {
+        "type": int,
+        "help": "the most peaks of a map; the highest are kept.  [default: 100]",
+    },
     "threshold": {"type": float, "help": "a peak is higher than this. Required."},
     "min_distance": {
         "type": int,
-        "help": "two peaks differ by more than this many pixels along an axis.",
+        "help": "two peaks differ by more than this many pixels along an axis.  [default: 3]",
     },
 }
 

@@ -68,8 +68,8 @@ def results(
         (``x1, y1, score1, x2, ...``) and ``score``, which hold plain Python numbers.
 
     Notes:
-        A joint without a keypoint (``NO_PEAK``, ``NOT_FINITE``) becomes ``0, 0, 0``, as in COCO. A
-        person without any keypoint is left out.
+        A joint without a keypoint (``NO_PEAK``, ``NOT_FINITE``) becomes ``0, 0, 0``, as in COCO.
+        A person without any keypoint is left out.
 
     Raises:
         TypeError: ``keypoints`` are not :class:`dark_jax.Keypoints`; ``image_ids`` or
@@ -128,8 +128,8 @@ def save(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> 
         None.
 
     Raises:
-        TypeError: ``results`` is not a list, or holds something that JSON cannot; ``path`` is
-            not a path.
+        TypeError: ``results`` is not a list, or holds something that JSON cannot; ``path`` is not
+            a path.
         ValueError: ``path`` does not end in ``.json``; a number is not finite.
         OSError: the file cannot be written.
 
@@ -168,8 +168,8 @@ def average_precision(
         results: the results of all images together, from :func:`results`, or the path of their
             JSON.
         annotations: COCO's ground truth, as a dictionary or the path of its JSON.
-        sigmas: one number for each joint, as for :func:`dark_jax.metrics.oks`. The default is
-            that of :data:`dark_jax.skeletons.COCO`.
+        sigmas: one number for each joint, as for :func:`dark_jax.metrics.oks`. The default is the
+            sigmas of :data:`dark_jax.skeletons.COCO`.
 
     Returns:
         A dictionary of ``AP``, ``AP50``, ``AP75``, ``APm``, ``APl``, ``AR``, ``AR50``, ``AR75``,
@@ -182,12 +182,12 @@ def average_precision(
 
     Raises:
         ImportError: faster-coco-eval is not installed.
-        TypeError: ``annotations`` is not a dictionary, or ``results`` not a list, also in a
-            file; a part of them is not of COCO's type.
+        TypeError: ``annotations`` is not a dictionary, or ``results`` not a list, also in a file;
+            a value in them does not have the type that COCO defines.
         ValueError: a file is not JSON; an image, a person or a result lacks a part; a number is
             not finite; two persons have one id; ``annotations`` do not list the category of a
-            person or a result, or the image of a result; a person or a result has not as many
-            joints as ``sigmas``; ``sigmas`` are not positive.
+            person or a result, or the image of a result; a person or a result does not have as
+            many joints as ``sigmas``; ``sigmas`` are not positive.
         OSError: a file cannot be read.
 
     Example:

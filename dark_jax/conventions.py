@@ -1,28 +1,29 @@
 """Where published code puts a heatmap pixel in the image.
 
-The same peak can land two pixels apart under two published conventions, so there is no default.
-A :class:`Convention` is a row of data, like a rule of :mod:`dark_jax.rules`. The functions
+The same peak can land two pixels apart under two published conventions, so there is no default. A
+:class:`Convention` is a row of data, like a rule of :mod:`dark_jax.rules`. The functions
 :func:`dark_jax.box_to_affine`, :func:`dark_jax.map_to_input` and :func:`dark_jax.crop` take one.
 
 - ``MMPOSE``, ``SLEAP``: pixel ``i`` of a map is pixel ``s i`` of the input, ``s`` is the stride
 - ``HRNET``: the same, with one scale for both axes
-- ``UDP``: the outermost pixel centres lie on the edges ``x`` and ``x + w`` of the box; ViTPose and
-  Hugging Face use it too
+- ``UDP``: the outermost pixel centres lie on the edges ``x`` and ``x + w`` of the box; ViTPose
+  and Hugging Face use it too
 - ``DARKPOSE``: the outermost pixel centres lie on the outermost pixels of the box, ``x`` and
   ``x + w - 1``; one scale for both axes
 - ``HALF_PIXEL``: pixels are squares that fill the box, as in the resize of OpenCV and torch
 - ``DEEPLABCUT``: pixel ``i`` of a map is pixel ``s (i + 0.5)`` of the input
 - ``CONVENTIONS``: all of them, a tuple
 
-The formula is the same for all, along each axis. A box starts at ``x`` and is ``w`` wide. Its side
-is ``S`` once it has the aspect of the map and its padding. It lies under the ``W`` pixels of a map.
-In pixels of the image::
+The formula is the same for all. It holds along each axis, but with one scale for both axes, the
+scale of x is used for y. A box starts at ``x`` and is ``w`` wide. ``S`` is its width after it is
+widened to the aspect of the map and padded. The map is ``W`` pixels wide. In pixels of the
+image::
 
     image = (x + w / 2 - box_middle) + (S - box_less) / (W - map_less) * (pixel - middle)
     middle = W / 2 - map_middle
 
-Published code writes boxes as a centre and a scale in units of 200 pixels, padding included. The
-unit cancels. For such a pair, use the box with this centre and these sides, and ``padding=1``.
+Published code writes boxes as a centre and a scale in units of 200 pixels, padding included. Use
+the box with this centre, sides of 200 times the scale, and ``padding=1``.
 
 Three faults of the original code are not copied:
 
@@ -65,8 +66,8 @@ class Convention:
             centres are integers, 0 if the edge of the first pixel is 0.
         input_middle: the same for the network's input.
         box_less: this is subtracted from the sides of the box before the division.
-        map_less: this is subtracted from the sides of the map or input for the division: 1 if
-            the outermost pixel centres lie on the edges of the box.
+        map_less: this is subtracted from the sides of the map or input for the division: 1 if the
+            outermost pixel centres lie on the edges of the box.
         one_scale: the scale of the x axis is used for y too, so the box must have the aspect of
             the map.
         turn: 1 if a positive rotation turns the box from the x axis towards y, which looks

@@ -36,8 +36,8 @@ def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         OSError: the file cannot be opened.
         TypeError: ``path`` is not a path.
-        ValueError: the file is not a picture that Pillow can read, or a grey picture of more
-            than 8 bits.
+        ValueError: the file is not a picture that Pillow can read, or a grey picture of more than
+            8 bits.
         ImportError: Pillow is not installed.
 
     Example:
@@ -77,7 +77,7 @@ def overlay(
     stride: float = 1.0,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw each decoded point, and its integer peak as a square of one heatmap pixel.
+    """Draw refined points with their integer peaks as squares, and other points as crosses.
 
     Args:
         keypoints: the keypoints of ``heatmaps``; scores ``[B, J]`` or ``[J]`` float, coordinates
@@ -122,8 +122,8 @@ def overlay(
     maps = np.asarray(checks.real_array("heatmaps", heatmaps))
     if maps.ndim not in (3, 4) or maps.shape[:-2] != status.shape:
         raise ValueError(
-            f"heatmaps must be [..., H, W] with the axes of keypoints, {status.shape}, one or two, "
-            f"got shape {maps.shape}"
+            "heatmaps must be [J, H, W] or [B, J, H, W] with the leading axes of keypoints, "
+            f"{status.shape}, got shape {maps.shape}"
         )
     if maps.ndim == 3:
         coords, status, maps = coords[None], status[None], maps[None]

@@ -18,15 +18,16 @@ Two stencils for your own rules:
 
 Faults of the original code are not copied:
 
-- A map without a positive maximum gives the sentinel of the rule. Some originals return NaN for a
-  zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``), or add a step to the sentinel
-  that they read from another map's memory (``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``, ``VITPOSE``,
-  ``HF_VITPOSE``, ``SAPIENS2``). A map with a NaN gives the sentinel too.
+- A map without a positive maximum gives the sentinel of the rule, which is its field ``missing``.
+  Some originals return NaN for a zero map (``MMPOSE_DARK``, ``MMPOSE_UDP``,
+  ``MMPOSE_SIMCC_DARK``), or read a step from the memory of another map and add it to the sentinel
+  (``MMPOSE_UDP``, ``MMPOSE_SIMCC_DARK``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``). A map with a
+  NaN gives the sentinel too.
 - No argument is overwritten, as it is by ``DARKPOSE``, ``VITPOSE`` and the functions of mmpose.
 - A single joint works (``VITPOSE`` and ``HF_VITPOSE`` squeeze its axis away). A kernel of 1 does
   not blur (``DARKPOSE`` and the functions of mmpose raise an error).
-- A Hessian that is singular, even with the ridge on its diagonal, keeps the integer peak, where
-  NumPy's ``inv`` raises an error.
+- If the Hessian is singular, even with the ridge on its diagonal, the integer peak is kept.
+  NumPy's ``inv`` raises an error there.
 - At kernel size 9 the coefficients are those of OpenCV 4, whichever OpenCV the original uses.
 """
 
@@ -55,12 +56,12 @@ class Rescale(enum.Enum):
     Attributes:
         NO: it is not rescaled.
         TO_OLD_MAXIMUM: its maximum becomes the maximum before the blur.
-        TO_OLD_MAXIMUM_IF_POSITIVE: the same, unless the blurred maximum is not above zero.
+        TO_OLD_MAXIMUM_IF_POSITIVE: the same, but only if the blurred maximum is above zero.
 
     Notes:
         Rescaling adds a constant to the logarithm, which does not change the step. It matters
-        only for values at ``floor`` or ``ceiling``. Then the whole map is blurred, to know its
-        maximum.
+        only for values at ``floor`` or ``ceiling``. For such values the whole map is blurred,
+        because its maximum is needed.
 
     Example:
         >>> from dark_jax import rules
@@ -87,8 +88,8 @@ class Rule:
         source: where it is published.
         summary: what it does, in one sentence.
         dims: the numbers of map axes that it is defined for.
-        kernel: a function from the kernel size in pixels to the coefficients of the blur,
-            float64, as many; None does not blur.
+        kernel: a function that takes the kernel size in pixels and returns as many float64
+            coefficients. With None, the map is not blurred.
         kernel_size: the default size of the kernel; odd.
         padding: what the blur sees outside the map.
         rescale: how the blurred map is rescaled.
@@ -108,8 +109,9 @@ class Rule:
             cases.
         covariance: whether ``decode(..., covariance=True)`` is supported. It needs Newton steps,
             ``refined_only`` and maps that are not rescaled.
-        longest: the status of a longer step, in pixels, is ``STEP_TOO_LONG``. Steps up to the
-            sigma of the blur, and up to that of the blob or 3 pixels, are allowed too.
+        longest: the longest step in pixels; the status of a longer one is ``STEP_TOO_LONG``.
+            Steps up to the sigma of the blur, or up to that of the blob (at most 3 pixels), are
+            allowed too.
         missing: the coordinates of a map without a positive maximum; None keeps its argmax.
         flat_top: start at the middle of a flat top: of the pixels that share the maximum, touch,
             and are within 7 pixels of the first. If False, start at the first of them in
@@ -117,7 +119,8 @@ class Rule:
 
     Notes:
         If the Hessian is singular, no step is taken. For JAX, a rule is a pytree without leaves.
-        So it may be an argument of a function under ``jit``, which is compiled once for each rule.
+        So it may be an argument of a function under ``jit``, which is compiled once for each
+        rule.
 
     Example:
         >>> import dataclasses

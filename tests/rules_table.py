@@ -48,7 +48,9 @@ def _row(rule: rules.Rule) -> dict[str, str]:
         "rescale": rule.rescale.value,
         "clamp": _clamp(rule),
         "step": step + (", guarded" if rule.refined_only else ""),
-        "border": f"{low} and {high} px left alone" if low else "edge repeated",
+        "border": f"first {low} and last {high} px of an axis left alone"
+        if low
+        else "edge repeated",
         "no peak": "argmax" if rule.missing is None else f"{rule.missing:g}",
         "evidence": evidence(rule),
     }

@@ -136,7 +136,7 @@ def test_every_parameter_is_an_option() -> None:
         ("--decoder fit --sigma 2 --radius 0", "--radius must be an integer of at least 1, got 0"),
         ("--decoder fit --sigma 2 --background a", "'a' is not a valid float"),
         ("--decoder peaks --threshold 1 --background none", "--background must be a number or an"),
-        ("--decoder peaks --threshold 1 --overlay o.png", "--overlay draws one keypoint for each"),
+        ("--decoder peaks --threshold 1 --overlay o.png", "--overlay needs heatmaps"),
         ("--decoder median", "'median' is not one of"),
         ("--rule nobody", "'nobody' is not one of"),
     ],

@@ -140,7 +140,7 @@ class TestInstances:
             assert arrays["coords"].shape == (2, 2, 3, 2)
             assert arrays["dims"].tolist() == ["image", "instance", "joint"]
         message = error_of(capsys, "instances.npy", "--overlay", "out.png")
-        assert message.endswith("of images and joints, got 2 axes and 3 beside them")
+        assert message.endswith("got 2 axes of a map, 3 others")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def check_settings(
     if dim not in rule.dims:
         expected = " or ".join(map(str, rule.dims))
         raise ValueError(
-            f"rule {rule.name} is for maps of {expected} axes, got {dim}: give other axes, or "
+            f"rule {rule.name} is for maps of dimension {expected}, got {dim}: give other axes, or "
             "rules.GUARDED"
         )
     if kernel_size is not None and blur_sigma is not None:
@@ -96,8 +96,7 @@ def check_settings(
         raise ValueError(f"rule {rule.name} does not blur: leave out {given}")
     if checks.flag("covariance", covariance) and not rule.covariance:
         raise ValueError(
-            f"covariance must be False with rule {rule.name}, which does not estimate it; "
-            "rules.GUARDED does"
+            f"covariance must be left out with rule {rule.name}: only rules.GUARDED estimates it"
         )
     if blur_sigma is not None:
         each = checks.positive_each("blur_sigma", blur_sigma, dim)

@@ -62,25 +62,26 @@ def decode(
             :func:`gaussian_blur`, except for ``HF_VITPOSE`` and ``SAPIENS2``.
         blur_sigma: blur with a true Gaussian of this sigma in pixels instead, cut off at three
             sigma. One number, or one for each axis, ``(x, y, ...)``; static.
-        covariance: estimate the covariance of the coordinates; only for ``GUARDED``; static.
-            This takes longer than the decoding itself.
+        covariance: estimate the covariance of the coordinates; only for ``GUARDED`` and rules
+            whose ``covariance`` is True; static. This takes longer than the decoding itself.
         axes: the axes of one map, in increasing order, ``(..., z, y, x)``; static. Use
             ``(-3, -2)`` for channels-last maps ``[B, H, W, J]``, ``(-1,)`` for 1-D maps, and
             ``(-3, -2, -1)`` for volumes ``[..., D, H, W]``.
 
     Returns:
-        :class:`Keypoints` with the axes of ``heatmaps`` that are not in ``axes``, in their
-        order: ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, ``status [...]``, and
+        :class:`Keypoints` with the axes of ``heatmaps`` that are not in ``axes``, in their order:
+        ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, ``status [...]``, and
         ``covariance [..., dim, dim]`` or None.
 
     Notes:
-        The default rule does not depend on the scale of the maps, as long as it is positive.
-        A flat top, where neighbouring pixels share the maximum, counts as one peak: the default
+        The default rule does not depend on the scale of the maps, as long as it is positive. A
+        flat top, where neighbouring pixels share the maximum, counts as one peak: the default
         rule starts at its middle pixel, and published rules start at its first pixel.
 
         The status does not know whether a joint is there. Noise has peaks too, and some logits
-        decode as ``REFINED`` up to 0.5 px off. Steps are ``STEP_TOO_LONG`` if they are longer than
-        1.5 pixels, than the sigma of the blur, and than the sigma of the blob or 3 pixels.
+        decode as ``REFINED`` up to 0.5 px off. A step is ``STEP_TOO_LONG`` if it is longer than
+        1.5 pixels, the sigma of the blur, and the sigma of the blob (counted as at most 3
+        pixels).
 
         The covariance assumes that the noise of the pixels is independent, and that the blob is
         Gaussian. It cannot detect an error that looks like a blob. It is infinite where the
@@ -91,8 +92,9 @@ def decode(
         With ``DARKPOSE``, ``SAPIENS2`` and the rules of mmpose, some images need their whole maps
         in float64. That choice depends on the data; see ``help(dark_jax)``.
 
-        Coordinates of finite maps are finite. They are NaN if the map contains a NaN, and for
-        rules that rescale also if its maximum is infinite.
+        Coordinates of finite maps are finite. If the map contains a NaN, they are NaN for
+        ``GUARDED`` and the sentinel ``rule.missing`` for published rules. If the maximum is
+        infinite, rules that rescale may return NaN.
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers; ``rule`` is not a ``Rule``;
@@ -101,9 +103,9 @@ def decode(
         ValueError: ``heatmaps`` lacks the axes, or its maps are empty or have more than 2^24
             pixels along an axis or 2^31 in all; ``axes`` are not one to three in increasing
             order, or the rule is not for maps of so many axes; ``kernel_size`` is even or below
-            1; ``blur_sigma`` is not positive and finite, or not one number for each axis; both
-            are given, or one of them is given although the rule does not blur; ``covariance``
-            is True for another rule than ``GUARDED``.
+            1; ``blur_sigma`` is not positive and finite, or not one number for each axis;
+            ``kernel_size`` and ``blur_sigma`` are both given, or one is given although the rule
+            does not blur; ``covariance`` is True for a rule that does not support it.
 
     Example:
         >>> import jax
@@ -119,9 +121,8 @@ def decode(
         [[20.25, 30.25], [24.0, 18.75]]
 
     References:
-        Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
-        Estimation, CVPR 2020, arXiv:1910.06278. :mod:`dark_jax.rules` names the source of each
-        rule.
+        Zhang et al., Distribution-Aware Coordinate Representation for Human Pose Estimation, CVPR
+        2020, arXiv:1910.06278. :mod:`dark_jax.rules` names the source of each rule.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
     settings = dark_step.check_settings(

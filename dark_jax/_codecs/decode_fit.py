@@ -196,10 +196,10 @@ def decode_fit(
     Args:
         heatmaps: array of real numbers ``[..., H, W]``. Other layouts are described by ``axes``.
             Apply ``jax.nn.sigmoid`` to logits first.
-        sigma: sigma of the blobs in pixels, mostly that of the training targets: numbers that
-            broadcast to the coordinates ``[..., dim]``. ``2.0`` is for all, ``(2.0, 2.0, 1.0)``
-            for x, y and z, ``[[1.0], [3.0]]`` for each of two joints. It may be traced if
-            ``radius`` is given.
+        sigma: sigma of the blobs in pixels, that of the training targets or of
+            :func:`estimate_sigma`: numbers that broadcast to the coordinates ``[..., dim]``.
+            ``2.0`` is for all, ``(2.0, 2.0, 1.0)`` for x, y and z, ``[[1.0], [3.0]]`` for each of
+            two joints. It may be traced if ``radius`` is given.
         radius: the window reaches so many pixels to each side; static. The default is
             ``ceil(2 sigma)``, at least 3, of the largest sigma of each axis. A smaller window is
             less exact, but a second blob nearby disturbs it less.
@@ -221,15 +221,16 @@ def decode_fit(
 
         ``NO_PEAK`` means that the maximum is not above the background, or not above zero if the
         background is fitted. ``BORDER`` means that the fit ends more than a pixel outside the
-        map. ``STEP_TOO_LONG`` means that the fit did not converge, or that it ends further from
-        the start than one sigma and 1.5 pixels. The coordinates are then the integer start. If a
-        traced sigma is not positive and finite, the status is ``NOT_FINITE``.
+        map. ``STEP_TOO_LONG`` means that the fit did not converge, or that along an axis it ends
+        further from the start than both one sigma and 1.5 pixels. In all these cases the
+        coordinates are the integer start, before it was moved. If a traced sigma is not positive
+        and finite, the status is ``NOT_FINITE``.
 
         The covariance is estimated from what the blob leaves unexplained in the window. Its
         ellipses hold the expected share of the errors if that is independent noise, also at
         borders. A second blob or a wrong sigma makes it larger. It is the error of the decoder,
-        not of the network: on frames of a mouse the 1-sigma ellipse held 0.4 to 4 % of the
-        errors to the human label instead of 39 %.
+        not of the network: on frames of a mouse the 1-sigma ellipse held 0.4 to 4 % of the errors
+        to the human label instead of 39 %.
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are not integers;
@@ -259,8 +260,8 @@ def decode_fit(
     if known is None and (radius is None or from_blurred):
         raise TypeError(
             "sigma must not be traced without a radius, or with from_blurred=True: give a radius, "
-            "such as ceil(2 sigma); or sigma is static: bind it before jit, for example with "
-            f"functools.partial; got radius={radius}, from_blurred={from_blurred}"
+            "such as ceil(2 sigma), or bind sigma before jit, for example with functools.partial; "
+            f"got radius={radius}, from_blurred={from_blurred}"
         )
     radii = () if radius is None else (checks.at_least_one("radius", radius),) * dim
     blurs = None

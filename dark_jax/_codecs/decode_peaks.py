@@ -319,10 +319,10 @@ def decode_peaks(
             them. If no slot is empty, there may be more peaks. The time grows with this number.
         min_distance: two peaks differ by more than this many pixels along at least one axis; at
             least 1; static.
-        background: value of the map far from any blob: a number or an array that broadcasts
-            like ``threshold``; may be traced. It is subtracted before the logarithm.
-        kernel_size: odd size of the blur in pixels, as for :func:`decode`; static. The default
-            is 5.
+        background: value of the map far from any blob: a number or an array that broadcasts like
+            ``threshold``; may be traced. It is subtracted before the logarithm.
+        kernel_size: odd size of the blur in pixels, as for :func:`decode`; static. The default is
+            5.
         blur_sigma: sigma of a true Gaussian blur in pixels, as for :func:`decode`; static.
         covariance: estimate the covariance of the coordinates, as for :func:`decode`; static.
         axes: the axes of one map, in increasing order, as for :func:`decode`; static.
@@ -337,8 +337,8 @@ def decode_peaks(
         A NaN in a map sets all its slots to NaN and ``NOT_FINITE``.
 
         An image is searched a second time, with a slower method, if it has a plateau wider than
-        the box, or a pixel that ties with another one that is not a peak. That choice depends on
-        the data; see ``help(dark_jax)``.
+        the box, or a pixel whose box has an equal maximum elsewhere that is itself not a peak.
+        That choice depends on the data; see ``help(dark_jax)``.
 
     Raises:
         TypeError: an array does not hold real numbers; ``max_peaks``, ``min_distance``,
@@ -346,8 +346,7 @@ def decode_peaks(
             traced.
         ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``threshold`` or
             ``background`` is NaN or does not broadcast; ``max_peaks`` or ``min_distance`` is
-            below 1; ``kernel_size``, ``blur_sigma`` or ``axes`` are not valid for
-            :func:`decode`.
+            below 1; ``kernel_size``, ``blur_sigma`` or ``axes`` are not valid for :func:`decode`.
 
     Example:
         >>> import dark_jax
@@ -369,7 +368,7 @@ def decode_peaks(
     threshold = checks.not_nan("threshold", threshold, others)
     if background is None:
         raise TypeError(
-            "background must be a number or an array, got None: only decode_fit can fit it"
+            "background must be a number or an array, got None: only decode_fit estimates it"
         )
     known = isinstance(background, int | float) and background == 0  # zero costs nothing
     floor = None if known else checks.not_nan("background", background, others)

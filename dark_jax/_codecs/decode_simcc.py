@@ -55,9 +55,9 @@ def decode_simcc(
         y_bins: ``[..., H]`` real numbers, the bins along y, with the same leading axes.
         split_ratio: the number of bins for each pixel of the network's input; static.
         rule: ``rules.MMPOSE_SIMCC_DARK`` or ``rules.GUARDED``; static.
-        kernel_size: odd size of the blur in bins, or one for x and one for y; static. The
-            default is that of the rule. mmpose takes the largest odd number up to
-            ``(20 sigma - 7) / 3`` of the training sigma: 37 for sigma 6, 29 for sigma 4.9.
+        kernel_size: odd size of the blur in bins, or one for x and one for y; static. The default
+            is that of the rule. mmpose takes the largest odd number up to ``(20 sigma - 7) / 3``
+            of the training sigma: 37 for sigma 6, 29 for sigma 4.9.
 
     Returns:
         :class:`Keypoints`: ``coords [..., 2]``, ``(x, y)`` in pixels of the network's input;
@@ -66,7 +66,8 @@ def decode_simcc(
 
     Notes:
         If the score is not above zero, a published rule returns its sentinel of -1 bin, which is
-        ``-1 / split_ratio`` in pixels, as in the original.
+        ``-1 / split_ratio`` in pixels, as in the original. The default rule chooses its method
+        from the data; see ``help(dark_jax)``.
 
     Raises:
         TypeError: bins do not hold real numbers; ``rule`` is not a ``Rule``; ``kernel_size`` is

@@ -117,12 +117,12 @@ def decode_soft_argmax(
 
     Notes:
         The coordinates are differentiable everywhere with respect to the maps and the
-        temperature. They are the expectation whatever the status: ``NO_PEAK`` means that the
-        maximum is not above zero, which is common for logits, ``BORDER`` that the window is cut,
-        which biases the result, and ``NOT_CONCAVE`` that the middle of a flat top is unknown.
-        They are NaN if the map contains a NaN. They are the integer peak if it contains infinity.
-        They are that too, with status ``NOT_FINITE``, if a traced temperature is not positive
-        and finite.
+        temperature. They are the expectation even if the status is not ``REFINED``, except for
+        ``NOT_FINITE``. ``NO_PEAK`` means that the maximum is not above zero, which is common for
+        logits. ``BORDER`` means that the window is cut, which biases the result. ``NOT_CONCAVE``
+        means that the middle of a flat top is unknown. The coordinates are NaN if the map
+        contains a NaN. If it contains infinity, or if a traced temperature is not positive and
+        finite, they are the integer peak, with status ``NOT_FINITE``.
 
     Raises:
         TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are not integers.

@@ -75,25 +75,25 @@ def encode(
             May be traced.
         visible: booleans or numbers that broadcast to ``coords.shape[:-1]``. Keypoints whose
             value is not above zero are not drawn. The default draws all.
-        quantize: draw the biased targets of older code: the centres are
-            ``trunc(coords + 0.5)``, and values beyond 3 sigma along an axis are zero; static.
+        quantize: draw the biased targets of older code: the centres are ``trunc(coords + 0.5)``,
+            and values beyond 3 sigma along an axis are zero; static.
         axes: the axes of one map in the result, in increasing order, as for :func:`decode`;
             static. ``(-3, -2)`` draws channels-last maps.
 
     Returns:
-        ``[..., H, W]`` float32, or float64 for float64 coordinates; laid out as ``axes``
+        ``[..., H, W]`` float32, or float64 for float64 coordinates with x64; laid out as ``axes``
         describe.
 
     Notes:
-        A keypoint outside the map draws the part of its Gaussian that is inside. A keypoint
-        draws nothing if it is not finite, or if its sigma is traced and not positive and finite.
+        A keypoint outside the map draws the part of its Gaussian that is inside. A keypoint draws
+        nothing if it is not finite, or if its sigma is traced and not positive and finite.
 
     Raises:
         TypeError: an array does not hold real numbers; ``size`` or ``axes`` are not integers;
             ``quantize`` is not a bool.
         ValueError: ``coords`` is not ``[..., dim]``; ``size`` is not ``dim`` positive integers;
-            ``axes`` are not one to three axes of the result in increasing order; ``sigma`` is
-            not positive and finite, or does not broadcast to ``coords``; ``visible`` does not
+            ``axes`` are not one to three axes of the result in increasing order; ``sigma`` is not
+            positive and finite, or does not broadcast to ``coords``; ``visible`` does not
             broadcast to ``coords.shape[:-1]``.
 
     Example:
@@ -103,8 +103,8 @@ def encode(
         ((5, 7), 1.0)
 
     References:
-        Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
-        Estimation, CVPR 2020, arXiv:1910.06278, section 3.3 (unbiased encoding).
+        Zhang et al., Distribution-Aware Coordinate Representation for Human Pose Estimation, CVPR
+        2020, arXiv:1910.06278, section 3.3 (unbiased encoding).
     """
     axes = checks.map_axes("axes", axes)
     dim = len(axes)

@@ -148,8 +148,8 @@ def estimate_sigma(
         background: value of the map far from any blob: a number or an array that broadcasts to
             the shape of ``heatmaps`` without ``axes``; may be traced. With None, a constant is
             fitted in each window.
-        max_sigma: ignore blobs that seem wider than this, in pixels; static. The time grows
-            with its square.
+        max_sigma: ignore blobs that seem wider than this, in pixels; static. The time for 2-D
+            maps grows with its square.
         axes: the axes of one map, in increasing order, as for :func:`decode`; static.
 
     Returns:

@@ -44,12 +44,12 @@ def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:
         heatmaps: ``[B, J, H, W]`` real numbers.
 
     Returns:
-        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, and ``maxvals [B, J, 1]``, the
-        maximum of each map. Both are float32 (float64 for float64 maps with x64).
+        ``coords [B, J, 2]``, ``(x, y)`` in heatmap pixels, and ``maxvals [B, J, 1]``, the maximum
+        of each map. Both are float32 (float64 for float64 maps with x64).
 
     Notes:
-        The peak is the first maximum in row-major order. NaN counts as a maximum. The
-        coordinates are (0, 0) if the maximum is not above zero.
+        The peak is the first maximum in row-major order. NaN counts as a maximum. The coordinates
+        are (0, 0) if the maximum is not above zero.
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers.
@@ -89,9 +89,9 @@ def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:
     Notes:
         The blur is a convolution with zero padding. The coefficients are those of OpenCV 4's
         ``GaussianBlur(..., (kernel, kernel), 0)``: fixed tables up to size 7, and a Gaussian with
-        ``sigma = 0.3 ((kernel - 1) / 2 - 1) + 0.8`` above. OpenCV 5 has a table for 9 too. A
-        map whose blurred maximum is zero is not rescaled. Unlike the original, the argument is
-        not changed, and integer maps are not rounded back to integers.
+        ``sigma = 0.3 ((kernel - 1) / 2 - 1) + 0.8`` above. OpenCV 5 has a table for 9 too. A map
+        whose blurred maximum is zero is not rescaled. Unlike the original, the argument is not
+        changed, and integer maps are not rounded back to integers.
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers, or ``kernel`` is not an integer.
@@ -144,8 +144,8 @@ def taylor(heatmap: ArrayLike, coord: ArrayLike) -> jax.Array:
         ``[2]`` float32 (float64 if either argument is): ``coord`` plus the step.
 
     Notes:
-        ``coord`` is returned unchanged if the peak is within two pixels of an edge, or if the
-        Hessian is singular. The length of the step is not limited.
+        ``coord`` is returned unchanged if the peak is in the two outermost rows or columns, or if
+        the Hessian is singular. The length of the step is not limited.
 
     Raises:
         TypeError: an argument does not hold real numbers.
@@ -178,8 +178,8 @@ def get_final_preds(heatmaps: ArrayLike, kernel: int = 3) -> tuple[jax.Array, ja
     """Find the sub-pixel keypoints of a batch of heatmaps, exactly as DarkPose does.
 
     The steps are: the peak of the raw map; blur and rescale (:func:`gaussian_blur`); the
-    logarithm of values of at least 1e-10; one Newton step (:func:`taylor`). Use :func:`decode` for
-    a checked step and a status.
+    logarithm of values of at least 1e-10; one Newton step (:func:`taylor`). Use :func:`decode`
+    for a checked step and a status.
 
     Args:
         heatmaps: ``[B, J, H, W]`` real numbers.

@@ -34,21 +34,24 @@ class Status(IntEnum):
         REFINED: the sub-pixel step was taken.
         NOT_FINITE: the score, or a value in the window around the peak, is NaN, infinite or too
             large to be blurred.
-        NO_PEAK: the maximum of the map is not above zero.
-        BORDER: the peak is so close to an edge that the step would need pixels outside the
-            map. For most rules this is within two pixels. A fit has this status if its result
-            is outside the map.
-        NOT_CONCAVE: the map has no clear maximum here. Either the Hessian of its logarithm is
-            not negative definite; or a value that the step needs is not above the floor of the
-            rule, as in logits; or no blob of positive height fits; or the middle of a flat top
-            is unknown, because the top meets the edge of the map or of the window, is hollow, or
-            the step ends too far from its centroid.
+        NO_PEAK: the maximum of the map is not above zero, or for a fit not above the background.
+            It also marks empty slots of ``decode_peaks``.
+        BORDER: the peak is so close to an edge that the step would need pixels outside the map.
+            For most rules these are the two outermost rows and columns. A fit has this status if
+            it ends more than a pixel outside the map.
+        NOT_CONCAVE: the map has no clear maximum here. The Hessian of its logarithm is not
+            negative definite. Or a value that the step needs is not above the floor of the rule,
+            as in logits. Or no blob of positive height fits. Or the middle of a flat top is
+            unknown: the top is hollow or meets the edge of the map or window, or the step ends
+            too far from its centroid.
         STEP_TOO_LONG: the step would leave the neighbourhood of the peak.
 
     Notes:
-        If the status is not ``REFINED``, the coordinates are the integer peak, or the middle
-        pixel of a flat top. They are NaN if the score is NaN. A published rule takes its step
-        whatever the status, which then judges that step by the checks of ``GUARDED``.
+        If the status is not ``REFINED``, ``decode`` with ``GUARDED``, ``decode_fit`` and
+        ``decode_peaks`` return the integer peak, or the middle pixel of a flat top. They return
+        NaN if the score is NaN, and 0 for an empty slot. Published rules and
+        ``decode_soft_argmax`` return their own result whatever the status, which judges it by the
+        checks of ``GUARDED``.
 
     Example:
         >>> import dark_jax
@@ -72,20 +75,21 @@ class Status(IntEnum):
 
 @_result
 class Keypoints:
-    """Decoded keypoints, one for each map: a frozen pytree whose fields are read by name.
+    """Decoded keypoints, one or several for each map: a frozen pytree, read by name.
 
     Attributes:
-        coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels, pixel centres at integers.
-            ``[..., dim]`` for maps of one or three dimensions.
-        scores: ``[...]`` float, the raw maximum of each map. It is not clipped, and it is not
-            a probability.
+        coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels unless the function says
+            otherwise, pixel centres at integers. ``[..., dim]`` for maps of one or three
+            dimensions.
+        scores: ``[...]`` float, the raw value of the map at the peak. It is not clipped, and it
+            is not a probability.
         status: ``[...]`` int8, a :class:`Status`.
         covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, the covariance of the error of
             ``coords``, in pixels squared. It is infinite where it is unknown, and None if the
-            decoder was not asked for it.
+            decoder did not estimate it.
 
     Notes:
-        Floats are float32, or float64 if the maps are float64.
+        Floats are float32, or float64 if the maps are float64 and x64 is enabled.
 
         An index selects keypoints. It may be a number, a slice or a mask, as in the example. It
         applies to the axes of ``scores`` and never reaches the last axes of a field, such as x

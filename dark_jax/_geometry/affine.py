@@ -83,7 +83,7 @@ def _affines(name: str, value: ArrayLike, dim: int) -> jax.Array | np.ndarray:
         return np.asarray((known == last).all(-1))
 
     row = ", ".join(f"{number:.0f}" for number in last)
-    checks.require(name, array[..., -1, :], good, f"homogeneous, its last row ({row})")
+    checks.require(name, array[..., -1, :], good, f"homogeneous, with the last row ({row})")
     return array[..., :-1, :]
 
 
@@ -153,7 +153,7 @@ def _check_leading(name: str, lead: tuple[int, ...], other: str, shape: tuple[in
     )
     if not fits:
         raise ValueError(
-            f"the leading axes of {name} must be the first of {other}, {tuple(shape)}, or 1, "
+            f"the leading axes of {name} must match the first of {other}, {tuple(shape)}, or be 1, "
             f"got {tuple(lead)}"
         )
 

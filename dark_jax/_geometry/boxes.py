@@ -143,7 +143,7 @@ def box_to_affine(
 ) -> jax.Array:
     """Make the affine maps from heatmap pixels to image pixels, one for each box.
 
-    The box is padded around its centre, widened or heightened to the aspect of the map, and
+    The box is padded around its centre, widened or made taller to the aspect of the map, and
     turned around its centre. :func:`to_image` applies the result, and :func:`invert_affine` gives
     the map from image pixels to heatmap pixels.
 

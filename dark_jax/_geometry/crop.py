@@ -64,11 +64,11 @@ def crop(
     convention: Convention,
     fill: ArrayLike = 0.0,
 ) -> jax.Array:
-    """Cut out of images what the network sees, with the affine that maps its keypoints back.
+    """Cut the network's input out of images, with the affine that maps keypoints back.
 
-    Each pixel of the crop is mapped to the heatmap by ``convention`` and from there to the image
-    by ``affine``, where it is read bilinearly. So :func:`to_image` with the same ``affine`` is
-    the exact way back.
+    Each pixel of the crop is mapped to the heatmap by ``convention`` and then to the image by
+    ``affine``. The image is read there bilinearly. So :func:`to_image` with the same ``affine``
+    is the exact way back.
 
     Args:
         images: ``[..., H, W, C]`` real numbers.
@@ -82,12 +82,12 @@ def crop(
         fill: value outside the image: a number, or one for each channel; may be traced.
 
     Returns:
-        ``[..., H, W, C]`` of ``input_size``, with the leading axes of ``affine``; float32 (float64
-        if an array is). The values keep the scale of the images.
+        ``[..., H, W, C]`` of ``input_size``, with the leading axes of ``affine``; float32
+        (float64 if an array is). The values keep the scale of the images.
 
     Notes:
-        As in the original code, the image is not smoothed first: if a box is much larger than
-        the crop, pixels are skipped.
+        As in the original code, the image is not smoothed first: if a box is much larger than the
+        crop, pixels are skipped.
 
     Raises:
         TypeError: ``convention`` is missing; an array does not hold real numbers; the sizes do

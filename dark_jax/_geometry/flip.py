@@ -57,7 +57,7 @@ def flip_heatmaps(
 
     Args:
         heatmaps: ``[..., J, H, W]``, or laid out as ``joint_axis`` and ``axes`` describe; any
-            type. These are the network's heatmaps of the images mirrored along x.
+            type of real numbers. These are the network's heatmaps of the images mirrored along x.
         pairs: joints that a mirror exchanges, ``((left, right), ...)``, such as
             ``skeletons.COCO.pairs``; static.
         shift: move the maps by so many pixels towards larger x, at least 0; static. There is no
@@ -68,18 +68,19 @@ def flip_heatmaps(
             ``joint_axis=-1``.
 
     Returns:
-        The mirrored heatmaps, with the shape of ``heatmaps`` and the same type.
+        The mirrored heatmaps, with the shape of ``heatmaps`` and the same type (float32 for
+        float64 without x64).
 
     Notes:
         Use ``shift=1`` for checkpoints of ``HRNET``, ``MMPOSE`` and ``SLEAP``, and ``shift=0``
         for ``DARKPOSE``, ``UDP``, ``HALF_PIXEL`` and ``DEEPLABCUT``. The wrong one moves merged
         peaks by up to half a pixel.
 
-        The reason is that the first three do not count pixels from their centres. The map of
-        a mirrored image is then ``1 - 1 / stride`` pixels too far left of the mirrored map.
-        ``shift=1`` leaves ``1 / stride`` of that. ``shift=0`` leaves nothing, and ``1 / stride``
-        for ``DEEPLABCUT``. The first column of a shifted map is that of the map before, as in
-        HRNet.
+        The reason is that ``HRNET``, ``MMPOSE`` and ``SLEAP`` map pixel i to ``stride i``. So
+        their mirrored-back map is ``1 - 1 / stride`` pixels too far left, and ``1 / stride``
+        pixels too far right after ``shift=1``. With ``shift=0``, that of ``DEEPLABCUT`` is
+        ``1 / stride`` pixels too far right, and the others have no error. The first ``shift``
+        columns are not moved, as in HRNet.
 
     Raises:
         TypeError: ``heatmaps`` does not hold real numbers; ``pairs``, ``shift``, ``joint_axis``

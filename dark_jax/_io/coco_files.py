@@ -90,8 +90,8 @@ def _parts(name: str, entry: Any, parts: Mapping[str, Check]) -> dict[str, Any]:
         raise TypeError(f"{name} must be a dict, got {type(entry).__name__}")
     for part in parts:
         if part not in entry:
-            got = ", ".join(map(str, entry)) or "nothing"
-            raise ValueError(f"{name} must have {part!r}, got only {got}")
+            got = f"only {', '.join(map(str, entry))}" if entry else "an empty dict"
+            raise ValueError(f"{name} must have {part!r}, got {got}")
     return {part: check(f"{name}: {part}", entry[part]) for part, check in parts.items()}
 
 

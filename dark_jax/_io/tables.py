@@ -270,13 +270,14 @@ def save(
         path: ends in ``.csv``, ``.json``, ``.npz`` or ``.parquet`` (extra ``parquet``). An
             existing file is replaced.
         dims: the meaning of each axis of ``keypoints.scores``: ``"image"``, ``"instance"`` or
-            ``"joint"``. The default is the last ones of (image, instance, joint). After
-            :func:`decode_peaks` the last axis is ``"instance"``: ``("image", "joint",
-            "instance")`` for maps ``[B, J, H, W]``, ``("image", "instance")`` for ``[B, H, W]``,
-            ``("instance",)`` for ``[H, W]``.
+            ``"joint"``. The default is for scores ``[B, J]``. Use ``("joint",)`` for ``[J]`` and
+            ``("image", "instance", "joint")`` for ``[B, I, J]``. After :func:`decode_peaks` the
+            last axis is ``"instance"``: ``("image", "joint", "instance")`` for maps
+            ``[B, J, H, W]``, ``("image", "instance")`` for ``[B, H, W]``, ``("instance",)`` for
+            ``[H, W]``.
         joints: a name for each joint.
-        empty_slots: whether tables have rows for empty slots of :func:`decode_peaks`, which are
-            ``NO_PEAK`` where ``"instance"`` is the last of ``dims``.
+        empty_slots: whether tables have rows for the empty slots of :func:`decode_peaks`. If
+            ``"instance"`` is the last of ``dims``, every ``NO_PEAK`` is an empty slot.
         about: a dictionary that describes how the result was made: text, finite numbers, arrays,
             and lists and dictionaries of them. All formats but ``.csv`` keep it as JSON: in
             ``.json`` under ``"about"``, in ``.npz`` as text in the array ``about``, in
@@ -289,13 +290,15 @@ def save(
         ``.csv``, ``.json`` and ``.parquet`` have one row for each keypoint, with the columns
         ``image``, ``instance`` and ``joint`` (counted from 0), ``name``, ``x``, ``y``, ``score``,
         ``status`` (as a word) and, if there is a covariance, ``cxx``, ``cxy`` and ``cyy``. 1-D
-        maps and volumes have the columns of their axes. Values that are not known are empty
-        cells or null: coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and numbers that are not
-        finite. The command ``dark-jax`` adds the column ``moved``, the distance of a refined
-        keypoint from its integer peak in pixels, for maps that fit memory.
+        maps and volumes have the columns of their axes. Values that are not known are empty cells
+        or null: coordinates of ``NO_PEAK`` and ``NOT_FINITE``, and numbers that are not finite.
+        The command ``dark-jax`` adds the column ``moved``, the distance of a refined keypoint
+        from its integer peak in pixels, for maps that fit in memory, except with
+        ``--decoder peaks``.
 
         ``.npz`` has the arrays ``coords``, ``scores``, ``status``, ``covariance`` (if there is
-        one), ``dims``, ``joints`` and ``status_names``, the name of each status number.
+        one), ``dims``, ``joints``, ``about``, and ``status_names``, the name of each status
+        number.
 
         :func:`dark_jax.coco.save` writes COCO's format.
 

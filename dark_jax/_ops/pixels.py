@@ -16,7 +16,7 @@ Position = tuple[jax.Array, ...]
 
 
 class Padding(enum.Enum):
-    """What a blur sees outside the map: zeros, or the mirrored map. The names are NumPy's.
+    """What a blur sees outside the map: zeros, or the mirrored map.
 
     Attributes:
         ZEROS: zeros.
@@ -29,8 +29,8 @@ class Padding(enum.Enum):
         ['VITPOSE', 'HF_VITPOSE']
 
     References:
-        The modes of ``numpy.pad``. OpenCV calls them ``BORDER_REFLECT_101`` and
-        ``BORDER_REFLECT``.
+        The modes ``reflect`` and ``symmetric`` of ``numpy.pad``, which OpenCV calls
+        ``BORDER_REFLECT_101`` and ``BORDER_REFLECT``.
     """
 
     ZEROS = "zeros"

@@ -332,8 +332,8 @@ class Checkpoint:
             if self.target.exists() and not begun["replaces"]:
                 raise FileExistsError(
                     f"{self.target} was not there when this run began, and is not replaced: move "
-                    f"it elsewhere; the results are complete in {self.result}, resume=True "
-                    "presents them"
+                    f"it elsewhere; the complete results are in {self.result}, and resume=True "
+                    "moves them to the target"
                 )
             if self.target.exists():
                 self._check_replaceable()

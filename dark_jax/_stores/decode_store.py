@@ -88,9 +88,10 @@ def decode_store(
 ) -> None:
     """Decode a store of heatmaps, which may be larger than memory.
 
-    The store is read in blocks of whole chunks, of about 32 MB or one chunk. Each block is decoded
-    and written on its own. Results are collected in ``TARGET.incomplete``, which is renamed to
-    TARGET when all are there. So a TARGET is always complete. Needs the extra ``store``.
+    The store is read in blocks of whole chunks, of about 32 MB or one chunk. Each block is
+    decoded and written on its own. Results are collected in ``TARGET.incomplete``, which is
+    renamed to TARGET when all results are there. So a TARGET is always complete. Needs the extra
+    ``store``.
 
     Args:
         source: a Zarr array or group (a directory), an HDF5 file, or a ``.npy`` file in C order,
@@ -109,16 +110,16 @@ def decode_store(
             under the same paths.
         resume: continue an unfinished target, if there is one. A complete target is left as it
             is.
-        overwrite: replace a target that dark_jax made, after the new one is complete; and
-            discard an unfinished one.
+        overwrite: replace a target that dark_jax made, after the new one is complete; and discard
+            an unfinished one.
         accept_changed_source: with ``resume``, continue although the source looks changed. Use
-            this only if the values that are already decoded are the same. Copying a store
-            changes its times, and so does repairing a chunk of an HDF5 file.
+            this only if the values that are already decoded are the same. Copying a store changes
+            its times, and so does repairing a chunk of an HDF5 file.
         refuse_missing_chunks: treat a chunk that is not stored as one that cannot be read. Zarr
             and HDF5 leave out chunks that hold only the fill value, which is mostly zero. By
             default such chunks are read as that value, so their maps are ``NO_PEAK``.
-        progress: a function that is called with the number of maps done and of all maps: first
-            at the start, then after each block.
+        progress: a function that is called with the number of maps done and of all maps: first at
+            the start, then after each block.
 
     Returns:
         None.
@@ -127,26 +128,25 @@ def decode_store(
         A ``.zarr`` target is a group with the arrays of :class:`Keypoints`: ``coords``,
         ``scores``, ``status`` (numbers, named by the group's attribute ``status``) and, if the
         decoder estimates it, ``covariance``. A ``.parquet`` target is a folder of tables like
-        those of :func:`save`. It is for maps ``[B, I, J, H, W]`` or with fewer of these axes, from
-        the left. The slots of :func:`decode_peaks` become instances there, for ``[B, J, H, W]`` or
-        ``[B, H, W]``, and empty slots have no row. Both targets keep the parameters and the
-        version.
+        those of :func:`save`. It is for maps ``[H, W]``, ``[J, H, W]``, ``[B, J, H, W]`` or
+        ``[B, I, J, H, W]``. The slots of :func:`decode_peaks` become instances there, for
+        ``[B, J, H, W]`` or ``[B, H, W]``, and empty slots have no row. Both targets keep the
+        parameters and the version.
 
-        A run that was interrupted, or that could not read a chunk, can be resumed. The result
-        has the same bytes as that of one run. A store without maps gives empty results.
+        A run that was interrupted, or that could not read a chunk, can be resumed. The result has
+        the same bytes as that of one run. A store without maps gives empty results.
 
-        If a parameter differs from map to map, each block takes its part of it. Such a
-        ``sigma`` needs ``radius`` too. A missing shard of a sharded Zarr array counts as its
-        chunks.
+        If a parameter differs from map to map, each block takes its part of it. Such a ``sigma``
+        needs ``radius`` too. A missing shard of a sharded Zarr array counts as its chunks.
 
     Raises:
         TypeError: the source does not hold real numbers; ``decoder`` is not one of those above,
             lacks a parameter, or has one of the wrong type or one that cannot be pickled.
-        ValueError: a parameter is wrong, as for the decoders; the source is not a store, its
-            maps are empty, or ``key`` does not name one of its arrays; source and target
-            contain one another; an unfinished target was begun with other parameters or another
-            source; or the source has changed since then or during the run, by the size or
-            modification time of its files.
+        ValueError: a parameter is wrong, as for the decoders; the source is not a store, its maps
+            are empty, or ``key`` does not name one of its arrays; source and target contain one
+            another; an unfinished target was begun with other parameters or another source; or
+            the source has changed since then or during the run, by the size or modification time
+            of its files.
         OSError: the source cannot be opened; the target exists, is unfinished, or cannot be
             written; target or ``TARGET.incomplete`` holds something that dark_jax did not make;
             another run is writing it (BlockingIOError); no scheduler answers.

@@ -296,7 +296,7 @@ def _npy(path: Path, key: str | None) -> Reader:
         )
     if fortran and len(shape) > 1:
         raise ValueError(
-            f"{path}: is in Fortran order, which separates the pixels of a map; save it in C order"
+            f"{path} is in Fortran order, which separates the pixels of a map; save it in C order"
         )
     strides = [math.prod(shape[axis + 1 :]) * dtype.itemsize for axis in range(len(shape))]
 

@@ -75,8 +75,8 @@ class Artefact:
 
     Attributes:
         exported: the function as a ``jax.export.Exported``.
-        about: a dictionary that describes the artefact: ``format``, the versions of
-            ``dark_jax`` and ``jax``, ``platforms``, ``inputs``, ``outputs`` and ``parameters``.
+        about: a dictionary that describes the artefact: ``format``, the versions of ``dark_jax``
+            and ``jax``, ``platforms``, ``inputs``, ``outputs`` and ``parameters``.
 
     Example:
         >>> from dark_jax import export
@@ -139,7 +139,8 @@ def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Art
         source: the path of a file, or an artefact as bytes.
 
     Returns:
-        An :class:`Artefact`, which is called like the original function.
+        An :class:`Artefact`, which is called like the original function. It returns dictionaries
+        instead of :class:`dark_jax.Keypoints`.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.

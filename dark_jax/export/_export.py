@@ -64,17 +64,16 @@ def export_decode(
     axes: tuple[int, ...] | None = None,
     dtype: DTypeLike = np.float32,
 ) -> bytes:
-    """Export a decoder of maps of one size, for any batch and every platform.
+    """Export a decoder of maps of one size, for any batch size and several platforms.
 
     Args:
         size: ``(H, W)`` of the maps, or ``(W,)`` or ``(D, H, W)``.
         joints: the number of maps in an image. The default accepts any number.
         platforms: where the artefact can run: some of ``"cpu"``, ``"cuda"``, ``"rocm"`` and
             ``"tpu"``. This machine needs none of them.
-        decoder: :func:`dark_jax.decode`, ``decode_fit``, ``decode_peaks``,
-            ``decode_soft_argmax`` or your own function that is called like them; or a
-            ``functools.partial`` of one that binds its parameters, which become part of the
-            artefact.
+        decoder: :func:`dark_jax.decode`, ``decode_fit``, ``decode_peaks``, ``decode_soft_argmax``
+            or your own function that is called like them; or a ``functools.partial`` of one that
+            binds its parameters, which become part of the artefact.
         axes: the axes of one map in ``[B, J, H, W]``, as for :func:`dark_jax.decode`. Use
             ``(-3, -2)`` for ``[B, H, W, J]``. The default is that of ``decoder``.
         dtype: the dtype of the maps, which must hold real numbers.
@@ -156,14 +155,14 @@ def export_function(
         The artefact as bytes, for :func:`save` and :func:`load`.
 
     Notes:
-        Arrays that the function closes over, such as the weights of a network, become part of
-        the artefact, up to 2 GB. Pass them as an argument to keep them apart.
+        Arrays that the function closes over, such as the weights of a network, become part of the
+        artefact, up to 2 GB. Pass them as an argument to keep them apart.
 
     Raises:
         ImportError: ``flatbuffers`` is not installed.
-        TypeError: ``function`` takes or returns something else than arrays in dictionaries,
-            lists and tuples; ``platforms`` is not a tuple; ``parameters`` is not a dictionary
-            with names as keys.
+        TypeError: ``function`` takes or returns something else than arrays in dictionaries, lists
+            and tuples; ``platforms`` is not a tuple; ``parameters`` is not a dictionary with
+            names as keys.
         ValueError: a platform is unknown, or ``function`` refuses its arguments.
 
     Example:

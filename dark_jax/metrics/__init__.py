@@ -1,14 +1,14 @@
 """Common scores of keypoints: OKS, PCK, PCKh, AUC, EPE and NME.
 
 Every function compares ``coords`` with ``truth``, both ``[..., J, dim]`` in the same pixels, and
-returns a mean over joints. All functions but :func:`oks` take the ``axis`` to average over.
+returns a mean, by default over the joints. All functions but :func:`oks` take another ``axis``.
 ``dim`` is 1, 2 or 3; :func:`pckh`, which needs boxes, is only for 2. Three rules hold for all:
 
 - A joint counts if its ``visible`` is above zero and its truth is finite. A joint that does not
   count, even if it is NaN, changes neither the result nor the gradient.
 - A mean over no joint is 0, and so is its gradient. To combine means, weight them with
-  ``(visible > 0).sum(axis)``: such a mean then has no weight. Only the weight tells it from a
-  true 0.
+  ``(visible > 0).sum(axis)``, so that a mean over no joint has weight 0. This weight is the only
+  difference from a true 0.
 - A predicted NaN counts as wrong for PCK and AUC, has similarity 0 for OKS, and gives NaN for EPE
   and NME.
 

@@ -54,7 +54,7 @@ def averaged_axes(name: str, value: Any, ndim: int) -> tuple[int, ...]:
     """Return ``value`` (an axis, a tuple of axes, or None for all) as axes counted from 0."""
     if value is None:
         return tuple(range(ndim))
-    expected = f"None, an axis or a tuple of different axes of {ndim}"
+    expected = f"None, an axis from {-ndim} to {ndim - 1} or a tuple of different ones"
     axes = value if isinstance(value, tuple | list) else (value,)
     axes = tuple(checks.integer(name, axis, expected) for axis in axes)
     found = {axis % ndim for axis in axes if -ndim <= axis < ndim}

@@ -47,7 +47,8 @@ def _numbers(name: str, value: ArrayLike | Sequence[float]) -> jax.Array | np.nd
     """Return ``value`` as a row of one or more numbers, none of them NaN when not traced."""
     array = checks.real_array(name, value)
     if len(array.shape) != 1 or not array.shape[0]:
-        raise ValueError(f"{name} must be a list of at least one number, got {tuple(array.shape)}")
+        shape = tuple(array.shape)
+        raise ValueError(f"{name} must be a list of at least one number, got shape {shape}")
     return checks.not_nan(name, array, tuple(array.shape))
 
 
@@ -73,8 +74,8 @@ def pck(
         axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1. float32 (float64 if
-        a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1. float32 (float64 if a
+        coordinate is).
 
     Notes:
         A distance equal to the threshold is wrong, as in mmpose and HRNet. The result is 0 if no
@@ -94,8 +95,8 @@ def pck(
         0.5
 
     References:
-        Yang and Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, IEEE
-        TPAMI 35 (2013).
+        Yang and Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, IEEE TPAMI
+        35 (2013).
     """
     arrays, joints = checked(coords, truth, visible)
     return _correct(
@@ -130,8 +131,8 @@ def pckh(
         axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1. float32 (float64 if
-        a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1. float32 (float64 if a
+        coordinate is).
 
     Notes:
         The size of a head is 0.6 times the diagonal of its box. Unlike in :func:`pck`, a distance
@@ -144,7 +145,7 @@ def pckh(
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` does not hold integers.
         ValueError: ``coords`` and ``truth`` are not ``[..., J, 2]`` that fit together;
-            ``head_boxes`` is not ``[..., 4]``; it or ``visible`` does not broadcast;
+            ``head_boxes`` is not ``[..., 4]``; ``head_boxes`` or ``visible`` does not broadcast;
             ``threshold`` is not a single number, or is NaN; ``axis`` is not an axis of
             ``[..., J]``.
 
@@ -156,8 +157,8 @@ def pckh(
         0.5
 
     References:
-        Andriluka et al., 2D Human Pose Estimation: New Benchmark and State of the Art
-        Analysis, CVPR 2014.
+        Andriluka et al., 2D Human Pose Estimation: New Benchmark and State of the Art Analysis,
+        CVPR 2014.
     """
     arrays, joints = checked(coords, truth, visible, layout="[..., J, 2]")
     boxes = checks.coordinates("head_boxes", head_boxes, layout="[..., 4]")
@@ -193,8 +194,8 @@ def auc(
         axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1, and 0 if no joint
-        counts. float32 (float64 if a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; from 0 to 1, and 0 if no joint counts.
+        float32 (float64 if a coordinate is).
 
     Raises:
         TypeError: an array does not hold real numbers; ``axis`` does not hold integers.

@@ -40,8 +40,8 @@ def epe(
         axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; in pixels, and 0 if no joint
-        counts. float32 (float64 if a coordinate is).
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; in pixels, and 0 if no joint counts.
+        float32 (float64 if a coordinate is).
 
     Notes:
         The gradient at distance zero is zero, so this can be a loss.
@@ -82,7 +82,7 @@ def nme(
         axis: the axes of ``[..., J]`` to average over, or None for all; static.
 
     Returns:
-        ``[...]``, or what ``axis`` leaves of ``[..., J]``; in these units, and 0 if no
+        ``[...]``, or what ``axis`` leaves of ``[..., J]``; in units of ``normalize``, and 0 if no
         joint counts. float32 (float64 if a coordinate is).
 
     Notes:

@@ -1,4 +1,6 @@
-"""Heatmaps of a real network for a real photograph. Sources and licences are in README.md."""
+"""Heatmaps of a real network for a real photograph. See its README.md for the sources and
+licences.
+"""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def other_rows() -> list[dict[str, str]]:
     for name in kinds:
         found.append(
             {
-                "what": f"get_final_preds, k = 3, the clamp bites {name}",
+                "what": f"get_final_preds, k = 3, clamped values {name}",
                 "ms": f"{1e3 * np.median(seconds[name]):.1f}",
                 "/ decode": ratio(seconds[name], seconds["decode"]),
             }

@@ -137,7 +137,7 @@ def test_of_each_peak() -> None:
 
 
 def test_of_the_default_rule_alone() -> None:
-    with pytest.raises(ValueError, match="covariance must be False with rule HRNET"):
+    with pytest.raises(ValueError, match="covariance must be left out with rule HRNET"):
         dark_jax.decode(np.ones((8, 8)), rule=dark_jax.rules.HRNET, covariance=True)
     with pytest.raises(TypeError, match="covariance must be True or False, got 1"):
         dark_jax.decode(np.ones((8, 8)), covariance=1)  # pyright: ignore[reportArgumentType]

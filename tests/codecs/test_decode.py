@@ -296,7 +296,8 @@ COARSE = [
 def test_coarse_types(dtype: np.dtype, scale: float, allowed: float) -> None:
     """Maps are computed in float32. Only what their own type cannot hold is lost."""
     maps, points = synthetic.gaussians(0, 32, SIZE, sigma=2.0, margin=8.0)
-    keypoints = dark_jax.decode(np.round(maps * scale, 3 if scale == 1 else 0).astype(dtype))
+    coarse = np.round(maps * scale, 3 if scale == 1 else 0).astype(dtype)
+    keypoints = dark_jax.decode(coarse, kernel_size=11)
     assert keypoints.coords.dtype == keypoints.scores.dtype == jnp.float32
     assert np.abs(np.asarray(keypoints.coords) - points).max() < allowed
 

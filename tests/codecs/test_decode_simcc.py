@@ -87,7 +87,7 @@ def test_no_keypoints() -> None:
         ({"x_bins": np.ones((2, 0))}, ValueError, "x_bins must have maps of at least one"),
         ({"kernel_size": (3, 5, 7)}, ValueError, r"kernel_size must be .* got \(3, 5, 7\)"),
         ({"kernel_size": (3, 4)}, ValueError, "kernel_size must be an odd integer"),
-        ({"rule": rules.VITPOSE}, ValueError, "rule VITPOSE is for maps of 2 axes, got 1"),
+        ({"rule": rules.VITPOSE}, ValueError, "rule VITPOSE is for maps of dimension 2, got 1"),
         ({"split_ratio": 0}, ValueError, "split_ratio must be a positive"),
     ],
 )

@@ -250,8 +250,8 @@ def test_whole_maps_under_any_leading_axes(rule: rules.Rule, leading: tuple[int,
             "rule must be a Rule of dark_jax.rules, as rules.GUARDED, .*, got 'DARKPOSE'",
         ),
         ({"rule": rules.HRNET, "kernel_size": 3}, ValueError, "rule HRNET does not blur"),
-        ({"rule": rules.VITPOSE, "axes": (-1,)}, ValueError, "for maps of 2 axes, got 1: give"),
-        ({"rule": rules.MMPOSE_SIMCC_DARK}, ValueError, "for maps of 1 axes, got 2: give"),
+        ({"rule": rules.VITPOSE, "axes": (-1,)}, ValueError, "of dimension 2, got 1: give"),
+        ({"rule": rules.MMPOSE_SIMCC_DARK}, ValueError, "of dimension 1, got 2: give"),
     ],
 )
 def test_bad_arguments_are_named(
@@ -275,7 +275,7 @@ def test_refined_only_is_of_every_step() -> None:
 def test_fields_that_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="MMPOSE_UDP: clip_infinity must be False"):
         dataclasses.replace(rules.MMPOSE_UDP, clip_infinity=True)
-    with pytest.raises(ValueError, match="VITPOSE: covariance must be False"):
+    with pytest.raises(ValueError, match="VITPOSE: covariance=True needs Newton steps"):
         dataclasses.replace(rules.VITPOSE, covariance=True)
     with pytest.raises(ValueError, match="VITPOSE: ridge must be 0 with refined_only=True"):
         dataclasses.replace(rules.VITPOSE, refined_only=True)

@@ -224,7 +224,7 @@ DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
         (
             lambda: dark_jax.invert_affine(np.ones((2, 2))),
             ValueError,
-            r"affine must be homogeneous, its last row \(0, 1\), got \[1\. 1\.\]",
+            r"affine must be homogeneous, with the last row \(0, 1\), got \[1\. 1\.\]",
         ),
         (lambda: dark_jax.invert_affine(PUSH), ValueError, "affine must be invertible"),
         (
@@ -240,12 +240,12 @@ DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
         (
             lambda: dark_jax.apply_affine(np.ones(3), np.eye(4)[::-1]),
             ValueError,
-            r"affine must be homogeneous, its last row \(0, 0, 0, 1\), got \[1\. 0\. 0\. 0\.\]",
+            r"affine must be homogeneous, with the last row \(0, 0, 0, 1\)",
         ),
         (
             lambda: dark_jax.apply_affine(np.ones((3, 4, 2)), np.ones((4, 2, 3))),
             ValueError,
-            r"leading axes of affine must be the first of coords, \(3, 4\), or 1, got \(4,\)",
+            r"leading axes of affine must match the first of coords, \(3, 4\), or be 1, got \(4,\)",
         ),
         (
             lambda: dark_jax.apply_affine(np.ones(2), np.ones((4, 2, 3))),
@@ -265,7 +265,7 @@ DEPTH = ONE.replace(  # pyright: ignore[reportAttributeAccessIssue]
         (
             lambda: dark_jax.to_image(ONE, np.ones((2, 2, 3))),
             ValueError,
-            r"affine must be the first of the keypoints, \(3,\), or 1",
+            r"affine must match the first of the keypoints, \(3,\), or be 1",
         ),
         (
             lambda: dark_jax.map_to_input(

@@ -86,7 +86,11 @@ def test_nothing_is_lost(tmp_path: Path, suffix: str) -> None:
         ),
         ({"a": np.float32("inf")}, ValueError, r"about\['a'\] must be a finite number.*got inf"),
         ({"a": np.array([0, -np.inf])}, ValueError, r"about\['a'\]\[1\] must be a finite number"),
-        ({"a": Path("maps.npy")}, TypeError, r"about\['a'\] must be something that JSON .*got PosixPath"),
+        (
+            {"a": Path("maps.npy")},
+            TypeError,
+            r"about\['a'\] must be something that JSON .*got PosixPath",
+        ),
         (
             {"a": {1, 2}},
             TypeError,

@@ -151,7 +151,7 @@ def changed(where: str, value: Any) -> tuple[list[Any], dict[str, Any]]:
         ("images/1", 3, TypeError, r"images\[1\] must be a dict, got int"),
         ("images/1/id", KeyError, ValueError, r"images\[1\] must have 'id', got only width, hei"),
         ("images/1/id", "20", TypeError, r"images\[1\]: id must be an integer, got '20'"),
-        ("categories/0", {}, ValueError, r"categories\[0\] must have 'id', got only nothing"),
+        ("categories/0", {}, ValueError, r"categories\[0\] must have 'id', got an empty dict"),
         (
             "categories",
             [],
