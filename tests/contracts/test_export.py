@@ -240,7 +240,9 @@ def test_on_a_sharded_batch(artefact: bytes, kind: AxisType) -> None:
     decode, values = export.load(artefact), maps(*BATCH)
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(kind,))
     sharded = jax.device_put(values, NamedSharding(mesh, P("batch")))
-    expected = compiled(dark_jax.decode)(values)
+    # The rounding of a product depends on how many maps a device holds.
+    parts = [compiled(dark_jax.decode)(part) for part in np.split(np.asarray(values), 4)]
+    expected = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     for function in (
         decode,
         jax.shard_map(decode, mesh=mesh, in_specs=P("batch"), out_specs=P("batch")),
