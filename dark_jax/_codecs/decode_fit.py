@@ -260,8 +260,8 @@ def decode_fit(
     if known is None and (radius is None or from_blurred):
         raise TypeError(
             "sigma must not be traced without a radius, or with from_blurred=True: give a radius, "
-            "such as ceil(2 sigma), or bind sigma before jit, for example with functools.partial; "
-            f"got radius={radius}, from_blurred={from_blurred}"
+            "such as ceil(2 sigma). Or it is static: bind it before jit, for example with "
+            f"functools.partial; got radius={radius}, from_blurred={from_blurred}"
         )
     radii = () if radius is None else (checks.at_least_one("radius", radius),) * dim
     blurs = None
