@@ -83,9 +83,10 @@ def test_equal_peaks_that_do_not_touch_are_two() -> None:
     np.testing.assert_allclose(found.coords, [[10, 10], [10, 10]], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("size", "axes"), [((96,), (-1,)), ((24, 24, 24), (-3, -2, -1))], ids=["rows", "volumes"]
-)
+ROWS, VOLUMES = ((96,), (-1,)), ((24, 24, 24), (-3, -2, -1))
+
+
+@pytest.mark.parametrize(("size", "axes"), slow_but([ROWS], [ROWS, VOLUMES], unpack=True), ids=str)
 def test_rows_and_volumes(size: tuple[int, ...], axes: tuple[int, ...]) -> None:
     maps, centres = synthetic.flat_tops(1, 60, size)
     narrow: Any = functools.partial(dark_jax.decode, axes=axes)
@@ -115,7 +116,7 @@ def test_cut_by_an_edge_of_the_map_is_not_refined(sigma: float) -> None:
             assert not ((np.asarray(found.status) == Status.REFINED) & (errors > 0.5)).any(), turn
 
 
-@pytest.mark.parametrize("length", [9, 12, 16])
+@pytest.mark.parametrize("length", slow_but([12], [9, 12, 16]))
 @pytest.mark.parametrize("thick", [1, 2])
 def test_lines_are_right_or_not_refined(length: int, thick: int) -> None:
     maps = np.zeros((1, *SIZE), np.float32)
@@ -152,7 +153,7 @@ def test_what_counts_as_a_top_is_above_the_background() -> None:
     assert lowered.status.tolist() == found.status.tolist()
 
 
-@pytest.mark.parametrize("side", [20, 40])
+@pytest.mark.parametrize("side", slow_but([20], [20, 40]))
 def test_a_block_wider_than_the_window_is_not_refined(side: int) -> None:
     block = np.zeros((1, 64, 64), np.float32)
     block[0, 10 : 10 + side, 8 : 8 + side] = 1

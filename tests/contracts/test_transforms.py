@@ -204,10 +204,8 @@ UNEVEN = (6, 3)
 class TestUnevenShards:
     """Batches that the devices do not divide, and devices that are left over."""
 
-    @pytest.mark.parametrize("images", slow_but((6,), (6, 1)))
-    @pytest.mark.parametrize(("name", "spec"), shared_out(*KINDS), ids=str)
-    def test_a_constraint_inside_jit(self, name: str, spec: P, images: int) -> None:
-        """XLA pads the shards. If there is one image, some devices hold nothing of it."""
+    def assert_constrained(self, name: str, spec: P, images: int) -> None:
+        """A sharding that is only stated inside ``jit`` changes nothing."""
         mesh = jax.make_mesh((2, 2), ("b", "j"), axis_types=(AxisType.Auto,) * 2)
         values = maps(*UNEVEN)[:images]
 
@@ -216,6 +214,17 @@ class TestUnevenShards:
             return FUNCTIONS[name](lax.with_sharding_constraint(values, NamedSharding(mesh, spec)))
 
         assert_as_on_one_device(name, found(values), FUNCTIONS[name](values))
+
+    @pytest.mark.parametrize(("name", "spec"), shared_out(*KINDS), ids=str)
+    def test_a_constraint_inside_jit(self, name: str, spec: P) -> None:
+        """XLA pads the shards."""
+        self.assert_constrained(name, spec, images=6)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", FIRST)
+    def test_devices_that_hold_nothing(self, name: str) -> None:
+        """There is only one image."""
+        self.assert_constrained(name, SPECS[0], images=1)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", KINDS)
@@ -226,9 +235,17 @@ class TestUnevenShards:
         sharded = jax.device_put(values, NamedSharding(mesh, P(None, None, "b")))
         assert_as_on_one_device(name, jax.jit(FUNCTIONS[name])(sharded), FUNCTIONS[name](values))
 
-    @pytest.mark.parametrize("kind", slow_but((AxisType.Auto,), (AxisType.Auto, AxisType.Explicit)))
-    @pytest.mark.parametrize("name", slow_but(("get_final_preds",), KINDS))
-    def test_some_of_the_devices(self, kind: AxisType, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        slow_but(
+            [("get_final_preds", AxisType.Auto)],
+            [(name, AxisType.Auto) for name in KINDS]
+            + [(name, AxisType.Explicit) for name in FIRST],
+            unpack=True,
+        ),
+        ids=str,
+    )
+    def test_some_of_the_devices(self, name: str, kind: AxisType) -> None:
         """Two of the four devices are used. ``CHOOSING`` functions run inside ``shard_map``."""
         mesh = jax.make_mesh((2,), ("b",), axis_types=(kind,), devices=jax.devices()[1:3])
         values, spec = maps(*BATCH), P("b")
@@ -238,14 +255,13 @@ class TestUnevenShards:
         found = jax.jit(function)(jax.device_put(values, NamedSharding(mesh, spec)))
         assert_as_on_one_device(name, found, FUNCTIONS[name](values))
 
-    @pytest.mark.parametrize("filling", slow_but((np.nan,), (0.0, np.nan)))
     @pytest.mark.parametrize("name", slow_but(FIRST, KINDS))
-    def test_filled_up(self, name: str, filling: float) -> None:
+    def test_filled_up(self, name: str) -> None:
         """The padding of a batch changes no other map, even if it is NaN on only one device."""
         mesh = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
         values, spec = maps(*BATCH), P("b")
         filled = values.copy()
-        filled[6:] = filling
+        filled[6:] = np.nan
         function: Callable[..., Any] = FUNCTIONS[name]
         if name in CHOOSING:
             function = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec)

@@ -47,12 +47,12 @@ if __name__ == "__main__":
     print(cluster.scheduler_address, flush=True)
     time.sleep(600)
 """
-KILLS = int(os.environ.get("DARK_JAX_KILLS", "6"))  # the figures of a release use 50
+KILLS = int(os.environ.get("DARK_JAX_KILLS", "4"))  # the figures of a release use 50
 PROCESSES = ("--workers", "2")
 # The exit status of a run, by the signal that ends it.
 ENDS = {signal.SIGKILL: -9, signal.SIGTERM: -15, signal.SIGINT: 130}
 TIMEOUT = 120.0
-# Every process compiles its own program, so the tests use a rule without a blur.
+# Every process compiles its own program, so the tests use a rule that compiles fast.
 DECODER = functools.partial(decode, rule=rules.HRNET)
 
 
