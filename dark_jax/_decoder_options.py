@@ -78,6 +78,10 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "type": float,
         "help": "temperature of the softmax; 0.1 or less for maps up to 1. Required.",
     },
+    "debias": {
+        "is_flag": True,
+        "help": "undo the pull of far pixels towards the middle of the map.",
+    },
     "max_peaks": {
         "type": int,
         "help": "the most peaks of a map; the highest are kept.  [default: 100]",

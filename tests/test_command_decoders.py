@@ -35,6 +35,10 @@ CASES: dict[str, tuple[Callable[..., Keypoints], str]] = {
         functools.partial(dark_jax.decode, blur_sigma=(1.0, 1.5), covariance=True),
         "--blur-sigma 1,1.5 --covariance",
     ),
+    "soft argmax without bias": (
+        functools.partial(dark_jax.decode_soft_argmax, temperature=0.1, debias=True),
+        "--decoder soft-argmax --temperature 0.1 --debias",
+    ),
     "fit": (
         functools.partial(dark_jax.decode_fit, sigma=2.0, background=100.0, radius=4),
         "--decoder fit --sigma 2 --background 100 --radius 4",

@@ -61,9 +61,28 @@ def _of_window(
     return peak.coords + step, is_missed(heatmap, peak, [*step], (radius,) * heatmap.ndim)
 
 
-@functools.partial(jax.jit, static_argnames=("radius", "axes"))
+def _debiased(coords: jax.Array, heatmap: jax.Array) -> jax.Array:
+    """Coordinates without the bias of the pixels that are far away.
+
+    With the sum C of exp(heatmap) over a side of W pixels, this is C / (C - 1) (x - W / (2 C)). C
+    may overflow, so 1 / C is used.
+    """
+    values = as_float(heatmap)
+    inverse = jnp.exp(-jnp.maximum(jax.nn.logsumexp(values), 0))
+    # A sum of at most 1, of a map that is nowhere above zero, would give infinity or another sign.
+    inverse = jnp.where(inverse < 1, inverse, 0)
+    sides = jnp.asarray(heatmap.shape[::-1], coords.dtype)
+    return (coords - 0.5 * sides * inverse) / (1 - inverse)
+
+
+@functools.partial(jax.jit, static_argnames=("radius", "debias", "axes"))
 def _decode_soft_argmax(
-    heatmaps: jax.Array, temperature: jax.Array, *, radius: int | None, axes: tuple[int, ...]
+    heatmaps: jax.Array,
+    temperature: jax.Array,
+    *,
+    radius: int | None,
+    debias: bool,
+    axes: tuple[int, ...],
 ) -> Keypoints:
     def one(heatmap: jax.Array, temperature: jax.Array) -> Keypoints:
         peak = find_peak(heatmap)
@@ -76,6 +95,12 @@ def _decode_soft_argmax(
         reasons = {Status.NOT_FINITE: ~finite, Status.NO_PEAK: ~(peak.score > 0)}
         if radius is None:
             coords = _of_map(heatmap, peak, top, temperature)
+            if debias:
+                coords = _debiased(coords, heatmap)
+                # With a sum just above 1 they may be anywhere.
+                sides = jnp.asarray(heatmap.shape[::-1], coords.dtype)
+                outside = jnp.any((coords < -1) | (coords > sides))
+                reasons |= {Status.STEP_TOO_LONG: outside}
         else:
             peak = at_middle(heatmap, peak)
             coords, flat = _of_window(heatmap, peak, top, temperature, radius)
@@ -93,6 +118,7 @@ def decode_soft_argmax(
     *,
     temperature: ArrayLike,
     radius: int | None = None,
+    debias: bool = False,
     axes: tuple[int, ...] = (-2, -1),
 ) -> Keypoints:
     """Find keypoints as the expectation of ``softmax(heatmap / temperature)``.
@@ -109,6 +135,9 @@ def decode_soft_argmax(
             between 0 and 1.
         radius: the window reaches so many pixels to each side of the maximum, and is cut at the
             edges of the map; static. The default is the whole map.
+        debias: undo the pull of the far pixels towards the middle of the map, as networks with
+            ``IntegralRegressionHead(debias=True)`` of mmpose need it; only for the whole map;
+            static.
         axes: the axes of one map, in increasing order, as for :func:`decode`; static.
 
     Returns:
@@ -122,13 +151,20 @@ def decode_soft_argmax(
         logits. ``BORDER`` means that the window is cut, which biases the result. ``NOT_CONCAVE``
         means that the middle of a flat top is unknown. The coordinates are NaN if the map
         contains a NaN. If it contains infinity, or if a traced temperature is not positive and
-        finite, they are the integer peak, with status ``NOT_FINITE``.
+        finite, they are the integer peak, with status ``NOT_FINITE``. ``debias`` undoes nothing
+        if the sum of ``exp(heatmap)`` is not above 1. ``STEP_TOO_LONG`` means that it has led
+        more than a pixel out of the map.
+
+        For the centroid of a map that is nowhere negative (ADNet, STAR), decode its logarithm,
+        ``decode_soft_argmax(jnp.log(heatmaps), temperature=1.0)``. Scores are logarithms then, so
+        the status is ``NO_PEAK`` for maxima up to 1.
 
     Raises:
-        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are not integers.
+        TypeError: an array does not hold real numbers; ``radius`` or ``axes`` are not integers;
+            ``debias`` is not True or False.
         ValueError: ``heatmaps`` lacks the axes or its maps are empty; ``temperature`` is not
-            positive and finite, or does not broadcast; ``radius`` is below 1; ``axes`` are not
-            one to three in increasing order.
+            positive and finite, or does not broadcast; ``radius`` is below 1; ``debias`` is True
+            with a ``radius``; ``axes`` are not one to three in increasing order.
 
     Example:
         >>> import dark_jax
@@ -138,7 +174,8 @@ def decode_soft_argmax(
 
     References:
         Nibali et al., Numerical Coordinate Regression with Convolutional Neural Networks, 2018,
-        arXiv:1801.07372 (DSNT). Doersch et al., TAPIR, ICCV 2023, arXiv:2306.08637 (in a disc
+        arXiv:1801.07372 (DSNT). Gu et al., Removing the Bias of Integral Pose Regression, ICCV
+        2021 (``debias``). Doersch et al., TAPIR, ICCV 2023, arXiv:2306.08637 (in a disc
         around the maximum).
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
@@ -146,4 +183,8 @@ def decode_soft_argmax(
     spread = checks.positive_array("temperature", temperature, others)
     if radius is not None:
         radius = checks.at_least_one("radius", radius)
-    return _decode_soft_argmax(heatmaps, spread, radius=radius, axes=axes)
+    if checks.flag("debias", debias) and radius is not None:
+        raise ValueError(
+            f"debias must be False with a radius: it is for the whole map, got radius={radius}"
+        )
+    return _decode_soft_argmax(heatmaps, spread, radius=radius, debias=debias, axes=axes)

@@ -46,6 +46,75 @@ def test_is_the_expectation(radius: int | None) -> None:
     np.testing.assert_array_equal(found.scores, maps.max((-2, -1)))
 
 
+def debiased(heatmap: np.ndarray, beta: float) -> np.ndarray:
+    """IntegralRegressionHead(debias=True) of mmpose, in units of the map's sides, and in pixels."""
+    sides = np.array(heatmap.shape[::-1])
+    total = np.exp(heatmap.astype(np.float64)).sum()
+    return total / (total - 1) * (expectation(heatmap, 1 / beta) / sides - 1 / (2 * total)) * sides
+
+
+class TestDebias:
+    @pytest.mark.parametrize("beta", [1.0, 10.0])
+    def test_is_that_of_mmpose(self, beta: float) -> None:
+        """The sum of exp(map) is that of the map without beta, from some 2 to 1e43."""
+        maps, _ = synthetic.gaussians(0, 24, SIZE, sigma=2.0, noise=0.05, margin=0.0)
+        maps *= np.repeat([1, 30, 98], 8).astype(np.float32)[:, None, None]
+        maps[:8] -= 4.0
+        found = dark_jax.decode_soft_argmax(maps, temperature=1 / beta, debias=True)
+        expected = [debiased(heatmap, beta) for heatmap in maps]
+        np.testing.assert_allclose(found.coords, expected, rtol=1e-5, atol=2e-5)
+        assert np.abs(np.stack(expected) - [expectation(m, 1 / beta) for m in maps]).max() > 0.5
+
+    def test_uniform_maps_have_no_position(self) -> None:
+        """The expectation, the middle of the map, moves by the half pixel of the formula."""
+        maps = np.zeros((1, *SIZE), np.float32)
+        found = dark_jax.decode_soft_argmax(maps, temperature=1.0, debias=True)
+        np.testing.assert_allclose(found.coords, [debiased(maps[0], 1.0)], atol=1e-4)
+
+    def test_a_sum_of_at_most_one_undoes_nothing(self) -> None:
+        """The formula would divide by zero, or turn the sign."""
+        maps, _ = synthetic.gaussians(0, 3, SIZE, sigma=2.0)
+        maps -= 20
+        maps[2] = -np.log(np.float32(120))
+        found = dark_jax.decode_soft_argmax(maps, temperature=0.1, debias=True)
+        plain = dark_jax.decode_soft_argmax(maps, temperature=0.1)
+        np.testing.assert_array_equal(found.coords[:2], plain.coords[:2])
+        assert np.isfinite(found.coords).all()
+        assert (np.asarray(found.status) == Status.NO_PEAK).all()
+
+    def test_a_place_outside_the_map_says_so(self) -> None:
+        """The sum is just above 1, and the formula divides by what it is above."""
+        maps = np.full((3, *SIZE), -100.0, np.float32)
+        maps[:, 1, 2] = 1e-3
+        found = dark_jax.decode_soft_argmax(maps, temperature=1.0, debias=True)
+        assert (np.asarray(found.coords) < -100).all()
+        assert (np.asarray(found.status) == Status.STEP_TOO_LONG).all()
+
+    def test_gradients_are_finite(self) -> None:
+        maps, _ = synthetic.gaussians(0, 3, SIZE, sigma=2.0)
+        maps *= np.array([1, 200, -300], np.float32)[:, None, None]
+
+        def total(values: jax.Array) -> jax.Array:
+            found = dark_jax.decode_soft_argmax(values, temperature=1.0, debias=True)
+            return found.coords.sum()
+
+        assert np.isfinite(jax.grad(total)(jnp.asarray(maps))).all()
+
+    def test_is_for_whole_maps(self) -> None:
+        with pytest.raises(ValueError, match=r"debias must be False with a radius: .* radius=3"):
+            dark_jax.decode_soft_argmax(np.ones(SIZE), temperature=1.0, radius=3, debias=True)
+
+
+def test_the_centroid_of_a_map_is_that_of_its_logarithm() -> None:
+    """ADNet and STAR take the centroid of maps that a ReLU or softmax has made."""
+    maps, _ = synthetic.gaussians(0, 24, SIZE, sigma=2.0, noise=0.02, margin=0.0)
+    maps = np.maximum(maps, 0)
+    found = dark_jax.decode_soft_argmax(jnp.log(maps), temperature=1.0)
+    grid, weights = np.indices(SIZE)[::-1], maps.astype(np.float64)
+    expected = [[(m * place).sum() / m.sum() for place in grid] for m in weights]
+    np.testing.assert_allclose(found.coords, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("axes", [(-3, -2), (-1,), (-3, -2, -1)], ids=str)
 def test_any_layout_and_dimension(axes: tuple[int, ...]) -> None:
     values = synthetic.rng(0).random((3, 7, 8, 9)).astype(np.float32)
