@@ -12,8 +12,8 @@ Functions by task:
 
 - decode maps with one keypoint each: ``decode`` (DARK, fast; published decoders are ``rules``),
   ``decode_fit`` (the most exact; it needs the sigma of the blobs, which ``estimate_sigma``
-  finds), ``decode_soft_argmax`` (for networks that are trained with it), ``decode_simcc`` (rows
-  of bins instead of maps)
+  finds), ``decode_soft_argmax`` (for networks that are trained with it), ``decode_simcc`` and
+  ``simcc_visibility`` (rows of bins instead of maps)
 - decode maps with several keypoints each: ``decode_peaks``
 - read the results: ``Keypoints``, with a ``Status`` for each; ``save`` and ``coco`` write them
 - make heatmaps to train with: ``encode``
@@ -42,10 +42,10 @@ arrays work inside ``jit``, ``vmap``, ``grad`` and on sharded arrays. ``save``, 
 ``coco``, ``export`` and ``plot`` do not.
 
 ``decode_peaks``, ``get_final_preds``, and ``decode`` or ``decode_simcc`` with a rule that
-rescales choose from the data whether a slower method is needed. Inside your own ``vmap``, both
-methods run for every map. On a sharded batch, the choice needs communication between devices, and
-it raises an error on an explicit mesh. To avoid this, call these functions inside
-``jax.shard_map``.
+rescales to the old maximum choose from the data whether a slower method is needed. Inside your
+own ``vmap``, both methods run for every map. On a sharded batch, the choice needs communication
+between devices, and it raises an error on an explicit mesh. To avoid this, call these functions
+inside ``jax.shard_map``.
 
 Shapes use the same letters everywhere, and ``...`` stands for any number of leading axes:
 
@@ -62,7 +62,7 @@ from dark_jax import coco, conventions, metrics, rules, skeletons
 from dark_jax._codecs.decode import decode
 from dark_jax._codecs.decode_fit import decode_fit
 from dark_jax._codecs.decode_peaks import decode_peaks
-from dark_jax._codecs.decode_simcc import decode_simcc
+from dark_jax._codecs.decode_simcc import decode_simcc, simcc_visibility
 from dark_jax._codecs.decode_soft_argmax import decode_soft_argmax
 from dark_jax._codecs.encode import encode
 from dark_jax._codecs.estimate_sigma import estimate_sigma
@@ -104,6 +104,7 @@ __all__ = [
     "metrics",
     "rules",
     "save",
+    "simcc_visibility",
     "skeletons",
     "taylor",
     "to_image",

@@ -12,6 +12,8 @@ The same peak can land two pixels apart under two published conventions, so ther
   ``x + w - 1``; one scale for both axes
 - ``HALF_PIXEL``: pixels are squares that fill the box, as in the resize of OpenCV and torch
 - ``DEEPLABCUT``: pixel ``i`` of a map is pixel ``s (i + 0.5)`` of the input
+- ``FAN``: as ``MMPOSE``, for the coordinates of ``rules.FAN``, which contain half a pixel. It
+  leaves out the rounding of crop and result to whole image pixels
 - ``CONVENTIONS``: all of them, a tuple
 
 The formula is the same for all. It holds along each axis, but with one scale for both axes, the
@@ -44,6 +46,7 @@ __all__ = [
     "CONVENTIONS",
     "DARKPOSE",
     "DEEPLABCUT",
+    "FAN",
     "HALF_PIXEL",
     "HRNET",
     "MMPOSE",
@@ -154,9 +157,14 @@ DEEPLABCUT = Convention(
     source="DeepLabCut: HeatmapPredictor, top_down_crop",
     map_middle=0.5,
 )
+FAN = Convention(
+    name="FAN",
+    source="face-alignment: transform_np",
+    input_middle=0.5,
+)
 SLEAP = Convention(
     name="SLEAP",
     source="SLEAP, sleap-nn: undo_stride, undo_input_scale, add_crop_offset",
 )
 
-CONVENTIONS = (DARKPOSE, HRNET, MMPOSE, UDP, HALF_PIXEL, DEEPLABCUT, SLEAP)
+CONVENTIONS = (DARKPOSE, HRNET, MMPOSE, UDP, HALF_PIXEL, DEEPLABCUT, FAN, SLEAP)

@@ -1,7 +1,7 @@
-"""Make the README's table of the rules from the rules and the golden answers.
+"""Make the README's tables of code bases and rules, from the rules and the golden answers.
 
-python -m tests.rules_table            prints it
-python -m tests.rules_table --write    puts it into the README
+python -m tests.rules_table            prints them
+python -m tests.rules_table --write    puts them into the README
 """
 
 import math
@@ -15,7 +15,7 @@ from dark_jax import rules
 from tests.golden import homes
 
 README = Path(__file__).parents[1] / "README.md"
-TABLE = re.compile(r"^\| rule \| source \|.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
+STARTS = ("| you come from | decode with |", "| rule | source |")
 
 # The rules whose original was run. The answers of the others come from a float64 oracle, which was
 # written from the source of the original.
@@ -30,40 +30,94 @@ def evidence(rule: rules.Rule) -> str:
 
 
 def _clamp(rule: rules.Rule) -> str:
-    if rule.fixed_step is not None:
+    if not rule.newton or not rule.logarithm:
         return ""
     unit = " x maximum" if rule.scale_free else ""
     above = "" if math.isinf(rule.ceiling) else f" to {rule.ceiling:g}"
     return f"{rule.floor:g}{above}{unit}"
 
 
+def _blur(rule: rules.Rule) -> str:
+    if rule.kernel is None:
+        return "none"
+    after = ", before the peak is sought" if rule.peak_of_blurred else ""
+    return f"{rule.kernel_size}, {rule.padding.value}{after}"
+
+
+def _step(rule: rules.Rule) -> str:
+    if rule.centroid is not None:
+        return f"to the centroid, up to {rule.centroid} px away"
+    if rule.fixed_step == 0:
+        return "none"
+    if rule.fixed_step is not None:
+        plus = f", plus {rule.shift:g} px" if rule.shift else ""
+        return f"{rule.fixed_step:g} px{plus}"
+    stride = f"Newton, stride {rule.stencil.reach} px"
+    limit = f", at most {rule.largest_component} px" if rule.largest_component else ""
+    raw = "" if rule.logarithm else ", no logarithm"
+    return stride + raw + limit + (", guarded" if rule.refined_only else "")
+
+
+def _border(rule: rules.Rule) -> str:
+    if rule.fixed_step == 0:
+        return ""
+    if not any(rule.margin):
+        return "edge repeated" if rule.kernel else rule.padding.value
+    (low, high), across = rule.margin, rule.margin_across
+    if across is None:
+        moved = f", but for {rule.shift_at_edge:g} px" if rule.shift_at_edge else ""
+        return f"first {low} and last {high} px of an axis left alone{moved}"
+    return (
+        f"each axis on its own: first {low} and last {high} px along it, first {across[0]} and "
+        f"last {across[1]} px across it left alone"
+    )
+
+
 def _row(rule: rules.Rule) -> dict[str, str]:
-    stride = "2 px" if rule.stencil is rules.TAYLOR else "1 px"
-    step = f"Newton, stride {stride}" if rule.fixed_step is None else f"{rule.fixed_step:g} px"
-    low, high = rule.margin
     return {
         "rule": f"`{rule.name}`",
         "source": rule.source,
-        "blur": "none" if rule.kernel is None else f"{rule.kernel_size}, {rule.padding.value}",
+        "blur": _blur(rule),
         "rescale": rule.rescale.value,
         "clamp": _clamp(rule),
-        "step": step + (", guarded" if rule.refined_only else ""),
-        "border": f"first {low} and last {high} px of an axis left alone"
-        if low
-        else "edge repeated",
+        "step": _step(rule),
+        "border": _border(rule),
         "no peak": "argmax" if rule.missing is None else f"{rule.missing:g}",
         "evidence": evidence(rule),
     }
 
 
-def table() -> str:
-    """A Markdown table with one line per rule."""
-    rows = [_row(rule) for rule in (rules.GUARDED, *rules.PUBLISHED)]
+def _port(port: rules.Port) -> dict[str, str]:
+    return {
+        "you come from": port.source,
+        "decode with": f"`{port.decode}`",
+        "`convention`": f"`conventions.{port.convention}`" if port.convention else "",
+        "flip `shift`": "" if port.shift is None else f"{port.shift}",
+    }
+
+
+def _table(rows: list[dict[str, str]]) -> str:
     lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def tables() -> list[str]:
+    """Markdown tables: a line for each of the commonest code bases, and for each rule."""
+    return [
+        _table([_port(port) for port in rules.PORTING if port.common]),
+        _table([_row(rule) for rule in (rules.GUARDED, *rules.PUBLISHED)]),
+    ]
+
+
+def written(text: str) -> str:
+    """The text of the README with its tables made anew."""
+    for start, table in zip(STARTS, tables(), strict=True):
+        pattern = re.compile(rf"^{re.escape(start)}.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
+        text = pattern.sub(lambda _, table=table: table, text)
+    return text
+
+
 if __name__ == "__main__":
-    print(table())
+    print(*tables(), sep="\n\n")
     if sys.argv[1:] == ["--write"]:
-        README.write_text(TABLE.sub(lambda _: table(), README.read_text()))
+        README.write_text(written(README.read_text()))

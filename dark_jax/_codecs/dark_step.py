@@ -7,18 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dark_jax import rules
 from dark_jax._codecs import dark_covariance
-from dark_jax._core import checks
+from dark_jax._codecs.dark_settings import DarkSettings
 from dark_jax._core.keypoints import Status, status_of
 from dark_jax._core.numerics import as_float, inverse_power_of_two
 from dark_jax._ops.flat_top import at_middle, is_missed
-from dark_jax._ops.gaussian import blur_to_old_maximum, gaussian_kernel, kernel_sigma
 from dark_jax._ops.peak import Peak, find_peak
 from dark_jax._ops.pixels import Position, box, inside, read
 from dark_jax._ops.quadratic import Quadratic
-from dark_jax._ops.window import Kernels, blurred, kernel_variances
-from dark_jax.rules import Rescale, Rule
+from dark_jax._ops.rescale import Rescale, blur_and_rescale
+from dark_jax._ops.window import blurred, kernel_variances
+from dark_jax.rules import Rule
 
 # A map is computed in float64 if one of its blurred values is below this many times the magnitude
 # of the most negative pixel in the window, because its digits have cancelled.
@@ -27,95 +26,18 @@ CANCELLED = 0.1
 WIDEST = 3.0
 
 
-class DarkSettings(NamedTuple):
-    """A rule and the blur that it uses, as ``kernel_size`` or ``blur_sigma``; hashable.
-
-    ``covariance`` says whether the covariance is estimated too.
-    """
-
-    rule: Rule
-    dim: int
-    kernel_size: int | None
-    blur_sigma: tuple[float, ...] | None
-    covariance: bool = False
-
-    @property
-    def kernels(self) -> Kernels:
-        """One kernel per axis, (x, y, ...)."""
-        if self.blur_sigma is not None:
-            return tuple(gaussian_kernel(sigma) for sigma in self.blur_sigma)
-        if self.rule.kernel is None:
-            return (np.ones(1),) * self.dim
-        assert self.kernel_size is not None
-        return (self.rule.kernel(self.kernel_size),) * self.dim
-
-    @property
-    def radii(self) -> tuple[int, ...]:
-        """The radii of the window that the blurred stencil depends on, (x, y, ...)."""
-        return tuple(self.rule.stencil.reach + len(kernel) // 2 for kernel in self.kernels)
-
-    @property
-    def longest(self) -> float:
-        """The longest credible step in pixels."""
-        if self.kernel_size is not None:
-            return max(self.rule.longest, kernel_sigma(self.kernel_size))
-        assert self.blur_sigma is not None
-        return max(self.rule.longest, *self.blur_sigma)
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """``[n, dim]``, the offsets of the pixels of the stencil."""
-        return self.rule.stencil.offsets(self.dim)
-
-
-def check_settings(
-    rule: Rule,
-    *,
-    dim: int,
-    kernel_size: int | None = None,
-    blur_sigma: float | tuple[float, ...] | None = None,
-    covariance: bool = False,
-) -> DarkSettings:
-    """Check the arguments of a decoder and return them."""
-    if not isinstance(rule, Rule):
-        names = ", ".join(f"rules.{one.name}" for one in (rules.GUARDED, *rules.PUBLISHED))
-        raise TypeError(f"rule must be a Rule of dark_jax.rules, as {names}, got {rule!r}")
-    if dim not in rule.dims:
-        expected = " or ".join(map(str, rule.dims))
-        raise ValueError(
-            f"rule {rule.name} is for maps of dimension {expected}, got {dim}: give other axes, or "
-            "rules.GUARDED"
-        )
-    if kernel_size is not None and blur_sigma is not None:
-        raise ValueError(
-            f"give kernel_size or blur_sigma, not both: got kernel_size={kernel_size}, "
-            f"blur_sigma={blur_sigma}"
-        )
-    if rule.kernel is None and not (kernel_size is None and blur_sigma is None):
-        given = f"kernel_size={kernel_size}" if blur_sigma is None else f"blur_sigma={blur_sigma}"
-        raise ValueError(f"rule {rule.name} does not blur: leave out {given}")
-    if checks.flag("covariance", covariance) and not rule.covariance:
-        raise ValueError(
-            f"covariance must be left out with rule {rule.name}: only rules.GUARDED estimates it"
-        )
-    if blur_sigma is not None:
-        each = checks.positive_each("blur_sigma", blur_sigma, dim)
-        return DarkSettings(rule, dim, None, each, covariance)
-    size = rule.kernel_size if kernel_size is None else kernel_size
-    return DarkSettings(rule, dim, checks.odd_kernel("kernel_size", size), None, covariance)
-
-
 class Refined(NamedTuple):
-    """The coordinates ``[dim]``, status and, if asked for, covariance ``[dim, dim]`` of a peak.
+    """The coordinates ``[dim]``, score and status of a peak.
 
-    ``exact`` is False if the rule needs the whole map for them. It is None for rules that never
-    need the whole map.
+    ``covariance``, ``[dim, dim]``, is None if it was not asked for. ``exact`` is False if the rule
+    needs the whole map for the coordinates. It is None for rules that never or always need it.
     """
 
     coords: jax.Array
+    score: jax.Array
     status: jax.Array
-    covariance: jax.Array | None
-    exact: jax.Array | None
+    covariance: jax.Array | None = None
+    exact: jax.Array | None = None
 
 
 def find_start(heatmap: jax.Array, rule: Rule) -> Peak:
@@ -127,6 +49,11 @@ def find_start(heatmap: jax.Array, rule: Rule) -> Peak:
 def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -> Refined:
     """Refine a peak of one map from the pixels around it."""
     rule = settings.rule
+    if rule.kernel is None:
+        values = read(heatmap, peak.position, settings.offsets, rule.padding)
+        finite = jnp.all(jnp.isfinite(values))
+        values = _bounded(values) if rule.clip_infinity else values
+        return _step(values, peak, finite, heatmap, settings)
     around = _read_window(heatmap, peak.position, settings)
     values = blurred(around, settings.kernels, settings.offsets)
     finite = jnp.isfinite(values[0])
@@ -134,17 +61,23 @@ def refine_from_window(heatmap: jax.Array, peak: Peak, settings: DarkSettings) -
         # Zeros in the blur matrices spread an infinity over the stencil. The blur and clamp of the
         # originals do not. The limit is half of the largest number, so that rounding does not take
         # the sums beyond it.
-        largest = float(jnp.finfo(around.dtype).max) / 2
-        around = jnp.clip(around, -largest, largest)
-        values = blurred(around, settings.kernels, settings.offsets)
-    coords, status = _step(values, peak, finite, heatmap, settings)
-    covariance = None
+        half = float(jnp.finfo(around.dtype).max) / 2
+        values = blurred(jnp.clip(around, -half, half), settings.kernels, settings.offsets)
+    found = _step(values, peak, finite, heatmap, settings)
     if settings.covariance:
-        covariance = _covariance(heatmap, peak, values, status, settings)
-    if rule.rescale is Rescale.NO:
-        return Refined(coords, status, covariance, None)
-    decided = finite & _decided(values, around, peak, rule)
-    return Refined(coords, status, covariance, decided | ~_used(peak, heatmap.shape, rule))
+        covariance = _covariance(heatmap, peak, values, found.status, settings)
+        found = found._replace(covariance=covariance)
+    if rule.rescale is not Rescale.NO:
+        decided = finite & _decided(values, around, peak, rule)
+        unused = ~jnp.any(_used(peak, heatmap.shape, rule))
+        found = found._replace(exact=decided | unused)
+    return found
+
+
+def _bounded(values: jax.Array) -> jax.Array:
+    """The values with the largest numbers in place of infinities."""
+    largest = float(jnp.finfo(values.dtype).max)
+    return jnp.clip(values, -largest, largest)
 
 
 def _covariance(
@@ -188,9 +121,20 @@ def _read_window(heatmap: jax.Array, position: Position, settings: DarkSettings)
 
 
 def _used(peak: Peak, shape: tuple[int, ...], rule: Rule) -> jax.Array:
-    """Whether the rule goes on from this peak, which must be positive and far enough inside."""
-    low, high = rule.margin
-    return (peak.score > 0) & inside(peak.position, shape, low=low, high=high)
+    """Whether the rule takes a step from this peak: one answer, or ``[dim]`` with one per axis.
+
+    The peak must be far enough inside, and positive if the rule has a sentinel.
+    """
+    (low, high), axes = rule.margin, [*zip(peak.position, shape[::-1], strict=True)]
+    if rule.margin_across is None:
+        within = inside(peak.position, shape, low=low, high=high)
+    else:
+        near, far = rule.margin_across
+        across = [inside((at,), (size,), low=near, high=far) for at, size in axes]
+        along = [inside((at,), (size,), low=low, high=high) for at, size in axes]
+        sides = [(*across[:n], own, *across[n + 1 :]) for n, own in enumerate(along)]
+        within = jnp.stack([functools.reduce(jnp.logical_and, each) for each in sides])
+    return within if rule.missing is None else within & (peak.score > 0)
 
 
 def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> jax.Array:
@@ -212,36 +156,107 @@ def _decided(values: jax.Array, around: jax.Array, peak: Peak, rule: Rule) -> ja
 
 
 def _step(
+    values: jax.Array, peak: Peak, finite: jax.Array, heatmap: jax.Array, settings: DarkSettings
+) -> Refined:
+    """Coordinates, score and status from the values at ``settings.offsets``."""
+    rule = settings.rule
+    used = _used(peak, heatmap.shape, rule)
+    margins = (*rule.margin, *(rule.margin_across or rule.margin))
+    if rule.kernel is not None and min(margins) < rule.stencil.reach:
+        values = _edge_repeated(values, peak.position, settings.offsets, heatmap.shape)
+    if rule.refined_only:  # non-finite values give no step, but a gradient flows through them
+        values = jnp.where(jnp.isfinite(values), values, 0)
+    score = peak.score
+    if rule.newton:
+        step, score, status = _newton_step(values, peak, finite, used, heatmap, settings)
+    else:
+        reasons = {
+            Status.NOT_FINITE: ~finite,
+            Status.NO_PEAK: ~(score > 0),
+            Status.BORDER: ~jnp.all(used),
+        }
+        step = _plain_step(values, finite, settings)
+        if rule.centroid is not None:
+            # With negative values, a centroid may lie anywhere.
+            reasons[Status.STEP_TOO_LONG] = jnp.any(jnp.abs(step) > rule.centroid)
+        status = status_of(reasons)
+        taken = used & (status == Status.REFINED.value) if rule.refined_only else used
+        step = jnp.where(taken, step, 0)
+    coords = peak.coords + step
+    if rule.shift or rule.shift_at_edge:
+        coords += jnp.where(used, rule.shift, rule.shift_at_edge)
+    if rule.missing is None:
+        coords = jnp.where(jnp.isnan(peak.score), jnp.nan, coords)
+    else:
+        coords = jnp.where(peak.score > 0, coords, rule.missing)
+    if (rule.score_scale, rule.score_shift) != (1, 0):
+        score = score * rule.score_scale + rule.score_shift
+    return Refined(coords, score, status)
+
+
+def _plain_step(values: jax.Array, finite: jax.Array, settings: DarkSettings) -> jax.Array:
+    """``[dim]``, a step of fixed length, to the centroid, or none."""
+    rule, dim = settings.rule, settings.dim
+    if rule.centroid is not None:
+        return _to_centroid(jnp.where(finite, values, 0), settings.offsets)
+    if not rule.fixed_step:
+        return jnp.zeros(dim, values.dtype)
+    gradient = jnp.stack(rule.stencil.quadratic(values, dim).gradient)
+    return rule.fixed_step * jnp.sign(gradient)
+
+
+def _to_centroid(values: jax.Array, offsets: np.ndarray) -> jax.Array:
+    """``[dim]``, the mean offset, weighted by the values; 0 if their sum is not positive."""
+    size = jnp.max(jnp.abs(values))
+    values = values * inverse_power_of_two(size)
+    total = jnp.sum(values)
+    # A sum of this size is the rounding error of terms of both signs.
+    known = total > len(values) * float(jnp.finfo(values.dtype).eps)
+    moments = [jnp.sum(values * jnp.asarray(each, values.dtype)) for each in offsets.T]
+    return jnp.where(known, jnp.stack(moments) / jnp.where(known, total, 1), 0)
+
+
+def _newton_step(
     values: jax.Array,
     peak: Peak,
     finite: jax.Array,
+    used: jax.Array,
     heatmap: jax.Array,
     settings: DarkSettings,
-) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status from the blurred values at the stencil's offsets."""
-    rule, shape = settings.rule, heatmap.shape
-    used = _used(peak, shape, rule)
-    if rule.refined_only:  # non-finite values give no step, but a gradient flows through them
-        values = jnp.where(jnp.isfinite(values), values, 0)
-    clamped = jnp.bool_(False)
-    if rule.fixed_step is None:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The step ``[dim]``, the score and the status."""
+    rule, clamped, scale = settings.rule, jnp.bool_(False), jnp.ones_like(peak.score)
+    if rule.logarithm:
         values, clamped = _logs(values, peak, settings)
-    if max(rule.margin) < rule.stencil.reach:
-        values = _edge_repeated(values, peak.position, settings.offsets, shape)
+    else:
+        scale = inverse_power_of_two(jnp.max(jnp.abs(values)))
+        values = values * scale
     model = rule.stencil.quadratic(values, settings.dim)
 
-    surrounded = used & rule.stencil.inside(peak.position, shape)
-    status = _status(model, peak, heatmap, finite, surrounded, clamped, settings)
-    taken = status == Status.REFINED.value if rule.refined_only else used
-    if rule.fixed_step is not None:
-        step = jnp.where(taken, rule.fixed_step * jnp.sign(jnp.stack(model.gradient)), 0)
-    else:
-        model = model.ridged(rule.ridge) if rule.ridge else model
-        step = model.newton_step(taken & (model.det != 0))
-    coords = peak.coords + step
-    if rule.missing is not None:
-        return jnp.where(peak.score > 0, coords, rule.missing), status
-    return jnp.where(jnp.isnan(peak.score), jnp.nan, coords), status
+    surrounded = jnp.all(used) & rule.stencil.inside(peak.position, heatmap.shape)
+    regular = _is_regular(model, scale, rule)
+    status = _status(model, peak, heatmap, finite, surrounded, clamped, regular, settings)
+    taken = status == Status.REFINED.value if rule.refined_only else jnp.any(used)
+    if rule.ridge:
+        model = model.ridged(rule.ridge * scale)
+        regular = _is_regular(model, scale, rule)
+    step = jnp.where(used, model.newton_step(taken & regular), 0)
+    if rule.largest_component is not None:
+        largest = jnp.max(jnp.abs(step))
+        long = largest > rule.largest_component
+        step = jnp.where(long, step / jnp.where(long, largest, 1) * rule.largest_component, step)
+    score = peak.score
+    if rule.score_at_step:
+        score += jnp.where(finite, model.rise(step) / scale, 0)
+    return step, score, status
+
+
+def _is_regular(model: Quadratic, scale: jax.Array, rule: Rule) -> jax.Array:
+    """Whether the determinant allows a Newton step; the values were multiplied by ``scale``."""
+    if not rule.least_det:
+        return model.det != 0
+    least = functools.reduce(lambda least, _: least * scale, model.gradient, rule.least_det)
+    return (model.det != 0) & (jnp.abs(model.det) >= least)
 
 
 def _logs(values: jax.Array, peak: Peak, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
@@ -291,18 +306,19 @@ def _status(
     finite: jax.Array,
     surrounded: jax.Array,
     clamped: jax.Array,
+    regular: jax.Array,
     settings: DarkSettings,
 ) -> jax.Array:
-    newton = settings.rule.fixed_step is None
-    step = model.newton_steps(model.det != 0)
+    step = model.newton_steps(regular)
     flat = is_missed(heatmap, peak, step, settings.radii)
+    concave = model.concave & regular if settings.rule.least_det else model.concave
     return status_of(
         {
             Status.NOT_FINITE: ~finite,
             Status.NO_PEAK: ~(peak.score > 0),
             Status.BORDER: ~surrounded,
-            Status.NOT_CONCAVE: newton & (~model.concave | clamped | flat),
-            Status.STEP_TOO_LONG: newton & ~_is_credible(step, model, settings),
+            Status.NOT_CONCAVE: ~concave | clamped | flat,
+            Status.STEP_TOO_LONG: ~_is_credible(step, model, settings),
         }
     )
 
@@ -312,10 +328,14 @@ def _is_credible(
 ) -> jax.Array:
     """Whether a step is short, or not longer than the sigma of the blob and ``WIDEST``.
 
+    A step that the rule would shorten is not credible.
+
     A noisy wide blob may have its maximum far from its middle. The blurred blob has the variance
     s^2 / (s g) along a step s with the gradient g. The variance of the blur is subtracted from it
     to get that of the blob. The condition is written without quotients.
     """
+    if settings.rule.largest_component is not None:
+        return jnp.max(jnp.abs(jnp.stack(step))) <= settings.rule.largest_component
     variances = kernel_variances(settings.kernels).tolist()
     none = jnp.zeros_like(step[0])
     square = sum((way * way for way in step), none)
@@ -325,34 +345,49 @@ def _is_credible(
     return (square <= settings.longest**2) | (within_blob & (square <= WIDEST**2))
 
 
+def refine_from_blurred(heatmap: jax.Array, settings: DarkSettings) -> Refined:
+    """Refine the peak of one map, from a blur of the whole map."""
+    return _refine_from_map(heatmap, settings, as_float(heatmap).dtype)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def refine_from_map(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
-    """Coordinates and status of the maximum of a map, from a blur of the whole map.
+def refine_in_float64(heatmap: jax.Array, settings: DarkSettings) -> tuple[jax.Array, jax.Array]:
+    """Coordinates and status of the peak of a map, from a blur of the whole map.
 
     This is computed in float64, whatever the precision outside.
     """
     with jax.enable_x64(True):
-        coords, status = _refine_from_map(heatmap, settings, jnp.dtype("float64"))
-        return coords.astype(as_float(heatmap).dtype), status
+        found = _refine_from_map(heatmap, settings, jnp.dtype("float64"))
+        return found.coords.astype(as_float(heatmap).dtype), found.status
 
 
-@refine_from_map.defjvp
-def _refine_from_map_jvp(settings, primals, tangents):
+@refine_in_float64.defjvp
+def _refine_in_float64_jvp(settings, primals, tangents):
     # float64 code cannot be differentiated where float64 is off.
-    [heatmap] = primals
-    plain = functools.partial(_refine_from_map, settings=settings, dtype=as_float(heatmap).dtype)
+    def plain(heatmap: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = refine_from_blurred(heatmap, settings)
+        return found.coords, found.status
+
     _, tangent = jax.jvp(plain, primals, tangents)
-    return refine_from_map(*primals, settings), tangent
+    return refine_in_float64(*primals, settings), tangent
 
 
-def _refine_from_map(
-    heatmap: jax.Array, settings: DarkSettings, dtype: jnp.dtype
-) -> tuple[jax.Array, jax.Array]:
+def _refine_from_map(heatmap: jax.Array, settings: DarkSettings, dtype: jnp.dtype) -> Refined:
     # The peak is found in the dtype of the map, because not every integer is a float.
     peak, rule = find_start(heatmap, settings.rule), settings.rule
     peak, heatmap = peak._replace(value=peak.value.astype(dtype)), heatmap.astype(dtype)
-    finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))
-    keep_negative = rule.rescale is Rescale.TO_OLD_MAXIMUM_IF_POSITIVE
-    whole = blur_to_old_maximum(heatmap, settings.kernels, keep_negative=keep_negative)
+    whole, upright = blur_and_rescale(
+        heatmap, settings.kernels, padding=rule.padding, rescale=rule.rescale
+    )
+    if rule.peak_of_blurred:
+        peak = find_start(whole, rule)
     values = read(whole, peak.position, settings.offsets)
-    return _step(values, peak, finite, heatmap, settings)
+    if not rule.of_whole_map:
+        finite = jnp.all(jnp.isfinite(_read_window(heatmap, peak.position, settings)))
+        return _step(values, peak, finite, heatmap, settings)
+    finite = jnp.all(jnp.isfinite(values)) & jnp.isfinite(peak.score)
+    values = _bounded(jnp.where(jnp.isnan(values), 0, values))
+    found = _step(values, peak, finite, heatmap, settings)
+    # The peak of a flipped map is the lowest place of the blurred one.
+    flipped = (found.status == Status.REFINED.value) & ~upright
+    return found._replace(status=jnp.where(flipped, Status.NOT_CONCAVE.value, found.status))

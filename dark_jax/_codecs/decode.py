@@ -9,7 +9,8 @@ from jax.typing import ArrayLike
 
 from dark_jax import rules
 from dark_jax._codecs import dark_step
-from dark_jax._codecs.dark_step import DarkSettings, Refined
+from dark_jax._codecs.dark_settings import DarkSettings, check_settings
+from dark_jax._codecs.dark_step import Refined
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, redone_unless
 from dark_jax._core.keypoints import Keypoints
@@ -21,16 +22,18 @@ def decode_along(
 ) -> Keypoints:
     """As :func:`decode`, for arguments that are checked; ``axes`` count from 0."""
 
-    def one(heatmap: jax.Array) -> tuple[Refined, jax.Array]:
+    def one(heatmap: jax.Array) -> Refined:
+        if settings.rule.of_whole_map:
+            return dark_step.refine_from_blurred(heatmap, settings)
         peak = dark_step.find_start(heatmap, settings.rule)
-        return dark_step.refine_from_window(heatmap, peak, settings), peak.score
+        return dark_step.refine_from_window(heatmap, peak, settings)
 
-    found, scores = of_each(one, heatmaps, axes)
+    found = of_each(one, heatmaps, axes)
     coords, status = found.coords, found.status
     if found.exact is not None:
-        whole = functools.partial(dark_step.refine_from_map, settings=settings)
+        whole = functools.partial(dark_step.refine_in_float64, settings=settings)
         coords, status = redone_unless(found.exact, (coords, status), whole, heatmaps, axes)
-    return Keypoints(coords=coords, scores=scores, status=status, covariance=found.covariance)
+    return Keypoints(coords=coords, scores=found.score, status=status, covariance=found.covariance)
 
 
 def decode(
@@ -53,13 +56,12 @@ def decode(
     Args:
         heatmaps: array of real numbers ``[..., H, W]``, such as ``[B, J, H, W]``. Other layouts
             are described by ``axes``. Apply ``jax.nn.sigmoid`` to logits first.
-        rule: a :class:`dark_jax.rules.Rule`: ``GUARDED``, ``DARKPOSE``, ``MMPOSE_DARK``,
-            ``MMPOSE_UDP``, ``VITPOSE``, ``HF_VITPOSE``, ``SAPIENS2``, ``HRNET`` or your own;
-            static. 1-D maps accept ``GUARDED`` and ``MMPOSE_SIMCC_DARK``; volumes only
-            ``GUARDED``.
-        kernel_size: odd size of the blur in pixels; static. The default is that of the rule: 5
-            for ``GUARDED`` and 11 for most published rules. The coefficients are those of
-            :func:`gaussian_blur`, except for ``HF_VITPOSE`` and ``SAPIENS2``.
+        rule: a :class:`dark_jax.rules.Rule`: one of ``dark_jax.rules``, whose ``help`` says which
+            network needs which, or your own; static. 1-D maps accept ``GUARDED``, ``ARGMAX``,
+            ``MMPOSE_SIMCC`` and ``MMPOSE_SIMCC_DARK``; volumes ``GUARDED`` and ``ARGMAX``.
+        kernel_size: odd size of the blur in pixels, if the rule blurs; static. The default is
+            that of the rule: 5 for ``GUARDED`` and 11 for most published rules. The coefficients
+            are those of :func:`gaussian_blur`, except for ``HF_VITPOSE`` and ``SAPIENS2``.
         blur_sigma: blur with a true Gaussian of this sigma in pixels instead, cut off at three
             sigma. One number, or one for each axis, ``(x, y, ...)``; static.
         covariance: estimate the covariance of the coordinates; only for ``GUARDED`` and rules
@@ -70,7 +72,8 @@ def decode(
 
     Returns:
         :class:`Keypoints` with the axes of ``heatmaps`` that are not in ``axes``, in their order:
-        ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, ``status [...]``, and
+        ``coords [..., dim]`` in heatmap pixels, ``scores [...]``, the maxima or what the rule
+        makes of them, ``status [...]``, and
         ``covariance [..., dim, dim]`` or None.
 
     Notes:
@@ -89,11 +92,19 @@ def decode(
         blob is narrower than half a pixel. A kernel that is too narrow for the blob gives
         covariances that are too small.
 
-        With ``DARKPOSE``, ``SAPIENS2`` and the rules of mmpose, some images need their whole maps
-        in float64. That choice depends on the data; see ``help(dark_jax)``.
+        With rules that rescale to the old maximum (``DARKPOSE``, ``MMPOSE_DARK``, ``MMPOSE_UDP``,
+        ``SAPIENS2``), some images need their whole maps in float64. That choice depends on the
+        data; see ``help(dark_jax)``. ``MEGVII`` and ``UDP_POSE`` blur every map as a whole, which
+        takes four to five times as long, and more than twice the memory of the maps.
 
-        Coordinates of finite maps are finite. If the map contains a NaN, they are NaN for
-        ``GUARDED`` and the sentinel ``rule.missing`` for published rules. If the maximum is
+        For rules without a Newton step, such as ``HRNET``, the status is ``BORDER`` where the
+        rule leaves an axis unmoved at the edge of the map. Otherwise it is mostly ``REFINED``:
+        the coordinate is all that the rule gives. ``STEP_TOO_LONG`` means that the centroid of
+        ``SLEAP_INTEGRAL`` is outside its window, and ``NOT_CONCAVE`` that the rescaling of
+        ``MEGVII`` has flipped the signs of the map, as in the original.
+
+        Coordinates of finite maps are finite. If the map contains a NaN, they are the sentinel
+        ``rule.missing``, or NaN for rules without one, such as ``GUARDED``. If the maximum is
         infinite, rules that rescale may return NaN.
 
     Raises:
@@ -125,7 +136,7 @@ def decode(
         2020, arXiv:1910.06278. :mod:`dark_jax.rules` names the source of each rule.
     """
     heatmaps, axes = checks.maps_along("heatmaps", heatmaps, axes)
-    settings = dark_step.check_settings(
+    settings = check_settings(
         rule,
         dim=len(axes),
         kernel_size=kernel_size,

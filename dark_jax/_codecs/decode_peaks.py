@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from dark_jax import rules
 from dark_jax._codecs import dark_step
-from dark_jax._codecs.dark_step import DarkSettings
+from dark_jax._codecs.dark_settings import DarkSettings, check_settings
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each, other_sizes, redone_unless
 from dark_jax._core.keypoints import Keypoints, Status
@@ -372,7 +372,7 @@ def decode_peaks(
         )
     known = isinstance(background, int | float) and background == 0  # zero costs nothing
     floor = None if known else checks.not_nan("background", background, others)
-    settings = dark_step.check_settings(
+    settings = check_settings(
         rules.GUARDED,
         dim=len(axes),
         kernel_size=kernel_size,

@@ -10,14 +10,15 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dark_jax import rules
-from dark_jax._codecs.dark_step import DarkSettings
+from dark_jax._codecs.dark_settings import DarkSettings
 from dark_jax._codecs.decode import decode_along
 from dark_jax._codecs.integer_peaks import integer_peaks
 from dark_jax._core import checks
 from dark_jax._core.batching import of_each
 from dark_jax._core.numerics import as_float, inverse_power_of_two, together
-from dark_jax._ops.gaussian import blur_to_old_maximum, opencv_kernel
+from dark_jax._ops.gaussian import opencv_kernel
 from dark_jax._ops.pixels import read
+from dark_jax._ops.rescale import blur_and_rescale
 from dark_jax._ops.stencil import TAYLOR
 
 
@@ -73,7 +74,7 @@ def get_max_preds(heatmaps: ArrayLike) -> tuple[jax.Array, jax.Array]:
 @functools.partial(jax.jit, static_argnames="kernel")
 def _gaussian_blur(heatmaps: jax.Array, *, kernel: int) -> jax.Array:
     weights = (opencv_kernel(kernel),) * 2
-    return of_each(lambda heatmap: blur_to_old_maximum(heatmap, weights), heatmaps, (2, 3))
+    return of_each(lambda heatmap: blur_and_rescale(heatmap, weights)[0], heatmaps, (2, 3))
 
 
 def gaussian_blur(heatmaps: ArrayLike, kernel: int = 3) -> jax.Array:

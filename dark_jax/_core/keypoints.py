@@ -51,7 +51,9 @@ class Status(IntEnum):
         ``decode_peaks`` return the integer peak, or the middle pixel of a flat top. They return
         NaN if the score is NaN, and 0 for an empty slot. Published rules and
         ``decode_soft_argmax`` return their own result whatever the status, which judges it by the
-        checks of ``GUARDED``.
+        checks of ``GUARDED``. Rules without a Newton step, such as ``HRNET``, are judged only by
+        their own guard at the border and by what is obviously wrong, such as a centroid outside
+        its window.
 
     Example:
         >>> import dark_jax
@@ -81,8 +83,8 @@ class Keypoints:
         coords: ``[..., 2]`` float, ``(x, y)`` in heatmap pixels unless the function says
             otherwise, pixel centres at integers. ``[..., dim]`` for maps of one or three
             dimensions.
-        scores: ``[...]`` float, the raw value of the map at the peak. It is not clipped, and it
-            is not a probability.
+        scores: ``[...]`` float, the raw value of the map at the peak, unless the decoder or rule
+            says otherwise. It is not clipped, and it is not a probability.
         status: ``[...]`` int8, a :class:`Status`.
         covariance: ``[..., 2, 2]`` (``[..., dim, dim]``) float, the covariance of the error of
             ``coords``, in pixels squared. It is infinite where it is unknown, and None if the

@@ -258,6 +258,7 @@ def map_to_input(
         UDP        40.64
         HALF_PIXEL 41.50
         DEEPLABCUT 42.00
+        FAN        39.50
         SLEAP      40.00
 
     References:

@@ -73,8 +73,8 @@ def flip_heatmaps(
 
     Notes:
         Use ``shift=1`` for checkpoints of ``HRNET``, ``MMPOSE`` and ``SLEAP``, and ``shift=0``
-        for ``DARKPOSE``, ``UDP``, ``HALF_PIXEL`` and ``DEEPLABCUT``. The wrong one moves merged
-        peaks by up to half a pixel.
+        for ``DARKPOSE``, ``UDP``, ``HALF_PIXEL``, ``DEEPLABCUT`` and ``FAN``. The wrong one moves
+        merged peaks by up to half a pixel.
 
         The reason is that ``HRNET``, ``MMPOSE`` and ``SLEAP`` map pixel i to ``stride i``. So
         their mirrored-back map is ``1 - 1 / stride`` pixels too far left, and ``1 / stride``

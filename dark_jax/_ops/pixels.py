@@ -26,7 +26,7 @@ class Padding(enum.Enum):
     Example:
         >>> from dark_jax import rules
         >>> [rule.name for rule in rules.PUBLISHED if rule.padding is not rules.Padding.ZEROS]
-        ['VITPOSE', 'HF_VITPOSE']
+        ['UDP_POSE', 'VITPOSE', 'HF_VITPOSE', 'CAFFE2']
 
     References:
         The modes ``reflect`` and ``symmetric`` of ``numpy.pad``, which OpenCV calls

@@ -44,7 +44,13 @@ class Quadratic(NamedTuple):
         ]
         return tuple(_determinant(matrix) for matrix in replaced)
 
-    def ridged(self, amount: float) -> "Quadratic":
+    def rise(self, step: jax.Array) -> jax.Array:
+        """By how much the model is higher after a step ``[dim]``."""
+        bent = jnp.stack([jnp.stack(row) for row in self.hessian])
+        slope = jnp.stack(self.gradient)
+        return jnp.sum(step * (slope + 0.5 * jnp.sum(bent * step[None], axis=1)))
+
+    def ridged(self, amount: float | jax.Array) -> "Quadratic":
         """The same model with ``amount`` added to the diagonal of its Hessian."""
         hessian = tuple(
             tuple(value + amount if i == j else value for j, value in enumerate(row))

@@ -70,9 +70,10 @@ def _rule(rule: rules.Rule) -> Decoder:
         dark_jax.decode,
         {"rule": rule},
         variant=True,
-        chooses=rule.rescale is not rules.Rescale.NO,
+        chooses=rule.rescale is not rules.Rescale.NO and not rule.of_whole_map,
         scale_free=False,
-        mirrors=rule.stencil.corners == 4,  # mirroring swaps these two corners for the other two
+        # Mirroring swaps two corners of a stencil for the other two, but not the shift.
+        mirrors=rule.stencil.corners == 4 and not rule.shift,
     )
 
 
@@ -98,13 +99,24 @@ DECODERS = {
     "peaks": Decoder(dark_jax.decode_peaks, PEAKS, chooses=True, scale_free=False),
     "simcc": Decoder(_simcc, {"rule": rules.GUARDED}, variant=True),
     # The default kernel of the rule, 37 bins, is longer than these rows.
-    "simcc rule": Decoder(_simcc, {"kernel_size": 11}, chooses=True, scale_free=False),
+    "simcc rule": Decoder(
+        _simcc,
+        {"rule": rules.MMPOSE_SIMCC_DARK, "kernel_size": 11},
+        chooses=True,
+        scale_free=False,
+    ),
     "get_final_preds": Decoder(dark_jax.get_final_preds, chooses=True),
 }
-# Published rules which do what no decoder above does. HRNET takes a step of fixed length,
-# HF_VITPOSE mirrors a map at its edges, and SAPIENS2 rescales only to a positive maximum.
+# Published rules which do what no decoder above does. MMPOSE_MSRA takes a step of fixed length and
+# has a guard for each axis, MEGVII starts at the peak of the blurred map, UDP_POSE needs the range
+# of the blurred map, HF_VITPOSE mirrors a map at its edges, SAPIENS2 rescales only to a positive
+# maximum, SLEAP_INTEGRAL goes to a centroid, and CAFFE2 takes no logarithm.
 RULES = {
-    f"rules.{rule.name}": _rule(rule) for rule in (rules.HRNET, rules.HF_VITPOSE, rules.SAPIENS2)
+    f"rules.{rule.name}": _rule(rule)
+    for rule in (
+        *(rules.MMPOSE_MSRA, rules.MEGVII, rules.UDP_POSE, rules.HF_VITPOSE, rules.SAPIENS2),
+        *(rules.SLEAP_INTEGRAL, rules.CAFFE2),
+    )
 }
 # Functions of a batch of maps which do not return coordinates, or which make the maps.
 OTHERS: dict[str, Callable[[Any], Any]] = {

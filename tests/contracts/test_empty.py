@@ -64,6 +64,9 @@ KEEPING: dict[str, Callable[[tuple[int, ...]], Any]] = {
     "decode_simcc": lambda shape: dark_jax.decode_simcc(
         maps(shape)[..., 0], maps(shape)[..., 0, :]
     ),
+    "simcc_visibility": lambda shape: dark_jax.simcc_visibility(
+        maps(shape)[..., 0], maps(shape)[..., 0, :], sigma=6.0
+    ),
     "decode_soft_argmax": lambda shape: dark_jax.decode_soft_argmax(maps(shape), temperature=1.0),
     "encode": lambda shape: dark_jax.encode(points(shape), size=SIZE),
     "flip_heatmaps": flipped,

@@ -46,6 +46,12 @@ CALLS: dict[str, dict[str, Any]] = {
         "min_distance": 2,
     },
     "decode_simcc": {"x_bins": MAPS[..., 0, :], "y_bins": MAPS[..., 0]},
+    "simcc_visibility": {
+        "x_bins": MAPS[..., 0, :],
+        "y_bins": MAPS[..., 0],
+        "sigma": np.float32(6),
+        "beta": 150.0,
+    },
     "decode_soft_argmax": {"heatmaps": MAPS, "temperature": 0.1},
     "encode": {"coords": POINTS, "size": SIZE, "sigma": np.float32(2), "visible": True},
     "estimate_sigma": {"heatmaps": MAPS, "background": 0.0},
@@ -269,6 +275,14 @@ RULE_FIELDS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"longest": None}, ValueError, "longest must be a number of at least 0, got None"),
     ({"missing": "x"}, TypeError, "missing must be a number or None, got 'x'"),
     ({"scale_free": 1}, TypeError, "scale_free must be True or False, got 1"),
+    ({"margin_across": (1,)}, ValueError, r"margin_across must be two integers .* got \(1,\)"),
+    ({"centroid": 0}, ValueError, "centroid must be an integer of at least 1, got 0"),
+    ({"least_det": -1e-4}, ValueError, "least_det must be a number of at least 0, got -0.0001"),
+    ({"largest_component": "a"}, ValueError, "largest_component must be a number of at least 0"),
+    ({"shift": np.inf}, ValueError, "shift must be a finite number, got inf"),
+    ({"fixed_step": np.inf}, ValueError, "fixed_step must be a finite number, got inf"),
+    ({"score_scale": None}, ValueError, "score_scale must be a finite number, got None"),
+    ({"peak_of_blurred": None}, TypeError, "peak_of_blurred must be True or False, got None"),
 ]
 
 

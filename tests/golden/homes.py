@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.homes import HOMES, Home, mmpose
+from tests.support.homes import HOMES, Home, mmpose, mmpose_codec, rtmlib
+from tests.support.synthetic import on_canvas
 
 HERE = Path(__file__).parent
 FILE = HERE / "homes.npz"
 KERNELS = (3, 7, 11, 17)
 SIMCC_KERNELS = (11, 37)
-PACKAGES = ("mmpose", "rtmlib", "transformers", "torch", "scipy", "opencv-python-headless")
+NO_KERNEL = ("MMPOSE_MSRA", "FAN")
+PACKAGES = (
+    *("mmpose", "rtmlib", "transformers", "face-alignment"),
+    *("torch", "scipy", "opencv-python-headless"),
+)
 
 
 def simcc(x_bins: np.ndarray, y_bins: np.ndarray, kernel: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +33,27 @@ def simcc(x_bins: np.ndarray, y_bins: np.ndarray, kernel: int) -> tuple[np.ndarr
     for axis, bins in enumerate((x_bins, y_bins)):
         coords[:, axis] = home.refine_simcc_dark(coords[None, :, axis], bins[None].copy(), kernel)
     return coords, scores
+
+
+def plain_simcc(x_bins: np.ndarray, y_bins: np.ndarray) -> dict[str, np.ndarray]:
+    """Coordinates in pixels, with two bins each, scores and visibilities of mmpose and rtmlib."""
+    size = x_bins.shape[1] // 2, y_bins.shape[1] // 2
+    codec = mmpose_codec("simcc_label").SimCCLabel(input_size=size, decode_visibility=True)
+    coords, (scores, visibility) = codec.decode(x_bins.copy(), y_bins.copy())
+    bins, means = rtmlib().get_simcc_maximum(x_bins[None], y_bins[None])
+    return {
+        "MMPOSE_SIMCC/coords": coords[0],
+        "MMPOSE_SIMCC/scores": scores[0],
+        "MMPOSE_SIMCC/visibility": np.ravel(visibility),
+        "rtmlib/bins": bins[0],
+        "rtmlib/scores": means[0],
+    }
+
+
+def megvii_scores(maps: np.ndarray, kernel: int) -> np.ndarray:
+    size = maps.shape[:0:-1]
+    codec = mmpose_codec("megvii_heatmap").MegviiHeatmap(size, size, kernel)
+    return np.concatenate([codec.decode(heatmap[None])[1][0] for heatmap in maps])
 
 
 def simcc_bins() -> dict[str, np.ndarray]:
@@ -60,11 +86,14 @@ def main() -> None:
         arrays[f"MMPOSE_SIMCC_DARK/{kernel}"], arrays["bins/scores"] = simcc(
             bins["x"], bins["y"], kernel
         )
+    arrays |= plain_simcc(bins["x"], bins["y"])
     with np.errstate(all="ignore"):
+        arrays["MEGVII/scores"] = megvii_scores(maps, 11)
         for name, load in HOMES.items():
             home = load()
-            for kernel in KERNELS:
-                coords = [_alone(home, heatmap, kernel) for heatmap in maps]
+            given = on_canvas(maps) if name == "FAN" else maps
+            for kernel in (1,) if name in NO_KERNEL else KERNELS:
+                coords = [_alone(home, heatmap, kernel) for heatmap in given]
                 arrays[f"{name}/{kernel}"] = np.stack(coords).astype(np.float32)
     np.savez_compressed(FILE, **arrays)
     print(f"{FILE.name}: {FILE.stat().st_size / 1e3:.0f} kB; {', '.join(versions)}")

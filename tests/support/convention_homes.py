@@ -128,6 +128,21 @@ def sleap(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
     return lambda points: points * 4 / input_scale + corner
 
 
+def fan(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
+    """``transform(invert=True)`` along each axis, without the rounding to whole pixels."""
+    assert not degrees
+    corner, sides = _whole_box(box, size, padding)
+    centre, resolution = corner + sides / 2, np.array(size)
+    scale = resolution / sides
+    return lambda points: (points - resolution * (-centre / sides + 0.5)) / scale
+
+
+def fan_input(box: np.ndarray, size: Pair, padding: float, degrees: float) -> Push:
+    """A resize of the box, as the originals of ``HALF_PIXEL``; a map pixel is four of these."""
+    to_image = fan(box, size, padding, degrees)
+    return lambda points: to_image(points + 0.5)
+
+
 HOMES: dict[str, Callable[[np.ndarray, Pair, float, float], Push]] = {
     "DARKPOSE": darkpose,
     "HRNET": hrnet,
@@ -135,10 +150,11 @@ HOMES: dict[str, Callable[[np.ndarray, Pair, float, float], Push]] = {
     "UDP": udp,
     "HALF_PIXEL": half_pixel,
     "DEEPLABCUT": deeplabcut,
+    "FAN": fan,
     "SLEAP": sleap,
 }
-# The network's input in the image. It follows the rule of the map in all originals but one.
-INPUTS = HOMES | {"DEEPLABCUT": deeplabcut_input}
+# The network's input in the image. It follows the rule of the map in most originals.
+INPUTS = HOMES | {"DEEPLABCUT": deeplabcut_input, "FAN": fan_input}
 TURNING = ("DARKPOSE", "HRNET", "MMPOSE", "UDP")
 
 # From an input of 256 x 192 pixels to a map of 64 x 48, as each original draws its targets.
@@ -149,5 +165,6 @@ TARGETS: dict[str, Push] = {
     "UDP": lambda points: points / (np.array([191, 255]) / np.array([47, 63])),
     "HALF_PIXEL": lambda points: (points + 0.5) / 4 - 0.5,
     "DEEPLABCUT": lambda points: (points - 2) / 4,
+    "FAN": lambda points: (points + 0.5) / 4,
     "SLEAP": lambda points: points / 4,
 }

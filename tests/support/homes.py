@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -42,6 +43,27 @@ def mmpose() -> Any:
     return found
 
 
+def mmpose_codec(name: str) -> Any:
+    """A module of mmpose's codecs, with stand-ins for the registries of mmpose and mmengine."""
+    utils = mmpose()
+    folder = Path(str(distribution("mmpose").locate_file("mmpose")))
+    registry = types.SimpleNamespace(register_module=lambda: lambda codec: codec)
+    contents: dict[str, dict[str, Any]] = {
+        "mmpose": {"__path__": [str(folder)]},
+        "mmpose.registry": {"KEYPOINT_CODECS": registry},
+        "mmpose.codecs": {"__path__": [str(folder / "codecs")]},
+        "mmpose.codecs.utils": vars(utils),
+        "mmpose.codecs.utils.refinement": vars(utils),
+        "mmengine": {"__path__": []},
+        "mmengine.utils": {"is_method_overridden": None},
+    }
+    modules = {each: types.ModuleType(each) for each in contents}
+    for each, values in contents.items():
+        vars(modules[each]).update(values)
+    with mock.patch.dict(sys.modules, modules):
+        return importlib.import_module(f"mmpose.codecs.{name}")
+
+
 def _mmpose_refining(name: str) -> Home:
     module = mmpose()
     refine = getattr(module, name)
@@ -62,8 +84,46 @@ def mmpose_udp() -> Home:
     return _mmpose_refining("refine_keypoints_dark_udp")
 
 
+def mmpose_msra() -> Home:
+    """The one without a kernel."""
+    module = mmpose()
+
+    def decode(maps: np.ndarray, kernel: int) -> np.ndarray:
+        coords, _ = module.get_heatmap_maximum(maps)
+        pairs = zip(coords[:, None], maps, strict=True)
+        return np.concatenate([module.refine_keypoints(*pair) for pair in pairs])
+
+    return decode
+
+
+def mmpose_megvii() -> Home:
+    """The coordinates are in pixels of the map, because the input has its size."""
+    codec = mmpose_codec("megvii_heatmap").MegviiHeatmap
+
+    def decode(maps: np.ndarray, kernel: int) -> np.ndarray:
+        size = maps.shape[:1:-1]
+        of_one = codec(input_size=size, heatmap_size=size, kernel_size=kernel)
+        return np.stack([of_one.decode(image)[0][0] for image in maps])
+
+    return decode
+
+
+def face_alignment() -> Home:
+    """For square maps of 64 pixels, whose sides its code takes for granted."""
+    module = importlib.import_module("face_alignment.utils")
+
+    def decode(maps: np.ndarray, kernel: int) -> np.ndarray:
+        return module.get_preds_fromhm(maps)[0]
+
+    return decode
+
+
+def rtmlib() -> Any:
+    return importlib.import_module("rtmlib.tools.pose_estimation.post_processings")
+
+
 def rtmlib_vitpose() -> Home:
-    module = importlib.import_module("rtmlib.tools.pose_estimation.post_processings")
+    module = rtmlib()
 
     def decode(maps: np.ndarray, kernel: int) -> np.ndarray:
         flat = maps.reshape(*maps.shape[:2], -1)
@@ -105,6 +165,9 @@ def hf_sapiens2() -> Home:
 HOMES: dict[str, Callable[[], Home]] = {
     "MMPOSE_DARK": mmpose_dark,
     "MMPOSE_UDP": mmpose_udp,
+    "MMPOSE_MSRA": mmpose_msra,
+    "MEGVII": mmpose_megvii,
+    "FAN": face_alignment,
     "VITPOSE": rtmlib_vitpose,
     "HF_VITPOSE": hf_vitpose,
     "SAPIENS2": hf_sapiens2,

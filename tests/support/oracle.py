@@ -1,9 +1,8 @@
-"""The reference and the published rules in float64 NumPy, written from their source code.
+"""The reference in float64 NumPy, written from its source code, and what a peak is.
 
 The functions take one map at a time.
 """
 
-import dataclasses
 import itertools
 from dataclasses import dataclass, fields
 from typing import Any
@@ -93,100 +92,12 @@ def get_final_preds(heatmap: np.ndarray, kernel: int) -> Answer:
     return Answer(peak=(x, y), maxval=maxval, coords=coords, clamped=clamped, **info)
 
 
-def _coefficients(rule: str, kernel: int) -> np.ndarray:
-    """The kernel of OpenCV (4 at size 9), scipy (sigma 0.8) or torchvision (OpenCV's sigma)."""
-    tables = {3: [1, 2, 1], 5: [1, 4, 6, 4, 1], 7: [1, 3.5, 7, 9, 7, 3.5, 1]}
-    sigma = 0.8 if rule == "HF_VITPOSE" else 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    x = np.arange(kernel) - (kernel - 1) / 2
-    taps = np.exp(-0.5 * x * x / sigma**2)
-    if kernel in tables and rule not in ("HF_VITPOSE", "SAPIENS2"):
-        taps = np.array(tables[kernel], dtype=np.float64)
-    return taps / taps.sum()
-
-
-def _blurred(rule: str, heatmap: np.ndarray, kernel: int) -> np.ndarray:
-    """Blur a map as the rule does, and rescale it if the rule does."""
-    mode: Any = {"VITPOSE": "reflect", "HF_VITPOSE": "symmetric"}.get(rule, "constant")
-    taps = _coefficients(rule, kernel)
-    blurred = heatmap.astype(np.float64)
-    for axis in range(heatmap.ndim):
-        pad = [(0, 0)] * heatmap.ndim
-        pad[axis] = (kernel // 2, kernel // 2)
-        padded = np.pad(blurred, pad, mode=mode)
-        blurred = np.apply_along_axis(lambda row: np.convolve(row, taps, "valid"), axis, padded)
-    if mode != "constant" or (rule == "SAPIENS2" and not blurred.max() > 0):
-        return blurred
-    with np.errstate(all="ignore"):
-        return blurred * (heatmap.max().astype(np.float64) / blurred.max())
-
-
-def _compact(v: np.ndarray, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
-    """UDP's gradient and Hessian. The edge pixels are repeated outside the map."""
-    v = np.pad(v, 1, mode="edge")
-    c, e, s = v[y + 1, x + 1], v[y + 1, x + 2], v[y + 2, x + 1]
-    w, n, se, nw = v[y + 1, x], v[y, x + 1], v[y + 2, x + 2], v[y, x]
-    dxy = 0.5 * (se - e - s + 2 * c - w - n + nw)
-    gradient = 0.5 * np.array([e - w, s - n])
-    return gradient, np.array([[e - 2 * c + w, dxy], [dxy, s - 2 * c + n]])
-
-
-def _stepped(
-    peak: tuple[int, ...], gradient: np.ndarray, hessian: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
-    eigenvalue = float(np.abs(np.linalg.eigvalsh(hessian)).min())
-    step = -np.linalg.solve(hessian, gradient)
-    info = {"refined": True, "step": float(np.linalg.norm(step)), "eigenvalue": eigenvalue}
-    return np.array(peak) + step, info
-
-
-def published(rule: str, heatmap: np.ndarray, kernel: int) -> Answer:
-    """The result of a published rule for one map ``[H, W]`` (``[W]`` for SimCC)."""
-    index = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
-    peak, maxval = tuple(int(i) for i in reversed(index)), heatmap.max()
-    if not maxval > 0:
-        missing = 0.0 if rule in ("DARKPOSE", "HRNET") else -1.0
-        return Answer(peak, maxval, np.full(heatmap.ndim, missing), False)
-    unrefined = Answer(peak, maxval, np.array(peak, dtype=np.float64), False)
-    if rule == "HRNET":
-        x, y = peak
-        if not (1 < x < heatmap.shape[1] - 1 and 1 < y < heatmap.shape[0] - 1):
-            return unrefined
-        signs = np.sign(
-            [heatmap[y, x + 1] - heatmap[y, x - 1], heatmap[y + 1, x] - heatmap[y - 1, x]]
-        )
-        return Answer(peak, maxval, peak + 0.25 * signs, False)
-
-    blurred = _blurred(rule, heatmap, kernel)
-    low, high = (FLOOR, np.inf) if rule in ("DARKPOSE", "MMPOSE_DARK") else (1e-3, 50.0)
-    log_map = np.log(np.clip(blurred, low, high))
-    if rule == "MMPOSE_SIMCC_DARK":
-        v = np.pad(log_map, 2, mode="edge")[peak[0] : peak[0] + 5]
-        gradient = np.array([0.5 * (v[3] - v[1])])
-        hessian = np.array([[1e-9 + 0.25 * (v[4] - 2 * v[2] + v[0])]])
-        near = blurred[max(peak[0] - 2, 0) : peak[0] + 3]
-    else:
-        x, y = peak
-        taylor_2 = rule in ("DARKPOSE", "MMPOSE_DARK")
-        if taylor_2 and not interior(x, y, heatmap.shape):
-            return unrefined
-        gradient, hessian = derivatives(log_map, x, y) if taylor_2 else _compact(log_map, x, y)
-        if not taylor_2:
-            hessian = hessian + np.finfo(np.float32).eps * np.eye(2)
-        elif hessian[0, 0] * hessian[1, 1] - hessian[0, 1] ** 2 == 0:
-            return dataclasses.replace(unrefined, eigenvalue=0.0)
-        reach = 2 if taylor_2 else 1
-        near = blurred[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
-    coords, info = _stepped(peak, gradient, hessian)
-    clamped = bool(((near <= low) | (near >= high)).any())
-    return Answer(peak, maxval, coords, clamped=clamped, **info)
-
-
-def answers(maps: np.ndarray, kernel: int, rule: str | None = None) -> dict[str, np.ndarray]:
+def answers(maps: np.ndarray, kernel: int) -> dict[str, np.ndarray]:
     """The fields of :class:`Answer` for maps ``[N, ...]``, each an array of N."""
-    if rule is None:
-        each = [get_final_preds(heatmap, kernel) for heatmap in maps]
-    else:
-        each = [published(rule, heatmap, kernel) for heatmap in maps]
+    return columns([get_final_preds(heatmap, kernel) for heatmap in maps])
+
+
+def columns(each: list[Answer]) -> dict[str, np.ndarray]:
     return {
         field.name: np.array([getattr(a, field.name) for a in each]) for field in fields(Answer)
     }

@@ -226,6 +226,17 @@ def reference_cases(size: Size, *, count: int) -> dict[str, np.ndarray]:
     }
 
 
+def on_canvas(maps: np.ndarray, side: int = 64) -> np.ndarray:
+    """Maps ``[N, H, W]`` in the corners, in turn, of squares that are as low as their minimum."""
+    count, height, width = maps.shape
+    canvas = np.empty((count, side, side), maps.dtype)
+    canvas[:] = maps.min(axis=(1, 2), keepdims=True)
+    for n, heatmap in enumerate(maps):
+        y, x = (side - height) * (n % 2), (side - width) * (n // 2 % 2)
+        canvas[n, y : y + height, x : x + width] = heatmap
+    return canvas
+
+
 def flat_tops(
     seed: int, count: int, size: tuple[int, ...]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
