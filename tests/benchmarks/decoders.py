@@ -31,8 +31,11 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "get_max_preds": _integer_peaks,
     # The coordinates are made of pixels, in float32 for maps of any type.
     "encode": lambda maps: FUNCTIONS["encode"](maps.astype(jnp.float32)),
+    "simcc": lambda maps: dark_jax.decode_simcc(*bins(maps)),
     # The rule's own kernel is 37.
-    "simcc rule": lambda maps: dark_jax.decode_simcc(*bins(maps)),
+    "simcc rule": lambda maps: dark_jax.decode_simcc(
+        *bins(maps), rule=dark_jax.rules.MMPOSE_SIMCC_DARK
+    ),
     "decode covariance": functools.partial(dark_jax.decode, covariance=True),
     "decode volumes": functools.partial(dark_jax.decode, axes=(-3, -2, -1)),
     "fit wide": functools.partial(dark_jax.decode_fit, sigma=6.0),

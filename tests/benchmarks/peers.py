@@ -2,16 +2,17 @@
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tests.support import homes
 
+_T = TypeVar("_T")
 Peer = Callable[[np.ndarray], np.ndarray]
 
 
-def loaded(load: Callable[[], Peer]) -> Peer | None:
+def loaded(load: Callable[[], _T]) -> _T | None:
     """Return the peer, or None if a package that it needs is not installed."""
     try:
         return load()
@@ -23,6 +24,20 @@ def home(rule: str, kernel: int) -> Peer:
     """The original implementation of a published rule."""
     decode = homes.HOMES[rule]()
     return lambda maps: decode(maps, kernel)
+
+
+def mmpose_simcc(rule: str) -> Callable[[tuple[np.ndarray, ...]], np.ndarray]:
+    """Mmpose's decoder of rows ``[N, K, W]`` and ``[N, K, H]``, with and without DARK."""
+    module = homes.mmpose()
+
+    def decode(rows: tuple[np.ndarray, ...]) -> np.ndarray:
+        coords, _ = module.get_simcc_maximum(*rows)
+        if rule == "MMPOSE_SIMCC_DARK":
+            for axis, bins in enumerate(rows):
+                coords[..., axis] = module.refine_simcc_dark(coords[..., axis], bins.copy(), 37)
+        return coords / 2
+
+    return decode
 
 
 def opencv_loop(kernel: int) -> Peer:

@@ -87,8 +87,10 @@ def sides() -> list[Side]:
     dm_pix = functools.partial(peers.dm_pix_blur, KERNEL)
     return [
         reference,
+        rule("MMPOSE_MSRA", "mmpose, MSRA"),
         rule("MMPOSE_DARK", "mmpose, DARK"),
         rule("MMPOSE_UDP", "mmpose, DARK for UDP"),
+        rule("MEGVII", "mmpose, Megvii"),
         rule("VITPOSE", "rtmlib, ViTPose"),
         rule("HF_VITPOSE", "transformers, VitPose"),
         rule("SAPIENS2", "transformers, Sapiens2"),

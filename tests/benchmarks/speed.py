@@ -128,8 +128,39 @@ def decoder_rows() -> list[dict[str, str]]:
     return found
 
 
+def _beside_peer(what: str, peer: str, seconds: dict[str, np.ndarray]) -> dict[str, str]:
+    row = {"what": f"{what}; {peer}", "ms": f"{1e3 * np.median(seconds['ours']):.2f}"}
+    other = seconds.get("peer")
+    against = "not installed" if other is None else ratio(other, seconds["ours"])
+    return row | {"original / ours": against}
+
+
+def _simcc_rows() -> list[dict[str, str]]:
+    """SimCC by both rules, beside mmpose."""
+    rows = tuple(
+        np.asarray(dark_jax.encode(_centres(size), size=(size,), sigma=6.0, axes=(-1,)))
+        for size in (384, 512)
+    )
+    ours = tuple(map(jnp.asarray, rows))
+    found = []
+    for rule in (dark_jax.rules.MMPOSE_SIMCC, dark_jax.rules.MMPOSE_SIMCC_DARK):
+        candidates: dict[str, Any] = {
+            "ours": lambda rule=rule: dark_jax.decode_simcc(*ours, rule=rule)
+        }
+        peer = peers.loaded(functools.partial(peers.mmpose_simcc, rule.name))
+        if peer is not None:
+            candidates["peer"] = lambda peer=peer: peer(rows)
+        what = f"decode_simcc, rules.{rule.name}, 64x17 rows of 384 and 512 bins"
+        found.append(_beside_peer(what, "mmpose", interleaved(candidates)))
+    return found
+
+
+def _centres(size: int) -> np.ndarray:
+    return synthetic.rng(0).uniform(20, size - 20, (64, 17, 1)).astype(np.float32)
+
+
 def other_rows() -> list[dict[str, str]]:
-    """The blur of whole maps, the reference on maps that its clamp changes, and a single call."""
+    """Blurs, SimCC, the reference on maps that its clamp changes, and a single call."""
     maps = jnp.asarray(batch((128, 17, 64, 48)))
     host = np.asarray(maps)
     found = []
@@ -139,14 +170,8 @@ def other_rows() -> list[dict[str, str]]:
         if peer is not None:
             candidates["peer"] = lambda p=peer: p(host)
         seconds = interleaved(candidates)
-        against = ratio(seconds["peer"], seconds["ours"]) if peer else "not installed"
-        found.append(
-            {
-                "what": f"gaussian_blur, k = {kernel}, 128x17x64x48",
-                "ms": f"{1e3 * np.median(seconds['ours']):.1f}",
-                "OpenCV loop / ours": against,
-            }
-        )
+        found.append(_beside_peer(f"gaussian_blur, k = {kernel}, 128x17x64x48", "OpenCV", seconds))
+    found += _simcc_rows()
 
     clamped = np.asarray(maps).copy()
     one_joint = clamped.copy()
